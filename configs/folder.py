@@ -1,0 +1,27 @@
+"""Your own images: one sub-folder a class, trained from scratch.
+
+    vit_jax train --config=configs/folder.py --config.data.dir=DIR
+
+DIR holds train/ and val/ (or test/), each with a sub-folder for every class; or just the
+sub-folders, of which --config.data.test_fraction (0.2) is held out by file name. To start from a
+trained run, add --config.init_from=RUN with that run's --config.model keys.
+Hardware: any; `--config.model.name=Ti/16` suits a laptop. Expected: depends on your images.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.name = 'folder'
+  c.epochs = 100.0
+  c.batch_size = 64
+  c.model = ConfigDict(dict(name='S/16', pool='mean', stochastic_depth=0.1))
+  c.data = ConfigDict(dict(name='folder', dir=config_dict.placeholder(str),
+                           image_size=(224, 224), crop='random_resized', crop_area=(0.2, 1.0)))
+  c.augment = ConfigDict(dict(mixup=0.2))
+  c.loss = ConfigDict(dict(label_smoothing=0.1))
+  c.optim = ConfigDict(dict(lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999,
+                            warmup=dict(epochs=5.0)))
+  c.evaluate = ConfigDict(dict(epochs=5.0))
+  return c

@@ -1,0 +1,28 @@
+"""ViT on ImageNet-1k from scratch: the ViT paper's recipe, any size.
+
+    vit_jax train --config=configs/vit_i1k.py:B/16
+
+300 epochs, batch 4096, Adam with weight decay 0.3, lr 3e-3 with 10,000 steps of warm-up and
+cosine decay, dropout 0.1, gradients clipped at norm 1, 224 px (arXiv:2010.11929, Table 3).
+The last 1 % of `train` is the validation split that picks the best checkpoint.
+Hardware: a pod slice or 8 GPUs. Expected: B/16 77.91 %, B/32 73.38 %, L/16 76.53 %, L/32 71.16 %
+after fine-tuning at 384 px (paper, Table 5); not yet run here.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(size: str = 'B/16') -> ConfigDict:
+  c = ConfigDict()
+  c.name = 'vit_i1k_' + size.replace('/', '_')
+  c.epochs = 300.0
+  c.batch_size = 4096
+  c.model = ConfigDict(dict(name=size, pool='cls', pre_logits=True, dropout=0.1,
+                            dtype='bfloat16', remat='none'))
+  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
+                           evals=dict(val='train[99%:]', test='validation'),
+                           image_size=(224, 224), eval_resize=256))
+  c.optim = ConfigDict(dict(lr=3e-3, weight_decay=0.3, clip_norm=1.0, schedule='cosine',
+                            warmup=dict(steps=10_000)))
+  c.evaluate = ConfigDict(dict(epochs=10.0))
+  return c

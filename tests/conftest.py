@@ -1,0 +1,62 @@
+"""Eight fake CPU devices for every test, and a small run to train on."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax  # noqa: E402
+
+jax.config.update('jax_num_cpu_devices', 8)
+
+from pathlib import Path  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+TINY_RECIPE = '''
+from ml_collections import ConfigDict
+
+
+def get_config():
+  return ConfigDict(dict(
+      name='tiny', steps=12, batch_size=16, eval_batch_size=16,
+      model=dict(name='Ti/8', width=32, depth=2, heads=2, mlp=64, stochastic_depth=0.2,
+                 dropout=0.1),
+      data=dict(name='folder', dir={folder!r}, image_size=(16, 16), eval_resize=16,
+                crop='random_resized', crop_area=(0.5, 1.0)),
+      augment=dict(mixup=0.2),
+      loss=dict(label_smoothing=0.1),
+      optim=dict(lr=3e-3, weight_decay=0.05, clip_norm=1.0, ema=0.9, warmup=dict(steps=2)),
+      evaluate=dict(steps=5), log=dict(every=dict(steps=3)),
+      checkpoint=dict(every=dict(steps=4), minutes=0.0)))
+'''
+
+
+def write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
+  """Noisy images, one mean colour a class."""
+  rng = np.random.default_rng(seed)
+  for k, (name, count) in enumerate(counts.items()):
+    (folder / name).mkdir(parents=True)
+    for i in range(count):
+      image_HWC = rng.normal(60 + 60 * k, 40, (size, size, 3)).clip(0, 255).astype(np.uint8)
+      cv2.imwrite(str(folder / name / f'{i:03}.png'), image_HWC)
+
+
+@pytest.fixture(scope='session')
+def tiny_folder(tmp_path_factory) -> Path:
+  """75 training and 21 test images of three classes: neither is a multiple of a batch."""
+  folder = tmp_path_factory.mktemp('images')
+  write_images(folder / 'train', {'dark': 25, 'grey': 25, 'light': 25})
+  write_images(folder / 'test', {'dark': 7, 'grey': 7, 'light': 7}, seed=1)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_recipe(tiny_folder, tmp_path_factory) -> Path:
+  """A recipe file that trains a ViT of width 32 and depth 2 on it."""
+  path = tmp_path_factory.mktemp('recipe') / 'tiny.py'
+  path.write_text(TINY_RECIPE.format(folder=str(tiny_folder)))
+  return path

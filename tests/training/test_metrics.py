@@ -1,0 +1,61 @@
+"""Metrics against counting by hand; padding never counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vit_jax.training import metrics
+
+
+def rows(count: int = 200, classes: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+  rng = np.random.default_rng(seed)
+  logits_NK = rng.normal(size=(count, classes))
+  label_N = rng.integers(0, classes, count)
+  true_N1 = np.take_along_axis(logits_NK, label_N[:, None], 1)
+  p_NK = np.exp(logits_NK) / np.exp(logits_NK).sum(1, keepdims=True)
+  return {'label': label_N, 'prediction': logits_NK.argmax(1), 'index': np.arange(count),
+          'rank': (logits_NK >= true_N1).sum(1) - 1, 'confidence': p_NK.max(1),
+          'loss': rng.random(count).astype(np.float32), 'mask': np.ones(count, bool)}
+
+
+def test_top1_top5_loss_by_hand():
+  batch = rows()
+  result = metrics.summarise(metrics.concatenate([batch]))
+  assert result['top1'] == np.mean(batch['label'] == batch['prediction'])
+  assert result['top5'] == np.mean(batch['rank'] < 5) < 1
+  np.testing.assert_allclose(result['loss'], batch['loss'].astype(float).mean(), rtol=1e-12)
+
+
+def test_ece_by_hand():
+  batch = rows()
+  expected = 0.0
+  for m in range(15):
+    inside = (batch['confidence'] >= m / 15) & (batch['confidence'] < (m + 1) / 15)
+    if inside.any():
+      gap = np.mean(batch['rank'][inside] == 0) - batch['confidence'][inside].mean()
+      expected += inside.sum() * abs(gap) / 200
+  np.testing.assert_allclose(metrics.summarise(batch)['ece'], expected, rtol=1e-9)
+
+
+def test_confident_and_right_is_calibrated():
+  batch = {**rows(), 'rank': np.zeros(200, int), 'confidence': np.ones(200)}
+  assert metrics.summarise(batch)['ece'] == 0
+
+
+def test_padding_and_order_do_not_matter():
+  whole = metrics.concatenate([rows()])
+  parts = []
+  for start in range(150, -1, -50):
+    part = {name: values[start:start + 50] for name, values in rows().items()}
+    padding = {name: np.zeros_like(values[:7]) for name, values in part.items()}
+    parts.append({name: np.concatenate([part[name], padding[name]]) for name in part})
+  again = metrics.concatenate(parts)
+  for name in whole:
+    np.testing.assert_array_equal(whole[name], again[name])
+
+
+def test_confusion_counts_each_known_example_once():
+  batch = {**rows(), 'label': np.where(np.arange(200) % 10 == 0, -1, rows()['label'])}
+  confusion_KK = metrics.confusion(batch, 6)
+  assert confusion_KK.sum() == 180
+  assert confusion_KK[2, 3] == np.sum((batch['label'] == 2) & (batch['prediction'] == 3))

@@ -1,0 +1,146 @@
+"""Interrupt a real process at any moment, run the same command again: it is the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from vit_jax import config
+from vit_jax.training.checkpoint import Checkpoints
+
+CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
+STEPS = 60
+
+
+def command(recipe: Path, workdir: Path, *flags: str) -> list[str]:
+  return [sys.executable, '-m', 'vit_jax', 'train', f'--config={recipe}', f'--workdir={workdir}',
+          f'--config.steps={STEPS}', *flags]
+
+
+def begin(argv: list[str], devices: int = 1) -> subprocess.Popen:
+  env = {**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices), 'PYTHONUNBUFFERED': '1'}
+  return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run_to_end(argv: list[str], devices: int = 1) -> str:
+  process = begin(argv, devices)
+  output = process.communicate(timeout=300)[0]
+  assert process.returncode == 0, output
+  return output
+
+
+def result(workdir: Path) -> tuple[list[np.ndarray], list[dict], dict]:
+  """(final state, metric rows without clock readings, summary)."""
+  checkpoints = Checkpoints(workdir, config.from_run(workdir).checkpoint)
+  state = checkpoints.load(checkpoints.steps()[-1])
+  checkpoints.close()
+  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  rows = [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
+  return jax.tree.leaves(state), rows, json.loads((workdir / 'summary.json').read_text())
+
+
+def wait_for(what, process: subprocess.Popen, seconds: float = 120) -> None:
+  deadline = time.monotonic() + seconds
+  while not what():
+    assert process.poll() is None, process.communicate()[0]
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
+
+
+def rows_written(workdir: Path) -> int:
+  path = workdir / 'metrics.jsonl'
+  return path.read_text().count('\n') if path.exists() else 0
+
+
+def unfinished_save(workdir: Path) -> bool:
+  return any('tmp' in path.name for path in workdir.glob('checkpoints/*'))
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tiny_recipe, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('undisturbed')
+  run_to_end(command(tiny_recipe, workdir))
+  return result(workdir)
+
+
+def assert_same(workdir: Path, undisturbed) -> None:
+  leaves, rows, summary = result(workdir)
+  for leaf, expected in zip(leaves, undisturbed[0], strict=True):
+    np.testing.assert_array_equal(leaf, expected)
+  assert rows == undisturbed[1]
+  assert summary['test'] == undisturbed[2]['test']
+
+
+def test_kill_at_five_moments_one_inside_a_save(tiny_recipe, tmp_path, undisturbed):
+  """One run, killed five times on its way: four times at random, once inside a save."""
+  rng = random.Random(os.environ.get('KILL_SEED', '0'))
+  argv = command(tiny_recipe, tmp_path)
+  at_rows = sorted(rng.sample(range(1, len(undisturbed[1]) - 2), 4))
+  killed = []
+  for target in [*at_rows[:2], 'save', *at_rows[2:]]:
+    process = begin(argv)
+    if target == 'save':
+      wait_for(lambda: unfinished_save(tmp_path), process)
+    else:
+      wait_for(lambda n=target: rows_written(tmp_path) >= n, process)
+      time.sleep(rng.random() * 0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed.append(process.returncode)
+    if target == 'save':
+      assert unfinished_save(tmp_path), 'the save was over before the kill; nothing was shown'
+  assert killed == [-signal.SIGKILL] * 5
+  run_to_end(argv)
+  assert_same(tmp_path, undisturbed)
+
+
+def test_sigterm_saves_and_asks_to_be_run_again(tiny_recipe, tmp_path, undisturbed):
+  argv = command(tiny_recipe, tmp_path)
+  process = begin(argv)
+  wait_for(lambda: rows_written(tmp_path) >= 5, process)
+  process.send_signal(signal.SIGTERM)
+  output = process.communicate()[0]
+  assert process.returncode == 75, output
+  assert 'stopped and saved at step' in output
+  again = run_to_end(argv)
+  assert 'start: checkpoint of step' in again
+  assert_same(tmp_path, undisturbed)
+
+
+def test_resume_on_other_devices(tiny_recipe, tmp_path, undisturbed):
+  process = begin(command(tiny_recipe, tmp_path))
+  wait_for(lambda: rows_written(tmp_path) >= 12, process)
+  process.send_signal(signal.SIGTERM)
+  process.communicate()
+  assert process.returncode == 75
+  run_to_end(command(tiny_recipe, tmp_path, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'),
+             devices=4)
+  leaves, rows, summary = result(tmp_path)
+  largest = max(float(np.max(np.abs(np.asarray(a, np.float64) - b))) for a, b in
+                zip(leaves, undisturbed[0], strict=True))
+  assert largest < 1e-5, largest
+  for row, expected in zip(rows, undisturbed[1], strict=True):
+    for name, value in row.items():
+      np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
+def test_a_finished_run_is_left_alone(tiny_recipe, tmp_path):
+  argv = command(tiny_recipe, tmp_path, '--config.steps=4')
+  run_to_end(argv)
+  before = result(tmp_path)
+  output = run_to_end(argv)
+  assert 'start: checkpoint of step 4' in output
+  after = result(tmp_path)
+  assert before[1] == after[1]
+  for leaf, expected in zip(after[0], before[0], strict=True):
+    np.testing.assert_array_equal(leaf, expected)

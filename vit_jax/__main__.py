@@ -1,0 +1,7 @@
+"""`python -m vit_jax` is `vit_jax`."""
+
+import sys
+
+from vit_jax.cli import main
+
+sys.exit(main())

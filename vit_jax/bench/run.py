@@ -1,0 +1,158 @@
+"""The bench: contenders take turns, so a machine whose speed drifts is fair to all of them.
+
+Ours is the very step that training compiles, on synthetic images that lie on the device. Needs
+nothing beyond jax, flax, optax, numpy and ml_collections (torch and timm for the rival).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+
+from vit_jax import config, models
+from vit_jax.bench.rival import Timm
+from vit_jax.config import Mesh
+from vit_jax.models import flops
+from vit_jax.parallel import device, rules
+from vit_jax.parallel import mesh as meshes
+from vit_jax.training import optim, step
+from vit_jax.training.state import init_state
+from vit_jax.training.tasks import Classification
+
+NUM_CLASSES = 1000
+OPTIM = config.Optim(lr=1e-3, weight_decay=0.05, schedule='constant')
+TURN_SECONDS = 2.0
+
+
+class Contender(Protocol):
+  """Something that takes train steps."""
+
+  name: str
+
+  def steps(self, count: int) -> float:
+    """Takes `count` steps and returns the seconds until the last one was done."""
+    ...
+
+
+class Ours:
+  """vit_jax: the train step over all devices of this process."""
+
+  def __init__(self, model_name: str, batch: int, image_size: int, dtype: str):
+    self.name = f'vit_jax {dtype}'
+    mesh = meshes.make_mesh(Mesh())
+    meshes.check_batch(batch, mesh, '--batch')
+    self.model = models.build(model_name, NUM_CLASSES, dtype=dtype)
+    schedule = optim.make_schedule(OPTIM, 1, batch, batch)
+    tx = optim.make_optimizer(OPTIM, schedule)
+    task = Classification(NUM_CLASSES, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
+
+    def init():
+      return init_state(self.model, tx, (image_size, image_size, 3), seed=0)
+
+    shapes = jax.eval_shape(init)
+    self._state = jax.jit(init, out_shardings=rules.shardings(shapes, mesh))()
+    rng = np.random.default_rng(0)
+    self._batch = meshes.put_batch({
+        'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
+        'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
+        'mask': np.ones(batch, bool)}, mesh, batch)
+    began = time.perf_counter()
+    self._step = step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes).lower(
+        self._state, self._batch).compile()
+    self.compile_seconds = time.perf_counter() - began
+
+  def steps(self, count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+      self._state, metrics = self._step(self._state, self._batch)
+    loss = float(jax.block_until_ready(metrics['loss']))
+    seconds = time.perf_counter() - began
+    if not np.isfinite(loss):
+      raise RuntimeError(f'the loss of {self.name} is {loss}: these are not steps worth timing')
+    return seconds
+
+
+def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...],
+        against: str | None, seconds: float, json_path: Path | None) -> dict[str, Any]:
+  """Times every contender for about `seconds` in turns; prints a table and returns the figures.
+
+  Throughput is the median over turns. FLOP/s count 6 per multiply-accumulate of the forward pass
+  (2 FLOP, forward and twice backward), whatever the program really executes.
+  """
+  contenders: list[Contender] = [Ours(model_name, batch, image_size, dtype) for dtype in dtypes]
+  macs = flops.forward_macs(models.build(model_name, NUM_CLASSES), (image_size, image_size, 3))
+  if against == 'timm':
+    contenders += [Timm(model_name, batch, image_size, dtype, compiled=compiled)
+                   for dtype in dtypes for compiled in (False, True)]
+  counts = []
+  for contender in contenders:  # warm up, and size the turns
+    contender.steps(1)
+    counts.append(max(1, round(TURN_SECONDS / contender.steps(1))))
+  rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+  matmul: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
+  for _ in range(max(3, round(seconds / TURN_SECONDS))):
+    for dtype in dtypes:
+      matmul[dtype].append(device.measured_matmul_rate(dtype))
+    for contender, count in zip(contenders, counts, strict=True):
+      rates[contender.name].append(count * batch / contender.steps(count))
+  figures = _figures(model_name, batch, image_size, rates, matmul, macs)
+  for contender in contenders:
+    if isinstance(contender, Timm):
+      contender.close()
+  print(table(figures))
+  if json_path is not None:
+    json_path.write_text(json.dumps(figures, indent=2) + '\n')
+  return figures
+
+
+def _figures(model_name: str, batch: int, image_size: int, rates: dict[str, list[float]],
+             matmul: dict[str, list[float]], macs: float) -> dict[str, Any]:
+  devices = jax.device_count()
+  # A CPU's devices share its cores, so the measured rate is already that of all of them.
+  sharing = 1 if jax.default_backend() == 'cpu' else devices
+  datasheet = device.datasheet_peak()
+  rows = []
+  for name, turns in rates.items():
+    rate = statistics.median(turns)
+    peak = statistics.median(matmul[name.split()[1]]) * sharing
+    row = {'name': name, 'images_per_second': rate, 'slowest_turn': min(turns),
+           'fastest_turn': max(turns), 'flop_per_second': 6 * macs * rate,
+           'fraction_of_matmul': 6 * macs * rate / peak}
+    if datasheet is not None:
+      row['fraction_of_datasheet'] = 6 * macs * rate / (datasheet * devices)
+    rows.append(row)
+  return {'model': model_name, 'batch': batch, 'image_size': image_size,
+          'gflop_per_image': 6 * macs / 1e9, 'turns': len(next(iter(rates.values()))),
+          'device': f'{devices} x {jax.devices()[0].device_kind}', 'cores': os.cpu_count(),
+          'matmul_flop_per_second': {dtype: statistics.median(turns)
+                                     for dtype, turns in matmul.items()},
+          'versions': {'jax': jax.__version__, 'jaxlib': jaxlib.__version__,
+                       'flax': flax.__version__, **Timm.versions()},
+          'contenders': rows}
+
+
+def table(figures: dict[str, Any]) -> str:
+  """The figures as text; ratios are to the first contender."""
+  lines = [f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px a step, '
+           f'{figures["gflop_per_image"]:.2f} GFLOP an image trained, {figures["device"]}',
+           'matmul rate here: ' + ', '.join(f'{dtype} {rate / 1e9:,.0f} GFLOP/s' for dtype, rate in
+                                            figures['matmul_flop_per_second'].items()), '',
+           f'{"":28}{"images/s":>10}{"(slowest - fastest)":>22}{"GFLOP/s":>10}{"of matmul":>11}'
+           f'{"of datasheet":>14}{"ours is":>9}']
+  first = figures['contenders'][0]['images_per_second']
+  for row in figures['contenders']:
+    spread = f'({row["slowest_turn"]:,.1f} - {row["fastest_turn"]:,.1f})'
+    datasheet = f'{row["fraction_of_datasheet"]:.1%}' if 'fraction_of_datasheet' in row else '-'
+    lines.append(f'{row["name"]:28}{row["images_per_second"]:>10,.1f}{spread:>22}'
+                 f'{row["flop_per_second"] / 1e9:>10,.0f}{row["fraction_of_matmul"]:>11.1%}'
+                 f'{datasheet:>14}{first / row["images_per_second"]:>8.2f}x')
+  return '\n'.join(lines)

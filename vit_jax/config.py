@@ -1,0 +1,315 @@
+"""The experiment schema: every key, its default and its range live here and nowhere else.
+
+A recipe in `configs/` returns a ConfigDict. `resolve` turns it into a frozen `Experiment`; below
+this file no ConfigDict is seen. An unknown key, a wrong type or a value out of range is a
+`UserError` that names the key and what would be right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vit_jax.errors import UserError, nearest
+
+
+def bounded(default: Any, low: float = -math.inf, high: float = math.inf) -> Any:
+  """A field whose numbers must lie in [low, high]."""
+  return field(default=default, metadata={'low': low, 'high': high})
+
+
+@dataclass(frozen=True)
+class Duration:
+  """A length of training: at most one of the three is set, and none means zero or 'never'."""
+
+  steps: int = bounded(0, 0)
+  epochs: float = bounded(0.0, 0)
+  examples: int = bounded(0, 0)
+
+  def __post_init__(self):
+    given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]
+    if len(given) > 1:
+      raise UserError(f'a length is given once, but {" and ".join(given)} are both set')
+
+  def to_steps(self, batch_size: int, num_examples: int) -> int:
+    """This duration in optimizer steps, rounded up."""
+    if self.steps:
+      return self.steps
+    examples = self.examples or self.epochs * num_examples
+    return math.ceil(examples / batch_size - 1e-9)
+
+
+@dataclass(frozen=True)
+class Model:
+  """`name` from `models.MODELS`; every other key goes to `models.build`, which checks it."""
+
+  name: str = 'Ti/16'
+  options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+  """Where images come from and how they become batches."""
+
+  name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
+  dir: str = ''  # with name='folder': one sub-folder a class, or train/ and val/ or test/
+  train: str = 'train'  # TFDS split syntax: 'train[:90%]'
+  evals: Mapping[str, str] = field(default_factory=lambda: {'test': 'test'})
+  predict: Mapping[str, str] = field(default_factory=dict)  # splits to predict once, at the end
+  num_classes: int = bounded(0, 0)  # 0: as many as the data set has
+  test_fraction: float = bounded(0.2, 0.01, 0.99)  # of a folder that has no test split of its own
+  image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width
+  channels: Literal[1, 3] = 3
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
+  std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)
+  crop: Literal['none', 'random_resized', 'pad'] = 'random_resized'
+  crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)
+  crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)
+  crop_pad: int = bounded(4, 0)  # with crop='pad': pixels of reflection on each side
+  flip: bool = True  # left-right
+  eval_resize: int = bounded(0, 0)  # shorter side before the central crop; 0: image_size / 0.875
+  on_bad_record: Literal['raise', 'skip'] = 'raise'
+  cache: Literal['auto', 'never', 'always'] = 'auto'  # keep decoded images in memory
+  threads: int = bounded(0, 0)  # 0: one per core
+  prefetch: int = bounded(2, 1)  # batches ahead on the device
+
+
+@dataclass(frozen=True)
+class Augment:
+  """On the device, after the loader. All off by default."""
+
+  dihedral: bool = False  # the eight turns and reflections of a square
+  brightness: float = bounded(0.0, 0, 1)
+  contrast: float = bounded(0.0, 0, 1)
+  saturation: float = bounded(0.0, 0, 1)
+  erase: float = bounded(0.0, 0, 1)  # probability of a random grey rectangle
+  mixup: float = bounded(0.0, 0)  # Beta(alpha, alpha); 0: off (Zhang et al. 2018)
+  cutmix: float = bounded(0.0, 0)  # likewise (Yun et al. 2019); with both on, a fair coin a batch
+
+
+@dataclass(frozen=True)
+class Loss:
+  name: Literal['softmax', 'sigmoid'] = 'softmax'
+  label_smoothing: float = bounded(0.0, 0, 0.999)
+
+
+@dataclass(frozen=True)
+class Optim:
+  name: Literal['adamw', 'sgd'] = 'adamw'
+  lr: float = bounded(1e-3, 0)
+  schedule: Literal['cosine', 'linear', 'rsqrt', 'constant'] = 'cosine'
+  warmup: Duration = Duration()
+  cooldown: Duration = Duration()  # linear to zero at the end; for rsqrt and constant
+  timescale: int = bounded(10_000, 1)  # of rsqrt, in steps
+  end_lr: float = bounded(0.0, 0)
+  b1: float = bounded(0.9, 0, 0.99999)
+  b2: float = bounded(0.999, 0, 0.9999999)
+  eps: float = bounded(1e-8, 0, 1)
+  momentum: float = bounded(0.9, 0, 0.99999)
+  weight_decay: float = bounded(0.0, 0)  # AdamW style, times lr; on matrices only
+  clip_norm: float = bounded(0.0, 0)  # 0: off
+  accumulate: int = bounded(1, 1)  # micro-batches a step
+  ema: float = bounded(0.0, 0, 0.999999)  # decay of averaged parameters, used to evaluate; 0: off
+
+
+@dataclass(frozen=True)
+class Mesh:
+  """Devices along each axis; -1 takes what is left."""
+
+  replica: int = bounded(-1, -1)
+  fsdp: int = bounded(1, -1)
+  tensor: int = bounded(1, -1)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+  every: Duration = Duration()
+  minutes: float = bounded(10.0, 0)  # 0: never by time
+  keep_last: int = bounded(1, 1)
+  keep_best: int = bounded(1, 0)
+  best: str = ''  # metric such as 'val/top1'; empty: top1 of the first eval
+
+
+@dataclass(frozen=True)
+class Log:
+  every: Duration = Duration(steps=50)
+  tensorboard: bool = False
+  wandb: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+  """One run, resolved: all that decides its result."""
+
+  name: str = 'experiment'
+  seed: int = bounded(0, 0, 2**31 - 1)
+  steps: int = bounded(0, 0)
+  epochs: float = bounded(0.0, 0)
+  examples: int = bounded(0, 0)
+  batch_size: int = bounded(128, 1)  # global
+  eval_batch_size: int = bounded(0, 0)  # 0: batch_size
+  init_from: str = ''  # a run folder to start from; its head is replaced where classes differ
+  baseline: Literal['none', 'colour_histogram'] = 'none'  # judged beside the model at the end
+  model: Model = Model()
+  data: Data = Data()
+  augment: Augment = Augment()
+  loss: Loss = Loss()
+  optim: Optim = Optim()
+  evaluate: Duration = Duration()  # how often during training; always at the end
+  checkpoint: Checkpoint = Checkpoint()
+  log: Log = Log()
+  mesh: Mesh = Mesh()
+
+  @property
+  def length(self) -> Duration:
+    return Duration(self.steps, self.epochs, self.examples)
+
+  def to_json(self) -> str:
+    """Canonical text: equal experiments give equal bytes."""
+    return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
+
+
+def resolve(config: Mapping[str, Any]) -> Experiment:
+  """Turns a recipe (a ConfigDict or plain mapping) into an Experiment.
+
+  Raises:
+    UserError: an unknown key (the nearest valid one is named), a wrong type, a value out of
+      range, or keys that contradict each other.
+  """
+  plain = config.to_dict() if hasattr(config, 'to_dict') else config  # type: ignore[union-attr]
+  return _settle(_build(Experiment, plain, 'config'))
+
+
+def _settle(x: Experiment) -> Experiment:
+  """Fills what follows from other keys, and refuses keys that contradict each other."""
+  if x.length == Duration():
+    raise UserError('the length of the run is missing: set one of config.steps, config.epochs '
+                    'or config.examples')
+  data = x.data
+  if data.name.startswith('folder:'):
+    data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
+  if data.name == 'folder' and not data.dir:
+    raise UserError("config.data.dir is missing: give the folder of images, one sub-folder a "
+                    'class, as in --config.data.dir=DIR')
+  for name in ('mean', 'std'):
+    if len(getattr(data, name)) != data.channels:
+      raise UserError(f'config.data.{name} has {len(getattr(data, name))} numbers, but '
+                      f'config.data.channels is {data.channels}')
+  for low_high in ('crop_area', 'crop_aspect'):
+    low, high = getattr(data, low_high)
+    if low > high:
+      raise UserError(f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the smaller')
+  if not data.evals:
+    raise UserError("config.data.evals is empty: name at least one split, as in {'test': 'test'}")
+  if x.batch_size % x.optim.accumulate:
+    raise UserError(f'config.batch_size {x.batch_size} is not divisible by '
+                    f'config.optim.accumulate {x.optim.accumulate}')
+  best = x.checkpoint.best or f'{next(iter(data.evals))}/top1'
+  if best.split('/')[0] not in data.evals:
+    raise UserError(f'config.checkpoint.best is {best!r}, which none of the evals measures; '
+                    f'it starts with one of: {", ".join(data.evals)}')
+  return dataclasses.replace(
+      x, data=data, checkpoint=dataclasses.replace(x.checkpoint, best=best),
+      eval_batch_size=x.eval_batch_size or x.batch_size)
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+  """Builds dataclass `cls` from a mapping, checking every key, type and range."""
+  if not isinstance(values, Mapping):
+    raise UserError(f'{where} must be a group of keys, not {values!r}')
+  values = dict(values)
+  if cls is Model:  # the model's own keys belong to `models.build`
+    values = {'name': values.pop('name', Model.name), 'options': values}
+    return Model(_check(values['name'], str, f'{where}.name', {}), dict(values['options']))
+  hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
+  for key in values:
+    if key not in fields:
+      raise UserError(f'{where}.{key} is not a key; {nearest(key, fields)}')
+  built = {key: _check(value, hints[key], f'{where}.{key}', fields[key].metadata)
+           for key, value in values.items()}
+  try:
+    return cls(**built)
+  except UserError as error:
+    raise UserError(f'{where}: {error}') from None
+
+
+def _check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any:
+  """Returns `value` as type `hint`, or raises a UserError that says what would be right."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if dataclasses.is_dataclass(hint):
+    return _build(typing.cast(type, hint), value, where)
+  if value is None:
+    raise UserError(f'{where} is missing: it needs a value')
+  if origin is Literal:
+    if value not in args:
+      raise UserError(f'{where} is {value!r}; it must be one of: {", ".join(map(str, args))}')
+    return value
+  if origin is tuple:
+    if not isinstance(value, (tuple, list)) or (args[-1] is not ... and len(value) != len(args)):
+      raise UserError(f'{where} is {value!r}; it must be {_words(hint)}')
+    return tuple(_check(item, args[0], where, limits) for item in value)
+  if origin is Mapping:
+    if not isinstance(value, Mapping):
+      raise UserError(f'{where} is {value!r}; it must be a dictionary')
+    return {str(k): _check(v, args[1], f'{where}.{k}', {}) for k, v in value.items()}
+  if hint is float and type(value) is int:
+    value = float(value)
+  if type(value) is not hint:
+    raise UserError(f'{where} is {value!r}; it must be {_words(hint)}')
+  if hint in (int, float):
+    low, high = limits.get('low', -math.inf), limits.get('high', math.inf)
+    if not low <= value <= high:  # also refuses NaN
+      bounds = f'at least {low:g}' if high == math.inf else f'between {low:g} and {high:g}'
+      raise UserError(f'{where} is {value!r}; it must be {bounds}')
+  return value
+
+
+def _words(hint: Any) -> str:
+  """A type as a user would say it."""
+  names = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}
+  if typing.get_origin(hint) is tuple:
+    args = typing.get_args(hint)
+    count = 'several' if args[-1] is ... else str(len(args))
+    return f'{count} numbers such as ({", ".join(["1"] * (3 if args[-1] is ... else len(args)))})'
+  return names[hint]
+
+
+def from_run(workdir: Path) -> Experiment:
+  """The resolved experiment that a run folder was made with (its config.json)."""
+  path = workdir / 'config.json'
+  if not path.is_file():
+    raise UserError(f'{workdir} is not a run folder: it has no config.json')
+  values = json.loads(path.read_text())
+  values['model'] = {'name': values['model']['name'], **values['model']['options']}
+  return resolve(values)
+
+
+def lower_is_better(metric: str) -> bool:
+  return metric.rsplit('/', 1)[-1] in ('loss', 'ece')
+
+
+# Keys that change how a run is watched and where it runs, not what it computes.
+FREE_TO_CHANGE = ('mesh', 'log', 'checkpoint', 'evaluate', 'eval_batch_size', 'baseline',
+                  'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+  """One line for each key that differs and decides the result: a run cannot go on across one."""
+
+  def walk(a: Any, b: Any, where: str) -> list[str]:
+    if where in FREE_TO_CHANGE or a == b:
+      return []
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+      keys = sorted({*a, *b})
+      return [line for key in keys
+              for line in walk(a.get(key), b.get(key), f'{where}.{key}' if where else key)]
+    return [f'config.{where} was {a!r} and is now {b!r}']
+
+  # Through JSON, so that tuples and lists compare alike.
+  return walk(json.loads(old.to_json()), json.loads(new.to_json()), '')

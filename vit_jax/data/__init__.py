@@ -1,0 +1,1 @@
+"""From stored images to batches: sources, decode, loader, augment, and our own data sets."""

@@ -1,0 +1,72 @@
+"""Data sets that we build ourselves, and the one way to prepare any data set."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import shutil
+import time
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from vit_jax.data import prepared
+from vit_jax.errors import UserError, nearest
+
+# Name -> builder class in the module of that name.
+OURS = {'earth_climate': 'EarthClimate', 'fashion_mnist': 'FashionMnist'}
+
+STALE_SECONDS = 3600  # what a killed preparation left is removed when it is older
+
+
+def prepare(name: str, data_dir: Path) -> Path:
+  """Makes sure that data set `name` lies in `data_dir`, building it if it is one of ours.
+
+  It is built aside and renamed into place when whole: a killed preparation leaves nothing that
+  could be taken for a data set, and of several processes the first to finish wins.
+
+  Returns:
+    The folder of its version.
+
+  Raises:
+    UserError: not one of ours and not prepared (with the command that prepares it), what it is
+      made from is not installed, or `data_dir` cannot be written.
+  """
+  data_dir = Path(data_dir).expanduser().absolute()
+  if directory := prepared.find(name, data_dir):
+    return directory
+  base, _, version = name.partition(':')
+  if base not in OURS:
+    raise _not_prepared(name, data_dir)
+  cls = getattr(importlib.import_module(f'{__name__}.{base}'), OURS[base])
+  if version not in ('', str(cls.VERSION)):
+    raise UserError(f'data set {base!r} is built as version {cls.VERSION}, not {version!r}')
+  directory = data_dir / base / str(cls.VERSION)
+  tfds.disable_progress_bar()  # ours shows the progress
+  try:
+    with contextlib.redirect_stdout(None):  # TFDS speaks of downloads, and there is none
+      cls(data_dir=data_dir).download_and_prepare(file_format='array_record')
+  except OSError as error:
+    if prepared.find(name, data_dir):  # another process was faster
+      return directory
+    raise UserError(f'data set {base!r} cannot be written to {data_dir}: {error}') from error
+  print(f'prepared data set {base} in {directory}', flush=True)
+  for left in directory.parent.glob(f'{directory.name}.incomplete*'):
+    if time.time() - left.stat().st_mtime > STALE_SECONDS:
+      shutil.rmtree(left, ignore_errors=True)
+  return directory
+
+
+def _not_prepared(name: str, data_dir: Path) -> UserError:
+  """The error for a data set that is not there: the nearest known names, or the command."""
+  base = name.partition(':')[0].partition('/')[0]
+  known = tfds.list_builders(with_community_datasets=False)
+  if base not in known:
+    hint = nearest(base, {*OURS, 'folder', *difflib.get_close_matches(base, known)})
+    return UserError(f"there is no data set {base!r} here or in TFDS's catalogue; {hint}")
+  return UserError(
+    f'data set {name!r} is not prepared in {data_dir} (another place is named by --data_dir or '
+    f'VIT_JAX_DATA_DIR); prepare it once, {prepared.TFDS_COMMAND} build {name} '
+    f'--data_dir={data_dir} --file_format=array_record'
+  )

@@ -1,0 +1,204 @@
+"""Encoded bytes to uint8 pixels at the target size.
+
+JPEG goes through libjpeg-turbo (simplejpeg), everything else through OpenCV; both release the
+GIL. Pixels are taken as stored: an EXIF orientation is not applied and alpha is dropped, as the
+published pipelines do. 16-bit images keep their high byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+
+cv2.setNumThreads(0)  # the loader has threads of its own
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the loader reports bad images
+
+ATTEMPTS = 10  # of a random crop to fit into the image
+DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
+COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+class BadImage(ValueError):
+  """Bytes that are no complete image in a known format."""
+
+
+class Box(NamedTuple):
+  """A rectangle in pixels of the stored image."""
+
+  top: int
+  left: int
+  height: int
+  width: int
+
+
+def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.ndarray:
+  """Decodes a whole image.
+
+  Args:
+    record: encoded bytes, or pixels uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels.
+    channels: 1 (luminance) or 3 (RGB).
+    factor: 1, 2, 4 or 8: a JPEG comes out smaller by this (rounded up), at less cost.
+
+  Returns:
+    uint8 [H, W, channels].
+
+  Raises:
+    BadImage: truncated, damaged, or not an image.
+  """
+  if isinstance(record, np.ndarray):
+    return _with_channels(record, channels)
+  if (size := _jpeg_size(record)) is not None:
+    try:
+      return simplejpeg.decode_jpeg(
+        record,
+        colorspace='RGB' if channels == 3 else 'GRAY',
+        min_height=-(-size[0] // factor),
+        min_width=-(-size[1] // factor),
+      )
+    except ValueError as error:
+      if 'Premature end' in str(error):
+        raise BadImage('the file is cut short') from error
+      # Harmless oddities (stray bytes before a marker, rare colour spaces) are for OpenCV.
+  try:
+    flags = COLOUR if channels == 3 else GREY
+    image = cv2.imdecode(np.frombuffer(record, np.uint8), flags)
+  except cv2.error as error:
+    raise BadImage('it is empty or damaged') from error
+  if image is None:
+    raise BadImage('it is damaged or in no known image format')
+  return image if channels == 3 else image[..., None]
+
+
+def view(
+  record: bytes | np.ndarray,
+  box: Callable[[int, int], Box],
+  out_HWC: np.ndarray,
+) -> None:
+  """Decodes `record`, cuts out `box(height, width)`, and resizes that into `out_HWC`.
+
+  A JPEG is decoded at the smallest DCT scale that still has a pixel for each pixel of the target.
+  """
+  H, W, C = out_HWC.shape
+  size = _jpeg_size(record) if isinstance(record, bytes) else None
+  if size is None:
+    image = decode(record, C)
+    top, left, h, w = box(*image.shape[:2])
+    bottom, right = top + h, left + w
+  else:
+    top, left, h, w = box(*size)
+    factor = next((f for f in DCT_FACTORS if h >= f * H and w >= f * W), 1)
+    image = decode(record, C, factor)
+    if image.shape[:2] == size:  # so it is where OpenCV had to step in
+      factor = 1
+    top, bottom, left, right = (round(x / factor) for x in (top, top + h, left, left + w))
+  resize(image[top:bottom, left:right], out_HWC)
+
+
+def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
+  """Bilinear into `out_HWC`; halved by 2 x 2 means first while twice too large (antialiasing)."""
+  H, W, _ = out_HWC.shape
+  h, w, _ = image_HWC.shape
+  while h >= 2 * H and w >= 2 * W:
+    h, w = h // 2, w // 2
+    # An odd row or column is left out: OpenCV is fast for exact halves only.
+    even = image_HWC[: 2 * h, : 2 * w]
+    image_HWC = cv2.resize(even, (w, h), interpolation=cv2.INTER_AREA).reshape(h, w, -1)
+  if (h, w) == (H, W):
+    out_HWC[...] = image_HWC
+  else:
+    cv2.resize(image_HWC, (W, H), dst=out_HWC, interpolation=cv2.INTER_LINEAR)
+
+
+def central_box(height: int, width: int, target: tuple[int, int], shorter: int) -> Box:
+  """The part of the image that 'resize the shorter side, then cut out the centre' keeps.
+
+  Args:
+    height: of the stored image.
+    width: of the stored image.
+    target: (height, width) of the cut.
+    shorter: the shorter side after resizing; 0 takes the target as 0.875 of the resized image,
+      the ratio of 224 to 256. Never so small that the target would not be covered.
+  """
+  cover = max(target[0] / height, target[1] / width)
+  scale = max(shorter / min(height, width), cover) if shorter else cover / 0.875
+  h = min(max(round(target[0] / scale), 1), height)
+  w = min(max(round(target[1] / scale), 1), width)
+  return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def random_box(
+  height: int,
+  width: int,
+  target: tuple[int, int],
+  area: tuple[float, float],
+  aspect: tuple[float, float],
+  uniform_T4: np.ndarray,
+) -> Box:
+  """Inception-style crop (Szegedy et al. 2015, section 6): random area and aspect ratio.
+
+  Args:
+    height: of the stored image.
+    width: of the stored image.
+    target: (height, width) the box will be resized to.
+    area: range of the share of the image.
+    aspect: range of width / height, relative to that of the target; uniform in its logarithm.
+    uniform_T4: numbers in [0, 1) for each attempt: area, aspect, top, left. If none of the boxes
+      fits, the largest central one whose aspect is in the range is taken.
+  """
+  shape = target[1] / target[0]
+  low, high = math.log(aspect[0] * shape), math.log(aspect[1] * shape)
+  for u_area, u_aspect, u_top, u_left in uniform_T4.tolist():
+    size = height * width * (area[0] + u_area * (area[1] - area[0]))
+    root = math.exp(0.5 * (low + u_aspect * (high - low)))
+    h, w = round(math.sqrt(size) / root), round(math.sqrt(size) * root)
+    if 0 < h <= height and 0 < w <= width:
+      return Box(int(u_top * (height - h + 1)), int(u_left * (width - w + 1)), h, w)
+  ratio = min(max(width / height, math.exp(low)), math.exp(high))
+  h, w = min(height, round(width / ratio)), min(width, round(height * ratio))
+  h, w = max(h, 1), max(w, 1)
+  return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def shift(image_HWC: np.ndarray, pad: int, uniform_2: np.ndarray) -> None:
+  """In place: reflects `pad` pixels at each side and cuts a random window of the old size."""
+  H, W, _ = image_HWC.shape
+  padded = cv2.copyMakeBorder(image_HWC, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
+  top, left = (int(u * (2 * pad + 1)) for u in uniform_2.tolist())
+  image_HWC[...] = padded.reshape(H + 2 * pad, W + 2 * pad, -1)[top : top + H, left : left + W]
+
+
+def mirror(image_HWC: np.ndarray) -> None:
+  """In place: left becomes right."""
+  cv2.flip(image_HWC, 1, dst=image_HWC)
+
+
+def _jpeg_size(record: bytes) -> tuple[int, int] | None:
+  """Height and width of a JPEG that libjpeg-turbo can decode."""
+  if record[:2] != b'\xff\xd8':
+    return None
+  try:
+    return simplejpeg.decode_jpeg_header(record)[:2]
+  except ValueError:
+    return None
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+  """Pixels [H, W] or [H, W, 1 | 3 | 4] as [H, W, channels]."""
+  if image.dtype != np.uint8 or image.ndim not in (2, 3):
+    raise BadImage(f'it is {image.dtype} {list(image.shape)}, not uint8 [height, width, channels]')
+  image_HWC = image.reshape(*image.shape[:2], -1)
+  stored = image_HWC.shape[-1]
+  if stored == channels:
+    return image_HWC
+  if stored == 1:
+    return np.repeat(image_HWC, 3, -1)
+  if stored in (3, 4):
+    rgb_HW3 = np.ascontiguousarray(image_HWC[..., :3])
+    return rgb_HW3 if channels == 3 else cv2.cvtColor(rgb_HW3, cv2.COLOR_RGB2GRAY)[..., None]
+  raise BadImage(f'it has {stored} channels, not 1, 3 or 4')

@@ -1,0 +1,140 @@
+"""Image folders: one sub-folder a class, with or without a test part of their own."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vit_jax.data import splits
+from vit_jax.errors import UserError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+HELD_OUT = ('test', 'val', 'validation')  # any of these names finds the part that is there
+
+
+@dataclass(frozen=True)
+class FolderSource:
+  """Files and their labels; `open_folder` makes it."""
+
+  name: str
+  split: str
+  class_names: tuple[str, ...]
+  files: tuple[str, ...] = field(repr=False)  # relative to root
+  labels: np.ndarray = field(repr=False)
+  root: Path
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
+    return [((self.root / self.files[i]).read_bytes(), int(self.labels[i])) for i in indices]
+
+  def column(self, name: str) -> np.ndarray | None:
+    return self.labels if name == 'label' else None
+
+  def where(self, index: int) -> str:
+    return str(self.root / self.files[index])
+
+
+def open_folder(directory: str, split: str, test_fraction: float) -> FolderSource:
+  """Opens a split of an image folder.
+
+  The folder holds either train/ and at least one of test/, val/, validation/, each with one
+  sub-folder a class, or the class folders themselves; then the share `test_fraction` of the files
+  is 'test', chosen by a hash of the file's path below the folder, so that adding files moves
+  none. Class folders are searched to any depth; names that begin with a dot are passed over.
+  Files are ordered by that hash: a slice such as 'train[:10%]' is a fair sample.
+
+  Raises:
+    UserError: no folder, no classes, an empty class, a class that train/ does not know.
+  """
+  root = Path(directory).expanduser()
+  if not directory:
+    raise UserError("data.name 'folder' needs data.dir: a folder with one sub-folder a class")
+  if not root.is_dir():
+    raise UserError(f'data.dir {directory!r} is no folder; it should hold one sub-folder a class')
+  top = _folders(root)
+  if 'train' in top:
+    parts = {part: _scan(root, part) for part in ('train', *HELD_OUT) if part in top}
+    class_names = tuple(sorted(parts['train']))
+    for part, files_by_class in parts.items():
+      if strange := sorted(set(files_by_class) - set(class_names)):
+        raise UserError(
+          f'{root / part / strange[0]} is a class that {root / "train"} does not have; both '
+          'should hold the same class folders'
+        )
+  else:
+    files_by_class = _scan(root, '')
+    class_names = tuple(sorted(files_by_class))
+    parts = {'train': {}, 'test': {}}
+    for name, files in files_by_class.items():
+      for file in files:
+        part = 'test' if _hash(file) < test_fraction * 2**32 else 'train'
+        parts[part].setdefault(name, []).append(file)
+  return _select(root, split, parts, class_names)
+
+
+def _select(root, split, parts, class_names) -> FolderSource:
+  """The files of `split`, which is in TFDS split syntax."""
+  examples = {}
+  for part, files_by_class in parts.items():
+    pairs = [(file, class_names.index(name)) for name in files_by_class
+             for file in files_by_class[name]]
+    examples[part] = sorted(pairs, key=lambda pair: (_hash(pair[0]), pair[0]))
+  held_out = [part for part in HELD_OUT if part in examples]
+  if len(held_out) == 1:  # 'test' finds val/ and the other way round
+    examples.update({part: examples[held_out[0]] for part in HELD_OUT})
+  infos = {part: tfds.core.SplitInfo(part, [len(pairs)], 0) for part, pairs in examples.items()}
+  chosen = []
+  for part, start, end in splits.pieces(f'folder:{root}', split, infos):
+    chosen += examples[part][start:end]
+  return FolderSource(
+    name=f'folder:{root}',
+    split=split,
+    class_names=class_names,
+    files=tuple(file for file, _ in chosen),
+    labels=np.array([label for _, label in chosen], np.int32),
+    root=root,
+  )
+
+
+def _scan(root: Path, part: str) -> dict[str, list[str]]:
+  """Class name -> image files, relative to root."""
+  base = root / part
+  classes = _folders(base)
+  if not classes:
+    raise UserError(
+      f'{base} holds no class folders; it should hold one sub-folder of images a class'
+    )
+  files_by_class = {}
+  for name in classes:
+    files = []
+    for directory, inner, names in os.walk(base / name):
+      inner[:] = [folder for folder in inner if not folder.startswith('.')]
+      files += [
+        os.path.relpath(os.path.join(directory, file), root)
+        for file in names
+        if file.lower().endswith(SUFFIXES) and not file.startswith('.')
+      ]
+    if not files:
+      raise UserError(
+        f'class folder {base / name} holds no image ({", ".join(SUFFIXES)}); fill or remove it'
+      )
+    files_by_class[name] = files
+  return files_by_class
+
+
+def _folders(directory: Path) -> list[str]:
+  with os.scandir(directory) as entries:
+    return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
+
+
+def _hash(file: str) -> int:
+  """32 bits; the same on every machine."""
+  return zlib.crc32(file.replace(os.sep, '/').encode())

@@ -1,0 +1,286 @@
+"""Batches as a pure function of (seed, step), and prefetching them.
+
+The training stream is one long sequence: position p = step * batch + row shows example
+permutation(seed, p // n)[p % n] of the n examples. So each example comes exactly once an epoch,
+also where the batch does not divide n, and a process simply takes its rows of the global batch:
+a restart or another number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypedDict
+
+import numpy as np
+
+from vit_jax.config import Data
+from vit_jax.data import decode
+from vit_jax.data.sources import Source
+from vit_jax.errors import UserError
+
+CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
+CACHE_PROBES = 16  # images decoded to estimate the size of them all
+CHUNKS = 4  # a batch is handed out in this many pieces a thread
+READ_ERRORS = (OSError, ValueError, RuntimeError)
+
+Record = bytes | np.ndarray
+
+log = logging.getLogger(__name__)
+
+
+class Batch(TypedDict):
+  """This process's rows of a global batch. Where `mask` is False the row is to count nowhere.
+
+  Such a row (padding at the end of an evaluation, or a bad record that was skipped) has a black
+  image and label 0; its index is -1 if it is padding.
+  """
+
+  image: np.ndarray  # uint8 [b, H, W, C]
+  label: np.ndarray  # int32 [b]
+  mask: np.ndarray  # bool [b]
+  index: np.ndarray  # int32 [b], position in the source
+
+
+class Loader:
+  """Decodes a process's rows of each global batch on threads.
+
+  Args:
+    source: the examples.
+    data: sizes, crops, caching, and what to do about bad records.
+    seed: of order, crops and flips; evaluation draws nothing.
+    batch_size: of the global batch.
+    train: an endless shuffled stream with random crops, or one ordered pass of `num_batches`
+      with central crops.
+    rows: this process's rows of the global batch; None takes them all.
+
+  `batch` may be called from several threads and for any step in any order. Each call returns
+  fresh memory, which the device may keep without a copy.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    data: Data,
+    *,
+    seed: int,
+    batch_size: int,
+    train: bool,
+    rows: slice | Sequence[int] | None = None,
+  ):
+    self.source = source
+    self.data = data
+    self.batch_size = batch_size
+    self.train = train
+    all_rows = np.arange(batch_size, dtype=np.int64)
+    self._rows_b = all_rows if rows is None else all_rows[rows]
+    self._seed = seed
+    self._threads = data.threads or _cores()
+    self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix='decode')
+    self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
+    self._bad: set[int] = set()
+    self._bad_lock = threading.Lock()
+    self._cache: list[tuple[np.ndarray, int] | None] | None = None
+    if data.cache == 'always' or (data.cache == 'auto' and self._fits()):
+      self._cache = [None] * len(source)
+
+  @property
+  def num_batches(self) -> int:
+    """Batches that show every example at least once; an evaluation ends after them."""
+    return -(-len(self.source) // self.batch_size)
+
+  @property
+  def bad_records(self) -> int:
+    """Records skipped so far, each counted once."""
+    return len(self._bad)
+
+  def batch(self, step: int) -> Batch:
+    """Rows of the global batch `step`.
+
+    Raises:
+      UserError: a record cannot be read or decoded and data.on_bad_record is 'raise'.
+    """
+    position_b = step * self.batch_size + self._rows_b
+    index_b = self._index(position_b)
+    b = len(index_b)
+    batch = Batch(
+      image=np.zeros((b, *self.data.image_size, self.data.channels), np.uint8),
+      label=np.zeros(b, np.int32),
+      mask=index_b >= 0,
+      index=index_b.astype(np.int32),
+    )
+    uniform_bU = uniforms(self._seed, position_b, self._num_uniforms) if self.train else None
+    present = np.flatnonzero(index_b >= 0)
+    pieces = np.array_split(present, min(len(present), CHUNKS * self._threads) or 1)
+    jobs = [self._pool.submit(self._fill, batch, piece, uniform_bU) for piece in pieces]
+    for job in jobs:
+      job.result()
+    return batch
+
+  def _index(self, position_b: np.ndarray) -> np.ndarray:
+    n = len(self.source)
+    if not self.train:
+      return np.where(position_b < n, position_b, -1)
+    epoch_b, offset_b = np.divmod(position_b, n)
+    index_b = np.empty_like(position_b)
+    for epoch in np.unique(epoch_b).tolist():
+      here = epoch_b == epoch
+      index_b[here] = self._permutation(epoch)[offset_b[here]]
+    return index_b
+
+  def _draw_permutation(self, epoch: int) -> np.ndarray:
+    return np.random.default_rng([self._seed, epoch]).permutation(len(self.source))
+
+  @property
+  def _num_uniforms(self) -> int:
+    """Random numbers an example needs: one for the flip, the others for its crop."""
+    return 1 + {'none': 0, 'pad': 2, 'random_resized': 4 * decode.ATTEMPTS}[self.data.crop]
+
+  def _fill(self, batch: Batch, piece: np.ndarray, uniform_bU: np.ndarray | None) -> None:
+    """Decodes the rows `piece` into the batch."""
+    indices = batch['index'][piece].tolist()
+    for row, index, loaded in zip(piece.tolist(), indices, self._load(indices), strict=True):
+      try:
+        if isinstance(loaded, Exception):
+          raise loaded
+        record, batch['label'][row] = loaded
+        self._view(record, batch['image'][row], None if uniform_bU is None else uniform_bU[row])
+      except READ_ERRORS as error:
+        self._report(index, error)
+        batch['mask'][row], batch['label'][row], batch['image'][row] = False, 0, 0
+
+  def _view(self, record: Record, out_HWC: np.ndarray, uniform_U: np.ndarray | None) -> None:
+    data = self.data
+    if uniform_U is not None and data.crop == 'random_resized':
+      draws_T4 = uniform_U[1:].reshape(decode.ATTEMPTS, 4)
+      box = functools.partial(
+        decode.random_box,
+        target=data.image_size,
+        area=data.crop_area,
+        aspect=data.crop_aspect,
+        uniform_T4=draws_T4,
+      )
+    else:
+      # Before random padding the whole image is wanted, in the shape of the target.
+      whole = uniform_U is not None and data.crop == 'pad'
+      shorter = min(data.image_size) if whole else data.eval_resize
+      box = functools.partial(decode.central_box, target=data.image_size, shorter=shorter)
+    decode.view(record, box, out_HWC)
+    if uniform_U is None:
+      return
+    if data.crop == 'pad':
+      decode.shift(out_HWC, data.crop_pad, uniform_U[1:])
+    if data.flip and uniform_U[0] < 0.5:
+      decode.mirror(out_HWC)
+
+  def _load(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
+    """Records with their labels, or what went wrong with them; decoded ones from the cache."""
+    cache = self._cache
+    if cache is None:
+      return self._read(indices)
+    missing = [index for index in indices if cache[index] is None]
+    failed: dict[int, Exception] = {}
+    for index, loaded in zip(missing, self._read(missing), strict=True):
+      try:
+        if isinstance(loaded, Exception):
+          raise loaded
+        record, label = loaded
+        cache[index] = decode.decode(record, self.data.channels), label
+      except READ_ERRORS as error:
+        failed[index] = error
+    return [cache[index] or failed[index] for index in indices]
+
+  def _read(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
+    if not indices:
+      return []
+    try:
+      return list(self.source.read(indices))
+    except READ_ERRORS as error:
+      if len(indices) == 1:
+        return [error]
+      return [self._read([index])[0] for index in indices]
+
+  def _report(self, index: int, error: Exception) -> None:
+    sentence = (
+      f'data set {self.source.name!r}, split {self.source.split!r}: example {index} '
+      f'({self.source.where(index)}) cannot be read: {error}'
+    )
+    if self.data.on_bad_record == 'raise':
+      raise UserError(f"{sentence}; repair it, or pass over it with data.on_bad_record='skip'")
+    with self._bad_lock:
+      first = index not in self._bad
+      self._bad.add(index)
+    if first:
+      log.warning('skipped: %s', sentence)
+
+  def _fits(self) -> bool:
+    """Whether all images, decoded, take less than CACHE_BYTES: estimated from a few of them."""
+    n = len(self.source)
+    probes = sorted({n * i // CACHE_PROBES for i in range(CACHE_PROBES)})
+    sizes = []
+    for loaded in self._read(probes):
+      try:
+        if not isinstance(loaded, Exception):
+          sizes.append(decode.decode(loaded[0], self.data.channels).nbytes)
+      except READ_ERRORS:
+        pass  # it is reported when its turn comes
+    return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
+
+
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):  # what a container or scheduler lets us have
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def uniforms(seed: int, position_b: np.ndarray, count: int) -> np.ndarray:
+  """Numbers in [0, 1), float64 [b, count], that depend on seed and position only.
+
+  SplitMix64 (Steele et al. 2014, figure 17) as a counter-based generator: a vectorised hash,
+  where a generator object for each example would cost more than decoding it.
+  """
+  key_1 = _mix(np.array([seed + 1], np.uint64) * GOLDEN)  # integers wrap around, as is meant
+  counter_bU = position_b.astype(np.uint64)[:, None] * np.uint64(count)
+  counter_bU = counter_bU + np.arange(1, count + 1, dtype=np.uint64)
+  return (_mix(key_1 + counter_bU * GOLDEN) >> np.uint64(11)) * 2.0**-53
+
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+  x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return x ^ (x >> np.uint64(31))
+
+
+def prefetch(
+  loader: Loader, start_step: int, end_step: int, put: Callable[[Batch], Any]
+) -> Iterator[Any]:
+  """Yields put(loader.batch(step)) for each step, up to data.prefetch of them made ahead.
+
+  Two batches are under way at a time, so that the last pieces of one leave no thread idle. An
+  error comes up at the batch it belongs to. Closing the iterator ends its threads.
+
+  Args:
+    loader: where batches come from.
+    start_step: the first step.
+    end_step: one past the last.
+    put: turns a host batch into device arrays; called from a background thread.
+  """
+  jobs = collections.deque()
+  pool = ThreadPoolExecutor(2, thread_name_prefix='prefetch')
+  try:
+    for step in range(start_step, end_step):
+      jobs.append(pool.submit(lambda step=step: put(loader.batch(step))))
+      if len(jobs) > loader.data.prefetch:
+        yield jobs.popleft().result()
+    while jobs:
+      yield jobs.popleft().result()
+  finally:
+    pool.shutdown(cancel_futures=True)

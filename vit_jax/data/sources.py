@@ -1,0 +1,75 @@
+"""Where examples come from: our data sets, TFDS data sets, image folders, behind one interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vit_jax.config import Data
+from vit_jax.data import datasets, folder, prepared
+from vit_jax.errors import UserError
+
+DATA_DIR_VARIABLE = 'VIT_JAX_DATA_DIR'
+
+
+class Source(Protocol):
+  """Examples by random access. Reading is safe from several threads."""
+
+  @property
+  def name(self) -> str: ...
+
+  @property
+  def split(self) -> str: ...
+
+  @property
+  def class_names(self) -> tuple[str, ...]: ...
+
+  def __len__(self) -> int: ...
+
+  def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
+    """Encoded images (or uint8 pixels [H, W, C]) and labels; a label of -1 is 'none of these'."""
+    ...
+
+  def column(self, name: str) -> np.ndarray | None:
+    """A scalar feature of every example, in order; None if the data set has no such feature."""
+    ...
+
+  def where(self, index: int) -> str:
+    """What a person needs to find an example: a file name, or the record's place."""
+    ...
+
+
+def default_data_dir() -> Path:
+  """The environment variable VIT_JAX_DATA_DIR, else ~/.cache/vit_jax."""
+  return Path(os.environ.get(DATA_DIR_VARIABLE) or '~/.cache/vit_jax').expanduser()
+
+
+def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = None) -> Source:
+  """Opens a split of the data set that `data` names; one of ours is prepared first if need be.
+
+  Args:
+    data: `name` is one of ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0',
+      'imagenet_v2/matched-frequency'), 'folder' (then `dir` is the folder) or 'folder:DIR'.
+    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'.
+    data_dir: where prepared data sets lie; None is `default_data_dir()`.
+
+  Raises:
+    UserError: unknown name (with the nearest ones), data not prepared (with the command that
+      prepares it), unknown split, a folder without classes or with an empty one.
+  """
+  kind, _, place = data.name.partition(':')
+  if kind == 'folder':
+    source = folder.open_folder(place or data.dir, split, data.test_fraction)
+  else:
+    root = Path(data_dir) if data_dir else default_data_dir()
+    source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split)
+  if 0 < data.num_classes < len(source.class_names):
+    raise UserError(
+      f'data.num_classes is {data.num_classes}, but data set {data.name!r} has '
+      f'{len(source.class_names)} classes; leave it at 0 to take them all'
+    )
+  return source

@@ -1,0 +1,51 @@
+"""The one exception for a user's mistake, and the sentence that goes with it."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """A fault in the user's input: one plain sentence (what, where, what would be right).
+
+  The command line prints the sentence without a traceback and exits with 2.
+  """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+  """Returns "did you mean 'x'?" for the nearest known words, or the list of them all."""
+  known = sorted(known)
+  close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+  if close:
+    return 'did you mean ' + ' or '.join(repr(name) for name in close) + '?'
+  return 'known: ' + ', '.join(known)
+
+
+def storage_sentence(error: BaseException, where: object) -> str | None:
+  """A sentence for a full or read-only disk below `error`, or None where it is something else.
+
+  Checkpoint writers wrap the system's error, sometimes as text only, so the whole chain is read.
+  """
+  seen: BaseException | None = error
+  while seen is not None:
+    code = seen.errno if isinstance(seen, OSError) else None
+    for number, words in _STORAGE_FAULTS.items():
+      if code == number or os.strerror(number) in str(seen):
+        return (f'{words} while writing to {where}; what was saved before is intact: make room or '
+                'choose another --workdir, and run the same command again')
+    seen = seen.__cause__ or seen.__context__
+  return None
+
+
+_STORAGE_FAULTS = {
+    errno.ENOSPC: 'the disk is full',
+    errno.EDQUOT: 'the disk quota is used up',
+    errno.EFBIG: 'a file grew beyond the size limit',
+    errno.EROFS: 'the file system is read-only',
+    errno.EACCES: 'permission was denied',
+    errno.EPERM: 'permission was denied',
+    errno.ENOTDIR: 'a part of the path is a file, not a folder,',
+}

@@ -1,0 +1,59 @@
+"""Judging a run folder's checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vit_jax import config
+from vit_jax.training import finish, metrics
+from vit_jax.training.checkpoint import Checkpoints, pick_step
+from vit_jax.training.setup import set_up
+
+
+def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[str, float]]:
+  """Evaluates the 'last', the 'best' or a numbered checkpoint on every eval split of its recipe.
+
+  Prints a table and the confusion matrix, writes evaluation-STEP.json into the run folder, and
+  returns {eval: {metric: value}}. Each example counts once on any number of devices.
+  """
+  x = config.from_run(workdir)
+  setup = set_up(x, data_dir)
+  checkpoints = Checkpoints(workdir, x.checkpoint)
+  try:
+    step = pick_step(checkpoints, workdir, which)
+    state, _ = checkpoints.restore(step, setup.abstract_state)
+  finally:
+    checkpoints.close()
+  results = {}
+  for name, split in x.data.evals.items():
+    evaluation = finish.Evaluation(*setup.evaluate(state.eval_params, split))
+    results[name] = metrics.summarise(evaluation.rows)
+    if jax.process_index() == 0:
+      print(f'{workdir} at step {step}, {name}: {len(evaluation.rows["index"])} examples')
+      print('  '.join(f'{metric} {value:.4f}' for metric, value in results[name].items()))
+      print(confusion_table(evaluation))
+  if jax.process_index() == 0:
+    text = json.dumps({'step': step, **results}, indent=2) + '\n'
+    finish.write_atomically(workdir / f'evaluation-{step}.json', text)
+  return results
+
+
+def confusion_table(evaluation: finish.Evaluation, widest: int = 24) -> str:
+  """The confusion matrix as text (rows true, columns predicted); the worst pairs where K is large."""
+  names = evaluation.source.class_names
+  confusion_KK = metrics.confusion(evaluation.rows, len(names))
+  if len(names) <= widest:
+    short = [name[:6] for name in names]
+    lines = [' ' * 7 + ''.join(f'{name:>7}' for name in short)]
+    lines += [f'{name:>6} ' + ''.join(f'{count:7d}' for count in row)
+              for name, row in zip(short, confusion_KK, strict=True)]
+    return '\n'.join(lines)
+  np.fill_diagonal(confusion_KK, 0)
+  worst = np.argsort(confusion_KK, axis=None)[::-1][:20]
+  return 'most confused (true -> predicted: count)\n' + '\n'.join(
+      f'{names[true]} -> {names[predicted]}: {confusion_KK[true, predicted]}'
+      for true, predicted in zip(*np.unravel_index(worst, confusion_KK.shape), strict=True))

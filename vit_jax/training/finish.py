@@ -1,0 +1,118 @@
+"""The run folder's first and last words: config.json, predictions, summary.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+import optax
+
+import vit_jax
+from vit_jax import config
+from vit_jax.config import Experiment
+from vit_jax.data import loader, sources
+from vit_jax.errors import UserError
+from vit_jax.training import metrics
+from vit_jax.training.setup import Setup
+from vit_jax.transfer import histogram
+
+SHOWN_IMAGES = 48
+
+
+@dataclass(frozen=True)
+class Evaluation:
+  """One row an example, and where the examples came from."""
+
+  rows: metrics.Rows
+  source: sources.Source
+
+
+def claim(workdir: Path, x: Experiment) -> None:
+  """Makes the run folder, or checks that the run in it is this one, and writes config.json.
+
+  Raises:
+    UserError: the folder's checkpoints belong to an experiment that differs in what it computes.
+  """
+  checkpoints = workdir / 'checkpoints'
+  if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
+    changed = config.differences(config.from_run(workdir), x)
+    if changed:
+      raise UserError(f'{workdir} holds another run: {"; ".join(changed[:4])}; choose another '
+                      '--workdir, or delete that folder to start again')
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_atomically(workdir / 'config.json', x.to_json())
+
+
+def finish(setup: Setup, workdir: Path, params: Any, evaluations: Mapping[str, Evaluation], *,
+           train_seconds: float, total_seconds: float) -> None:
+  """Writes predictions/*.npz and summary.json, and prints the result beside the baselines."""
+  x = setup.experiment
+  results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
+  summary: dict[str, Any] = {
+      **results,
+      'seconds': {'train': round(train_seconds, 2), 'total': round(total_seconds, 2)},
+      'seed': x.seed, 'steps': setup.steps, 'parameters': setup.parameters,
+      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'versions': {'vit_jax': vit_jax.__version__, 'jax': jax.__version__,
+                   'jaxlib': jaxlib.__version__, 'flax': flax.__version__,
+                   'optax': optax.__version__, 'python': platform.python_version()}}
+  first = next(iter(evaluations))
+  predictions = {**evaluations, **{name: Evaluation(*setup.evaluate(params, split))
+                                   for name, split in x.data.predict.items()}}
+  if jax.process_index() == 0:
+    for name, evaluation in predictions.items():
+      write_predictions(setup, workdir / 'predictions' / f'{name}.npz', evaluation)
+    if x.baseline == 'colour_histogram':
+      summary['baselines'] = _baselines(setup, first)
+    write_atomically(workdir / 'summary.json', json.dumps(summary, indent=2) + '\n')
+  line = f'{first}: top-1 {results[first]["top1"]:.2%}, top-5 {results[first]["top5"]:.2%}'
+  for name, baseline in summary.get('baselines', {}).items():
+    line += f'; {name.replace("_", " ")} {baseline["top1"]:.2%}'
+  print(f'{line}; trained in {train_seconds:.0f} s', flush=True)
+
+
+def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
+  """What the report draws: a row an example, counts by class, a sample of images."""
+  rows, source = evaluation.rows, evaluation.source
+  count = len(rows['index'])
+  sample_S = np.sort(np.random.default_rng(0).permutation(count)[:SHOWN_IMAGES])
+  shown = loader.Loader(source, setup.experiment.data, seed=0, batch_size=1, train=False)
+  images_SHWC = np.stack([shown.batch(int(i))['image'][0] for i in rows['index'][sample_S]])
+  arrays = {'label_N': rows['label'], 'prediction_N': rows['prediction'],
+            'confidence_N': rows['confidence'], 'index_N': rows['index'],
+            'confusion_KK': metrics.confusion(rows, len(source.class_names)),
+            'class_names': np.array(source.class_names), 'images_SHWC': images_SHWC,
+            'sample_S': sample_S}
+  for name in ('row', 'col'):
+    column_N = source.column(name)
+    if column_N is not None:
+      arrays[f'{name}_N'] = column_N[rows['index']]
+  path.parent.mkdir(exist_ok=True)
+  np.savez_compressed(path, **arrays)
+
+
+def write_atomically(path: Path, text: str) -> None:
+  fresh = path.with_suffix(path.suffix + '.tmp')
+  fresh.write_text(text)
+  os.replace(fresh, path)
+
+
+def _baselines(setup: Setup, eval_name: str) -> dict[str, Any]:
+  """A colour histogram with a linear classifier, and the majority class, on the same split."""
+  arrays = []
+  for split in (setup.experiment.data.train, setup.experiment.data.evals[eval_name]):
+    source = sources.open_source(setup.experiment.data, split, setup.data_dir)
+    batches = loader.Loader(source, setup.experiment.data, seed=0, batch_size=256, train=False)
+    rows = [batches.batch(i) for i in range(batches.num_batches)]
+    keep = np.concatenate([row['mask'] for row in rows])
+    arrays += [np.concatenate([row[name] for row in rows])[keep] for name in ('image', 'label')]
+  return histogram.judge_colour_histogram(*arrays)

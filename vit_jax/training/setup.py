@@ -1,0 +1,122 @@
+"""Everything a run needs, built once from an Experiment: `train` and `evaluate` start here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh as DeviceMesh
+
+from vit_jax import models
+from vit_jax.config import Experiment
+from vit_jax.data import loader, sources
+from vit_jax.parallel import mesh as meshes
+from vit_jax.parallel import rules
+from vit_jax.training import metrics, optim, step
+from vit_jax.training.state import TrainState, init_state
+from vit_jax.training.tasks import Classification
+
+
+@dataclass(frozen=True)
+class Setup:
+  """The pieces of one run. Building it checks all that can be checked before a step is taken."""
+
+  experiment: Experiment
+  data_dir: Path
+  mesh: DeviceMesh
+  source: sources.Source  # the training split
+  model: Any
+  task: Classification
+  schedule: optax.Schedule
+  tx: optax.GradientTransformation
+  steps: int
+  abstract_state: TrainState  # shapes with shardings
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    data = self.experiment.data
+    return (*data.image_size, data.channels)
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Patches down and across an image."""
+    return self.model.grid(self.experiment.data.image_size)
+
+  @cached_property
+  def parameters(self) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state.params))
+
+  def fresh_state(self) -> TrainState:
+    """A new state, initialised where it will live."""
+    x = self.experiment
+    init = jax.jit(lambda: init_state(self.model, self.tx, self.image_shape, x.seed,
+                                      bool(x.optim.ema)),
+                   out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state))
+    return init()
+
+  def train_step(self) -> Callable:
+    x = self.experiment
+    return step.make_train_step(self.model, self.task, self.tx, mesh=self.mesh,
+                                state=self.abstract_state, seed=x.seed,
+                                accumulate=x.optim.accumulate, ema=x.optim.ema)
+
+  def train_loader(self) -> loader.Loader:
+    """This process's rows of each global training batch."""
+    x = self.experiment
+    return loader.Loader(self.source, x.data, seed=x.seed, batch_size=x.batch_size, train=True,
+                         rows=meshes.local_rows(x.batch_size, self.mesh))
+
+  def put(self, batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+    return meshes.put_batch(batch, self.mesh, batch_size)
+
+  @cached_property
+  def eval_step(self) -> Callable:
+    return step.make_eval_step(self.model, self.task, mesh=self.mesh,
+                               params=self.abstract_state.eval_params)
+
+  def evaluate(self, params: Any, split: str) -> tuple[metrics.Rows, sources.Source]:
+    """(one row for each example of `split`, in order, the same on every process; the source)."""
+    x = self.experiment
+    source = sources.open_source(x.data, split, self.data_dir)
+    size = x.eval_batch_size
+    batches = loader.Loader(source, x.data, seed=x.seed, batch_size=size, train=False,
+                            rows=meshes.local_rows(size, self.mesh))
+    rows = [jax.device_get(self.eval_step(params, batch)) for batch in
+            loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))]
+    return metrics.concatenate(rows), source
+
+
+def set_up(x: Experiment, data_dir: Path) -> Setup:
+  """Opens the data and builds mesh, model, task and optimizer.
+
+  Raises:
+    UserError: the data is not there, or keys do not fit each other, the data or the devices.
+  """
+  mesh = meshes.make_mesh(x.mesh)
+  meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
+  meshes.check_batch(x.eval_batch_size, mesh, 'config.eval_batch_size')
+  source = sources.open_source(x.data, x.data.train, data_dir)
+  num_classes = x.data.num_classes or len(source.class_names)
+  return assemble(x, data_dir, mesh, source, len(source), num_classes)
+
+
+def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_examples: int,
+             num_classes: int) -> Setup:
+  """A Setup from the sizes of the data alone: what plans and abstract checks need."""
+  model = models.build(x.model.name, num_classes, **x.model.options)
+  task = Classification(num_classes, x.loss, x.augment, x.data.mean, x.data.std)
+  steps = x.length.to_steps(x.batch_size, num_examples)
+  schedule = optim.make_schedule(x.optim, steps, x.batch_size, num_examples)
+  tx = optim.make_optimizer(x.optim, schedule)
+  shapes = jax.eval_shape(lambda: init_state(model, tx, (*x.data.image_size, x.data.channels),
+                                             x.seed, bool(x.optim.ema)))
+  abstract = jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      shapes, rules.shardings(shapes, mesh))
+  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps, abstract)

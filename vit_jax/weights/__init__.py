@@ -1,0 +1,1 @@
+"""Weights from elsewhere into our tree."""
