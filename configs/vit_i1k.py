@@ -17,7 +17,7 @@ def get_config(size: str = 'B/16') -> ConfigDict:
   c.name = 'vit_i1k_' + size.replace('/', '_')
   c.epochs = 300.0
   c.batch_size = 4096
-  c.model = ConfigDict(dict(name=size, pool='cls', pre_logits=True, dropout=0.1,
+  c.model = ConfigDict(dict(name=size, pool='cls', representation=True, dropout=0.1,
                             dtype='bfloat16', remat='none'))
   c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
                            evals=dict(val='train[99%:]', test='validation'),

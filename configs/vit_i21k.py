@@ -17,7 +17,7 @@ def get_config(size: str = 'L/16') -> ConfigDict:
   c.name = 'vit_i21k_' + size.replace('/', '_')
   c.epochs = 90.0
   c.batch_size = 4096
-  c.model = ConfigDict(dict(name=size, pool='cls', pre_logits=True, dropout=0.1,
+  c.model = ConfigDict(dict(name=size, pool='cls', representation=True, dropout=0.1,
                             dtype='bfloat16', remat='none'))
   c.data = ConfigDict(dict(name='imagenet21k', num_classes=21_843, train='full[51200:]',
                            evals=dict(val='full[:51200]'), image_size=(224, 224),

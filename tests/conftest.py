@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
+# Tests spend their time in the compiler: let them, and the processes they start, share its results.
+_cache = tempfile.TemporaryDirectory(prefix='vit_jax_test_')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache.name)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 import jax  # noqa: E402
 

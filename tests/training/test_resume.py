@@ -117,21 +117,24 @@ def test_sigterm_saves_and_asks_to_be_run_again(tiny_recipe, tmp_path, undisturb
   assert_same(tmp_path, undisturbed)
 
 
-def test_resume_on_other_devices(tiny_recipe, tmp_path, undisturbed):
-  process = begin(command(tiny_recipe, tmp_path))
-  wait_for(lambda: rows_written(tmp_path) >= 12, process)
+def test_resume_on_other_devices(tiny_recipe, tmp_path):
+  """From one device to a (1, 2, 2) mesh. With SGD: Adam blows rounding in a gradient that should
+  be zero (the keys' biases) up to the size of the learning rate."""
+  flags = ('--config.optim.name=sgd', '--config.optim.lr=0.05')
+  run_to_end(command(tiny_recipe, tmp_path / 'one', *flags))
+  argv = command(tiny_recipe, tmp_path / 'other', *flags)
+  process = begin(argv)
+  wait_for(lambda: rows_written(tmp_path / 'other') >= 12, process)
   process.send_signal(signal.SIGTERM)
   process.communicate()
   assert process.returncode == 75
-  run_to_end(command(tiny_recipe, tmp_path, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'),
-             devices=4)
-  leaves, rows, summary = result(tmp_path)
-  largest = max(float(np.max(np.abs(np.asarray(a, np.float64) - b))) for a, b in
-                zip(leaves, undisturbed[0], strict=True))
-  assert largest < 1e-5, largest
-  for row, expected in zip(rows, undisturbed[1], strict=True):
-    for name, value in row.items():
-      np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+  run_to_end([*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'], devices=4)
+  one, other = result(tmp_path / 'one'), result(tmp_path / 'other')
+  for leaf, expected in zip(other[0], one[0], strict=True):
+    np.testing.assert_allclose(leaf, expected, atol=1e-5)
+  assert len(one[1]) == len(other[1])
+  for row, expected in zip(other[1], one[1], strict=True):
+    assert row == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_finished_run_is_left_alone(tiny_recipe, tmp_path):

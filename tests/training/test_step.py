@@ -90,8 +90,12 @@ def test_sharding_changes_nothing(plain, mesh):
     assert row['examples'] == expected['examples'] and row['top1'] == expected['top1']
   kernel = state.params['encoder']['blocks']['mlp']['up']['kernel']
   assert kernel.addressable_shards[0].data.size == kernel.size // (mesh.fsdp * mesh.tensor)
-  # Adam turns rounding in a tiny gradient into a difference of up to lr, hence not 1e-7.
-  assert difference(state.params, plain[1].params) < 1e-3
+  # Of the biases of keys only rounding has a gradient, which Adam makes as large as any other.
+  bias = state.params['encoder']['blocks']['attention']['qkv'].pop('bias')
+  expected = jax.tree.map(lambda x: x, plain[1].params)
+  expected_bias = expected['encoder']['blocks']['attention']['qkv'].pop('bias')
+  assert difference(state.params, expected) < 1e-5
+  assert difference(bias[:, ::2], expected_bias[:, ::2]) < 1e-5  # queries and values
 
 
 def deterministic() -> Classification:

@@ -96,7 +96,8 @@ def view(
     image = decode(record, C, factor)
     if image.shape[:2] == size:  # so it is where OpenCV had to step in
       factor = 1
-    top, bottom, left, right = (round(x / factor) for x in (top, top + h, left, left + w))
+    edges = (top, top + h, left, left + w)
+    top, bottom, left, right = ((edge + factor // 2) // factor for edge in edges)
   resize(image[top:bottom, left:right], out_HWC)
 
 
@@ -183,9 +184,10 @@ def _jpeg_size(record: bytes) -> tuple[int, int] | None:
   if record[:2] != b'\xff\xd8':
     return None
   try:
-    return simplejpeg.decode_jpeg_header(record)[:2]
+    height, width = simplejpeg.decode_jpeg_header(record)[:2]
   except ValueError:
     return None
+  return int(height), int(width)
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -85,9 +85,8 @@ class Loader:
     self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
     self._bad: set[int] = set()
     self._bad_lock = threading.Lock()
-    self._cache: list[tuple[np.ndarray, int] | None] | None = None
-    if data.cache == 'always' or (data.cache == 'auto' and self._fits()):
-      self._cache = [None] * len(source)
+    cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
+    self._cache: dict[int, tuple[np.ndarray, int]] | None = {} if cached else None
 
   @property
   def num_batches(self) -> int:
@@ -183,7 +182,7 @@ class Loader:
     cache = self._cache
     if cache is None:
       return self._read(indices)
-    missing = [index for index in indices if cache[index] is None]
+    missing = [index for index in indices if index not in cache]
     failed: dict[int, Exception] = {}
     for index, loaded in zip(missing, self._read(missing), strict=True):
       try:
@@ -193,7 +192,7 @@ class Loader:
         cache[index] = decode.decode(record, self.data.channels), label
       except READ_ERRORS as error:
         failed[index] = error
-    return [cache[index] or failed[index] for index in indices]
+    return [failed[index] if index in failed else cache[index] for index in indices]
 
   def _read(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
     if not indices:

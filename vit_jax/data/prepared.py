@@ -15,6 +15,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vit_jax.data import splits
 from vit_jax.errors import UserError
 
+Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+
 # How TFDS's own command is run; where it is named it stands before its arguments.
 TFDS_COMMAND = (
   'in an environment of its own (it needs TensorFlow, which vit_jax does not): '
@@ -41,9 +43,9 @@ class PreparedSource:
     return [self._read(index) for index in indices]
 
   def _read(self, index: int) -> tuple[bytes, int]:
-    # TFDS would take 170 us to make arrays of an example, holding the GIL; a batched read would
-    # start a thread for each file. This takes 50, mostly without the GIL.
-    values = tf_example_pb2.Example.FromString(self.records[index]).features.feature
+    # TFDS's own parser makes arrays of every feature, which costs several times as much and holds
+    # the GIL; its batched read starts a thread for each file on each call.
+    values = Example.FromString(self.records[index]).features.feature
     image, label = values[self.image_key], values[self.label_key]
     return image.bytes_list.value[0], label.int64_list.value[0]
 
@@ -52,7 +54,7 @@ class PreparedSource:
       return None
     values = []
     for index in range(len(self)):
-      value = tf_example_pb2.Example.FromString(self.records[index]).features.feature[name]
+      value = Example.FromString(self.records[index]).features.feature[name]
       values.append(getattr(value, value.WhichOneof('kind')).value[0])
     return np.array(values)
 
@@ -80,15 +82,15 @@ def open_prepared(directory: Path, name: str, split: str) -> PreparedSource:
     UserError: unknown split, stored in a format without random access, or not a data set with
       one image and one class label.
   """
-  builder = tfds.builder_from_directory(directory)
-  features = builder.info.features
+  builder: Any = tfds.builder_from_directory(directory)
+  features: Any = builder.info.features
   image_key = _only(name, features, tfds.features.Image)
   label_key = _only(name, features, tfds.features.ClassLabel)
   splits.pieces(name, split, builder.info.splits)
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    records = builder.as_data_source(split, deserialize_method=raw)
-  except NotImplementedError as error:
+    records = builder.as_data_source(split, deserialize_method=raw, file_format='array_record')
+  except (NotImplementedError, ValueError) as error:
     raise UserError(
       f'data set {name!r} in {directory} is stored in a format without random access; add the '
       f'right one beside it with one command, {TFDS_COMMAND} convert_format '

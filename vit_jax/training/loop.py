@@ -75,8 +75,8 @@ def start(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, dict[str,
   state = setup.fresh_state()
   if not x.init_from:
     return state, NOTHING_BESIDE, f'start: fresh, seed {x.seed}'
-  loaded, grid, where = latest_weights(Path(x.init_from))
-  params, line = adapt(loaded, state.params, where, grid, setup.grid)
+  loaded, image_size, where = latest_weights(Path(x.init_from))
+  params, line = adapt(loaded, state.params, where, setup.model.grid(image_size), setup.grid)
   params = jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, state.params))
   ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
   return dataclasses.replace(state, params=params, ema=ema), NOTHING_BESIDE, f'start: {line}'

@@ -28,11 +28,10 @@ class Classification:
 
   def inputs(self, batch: Batch, key: Array | None) -> tuple[Array, Array]:
     """(images_BHWC float32, targets_BK); with a key augmented for training."""
-    images_BHWC = augment.normalise(batch['image'], self.mean, self.std)
-    targets_BK = jax.nn.one_hot(batch['label'], self.num_classes)
+    images_BHWC, targets_BK = batch['image'], jax.nn.one_hot(batch['label'], self.num_classes)
     if key is not None:
       images_BHWC, targets_BK = augment.augment(key, images_BHWC, targets_BK, self.augment)
-    return images_BHWC, targets_BK
+    return augment.normalise(images_BHWC, self.mean, self.std), targets_BK
 
   def loss(self, output: Any, targets_BK: Array, train: bool) -> Array:
     """loss_B; smoothed labels in training only."""

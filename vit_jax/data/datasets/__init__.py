@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from vit_jax.data import prepared
-from vit_jax.errors import UserError, nearest
+from vit_jax.errors import UserError, nearest, storage_sentence
 
 # Name -> builder class in the module of that name.
 OURS = {'earth_climate': 'EarthClimate', 'fashion_mnist': 'FashionMnist'}
@@ -47,12 +47,13 @@ def prepare(name: str, data_dir: Path) -> Path:
   try:
     with contextlib.redirect_stdout(None):  # TFDS speaks of downloads, and there is none
       cls(data_dir=data_dir).download_and_prepare(file_format='array_record')
-  except OSError as error:
-    if prepared.find(name, data_dir):  # another process was faster
-      return directory
-    raise UserError(f'data set {base!r} cannot be written to {data_dir}: {error}') from error
+  except (OSError, RuntimeError) as error:
+    if isinstance(error, RuntimeError) and not storage_sentence(error, data_dir):
+      raise  # not ArrayRecord's way to say that the disk is full
+    if not prepared.find(name, data_dir):  # else another process was faster
+      raise UserError(f'data set {base!r} cannot be written to {data_dir}: {error}') from error
   print(f'prepared data set {base} in {directory}', flush=True)
-  for left in directory.parent.glob(f'{directory.name}.incomplete*'):
+  for left in directory.parent.glob(f'incomplete.*_{directory.name}'):
     if time.time() - left.stat().st_mtime > STALE_SECONDS:
       shutil.rmtree(left, ignore_errors=True)
   return directory
@@ -61,6 +62,8 @@ def prepare(name: str, data_dir: Path) -> Path:
 def _not_prepared(name: str, data_dir: Path) -> UserError:
   """The error for a data set that is not there: the nearest known names, or the command."""
   base = name.partition(':')[0].partition('/')[0]
+  if base == 'folder':
+    return UserError('an image folder is read as it is: there is nothing to prepare')
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     hint = nearest(base, {*OURS, 'folder', *difflib.get_close_matches(base, known)})

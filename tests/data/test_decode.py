@@ -1,0 +1,231 @@
+"""Geometry and formats, on images whose pixels are known."""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import cv2
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from vit_jax.data import decode
+from vit_jax.data.decode import BadImage, Box
+
+RNG = np.random.default_rng(0)
+
+
+def smooth(height, width):
+  """A photo-like picture: no detail finer than about 16 pixels."""
+  coarse = RNG.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
+  return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def encode(image, kind, **options):
+  file = io.BytesIO()
+  (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+  return file.getvalue()
+
+
+def view(record, target, box=None, shorter=0, channels=3):
+  out_HWC = np.zeros((*target, channels), np.uint8)
+  box = box or functools.partial(decode.central_box, target=target, shorter=shorter)
+  decode.view(record, box, out_HWC)
+  return out_HWC
+
+
+def close(left, right, mean=1.0):
+  return np.abs(left.astype(int) - right).mean() < mean
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpeg'])
+@pytest.mark.parametrize('height, width, target, shorter, share', [
+  (256, 256, (32, 32), 0, (0.875, 0.875)),
+  (256, 512, (32, 32), 32, (1, 0.5)),
+  (512, 256, (64, 64), 128, (0.25, 0.5)),
+  (256, 512, (32, 64), 0, (0.875, 0.875)),
+  (256, 256, (64, 32), 0, (0.875, 0.4375)),
+  (256, 256, (32, 32), 16, (1, 1)),  # never smaller than the target
+])
+def test_central_view_of_a_ramp(kind, height, width, target, shorter, share):
+  """The left edge of the view shows what lies at its place in the picture, and so on."""
+  x_W, y_H = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+  ramp_HWC = np.zeros((height, width, 3))
+  ramp_HWC[..., 0], ramp_HWC[..., 1] = 255 * x_W, 255 * y_H[:, None]
+  ramp_HWC = ramp_HWC.round().astype(np.uint8)
+  record = encode(ramp_HWC, kind, **({'quality': 100, 'subsampling': 0} if kind == 'jpeg' else {}))
+  out_HWC = view(record, target, shorter=shorter)
+  y_h = 0.5 + share[0] * ((np.arange(target[0]) + 0.5) / target[0] - 0.5)
+  x_w = 0.5 + share[1] * ((np.arange(target[1]) + 0.5) / target[1] - 0.5)
+  np.testing.assert_allclose(out_HWC[..., 0], np.tile(255 * x_w, (target[0], 1)), atol=2.5)
+  np.testing.assert_allclose(out_HWC[..., 1].T, np.tile(255 * y_h, (target[1], 1)), atol=2.5)
+
+
+def test_central_view_is_resize_then_crop():
+  image_HWC = smooth(320, 400)
+  resized = cv2.resize(image_HWC, (320, 256), interpolation=cv2.INTER_LINEAR)
+  expected = resized[16:240, 48:272]
+  assert close(view(encode(image_HWC, 'png'), (224, 224)), expected)
+
+
+def test_a_box_is_cut_where_it_says():
+  image_HWC = smooth(64, 96)
+  for kind in ('png', 'bmp'):
+    out_HWC = view(encode(image_HWC, kind), (20, 30), box=lambda h, w: Box(7, 11, 20, 30))
+    np.testing.assert_array_equal(out_HWC, image_HWC[7:27, 11:41])
+
+
+@pytest.mark.parametrize('factor', [2, 4, 8])
+def test_scaled_jpeg_decoding_is_used_and_close_to_the_full_one(factor):
+  image_HWC = smooth(417, 623)
+  record = encode(image_HWC, 'jpeg', quality=95)
+  height, width = -(-417 // factor), -(-623 // factor)
+  assert decode.decode(record, 3, factor).shape == (height, width, 3)
+  target = (400 // factor, 600 // factor)
+  box, other = Box(8, 16, 400, 600), Box(0, 0, 400, 600)
+  cheap = view(record, target, box=lambda h, w: box)
+  full = view(decode.decode(record, 3), target, box=lambda h, w: box)
+  assert (cheap != full).any()  # it did take another path
+  assert close(cheap, full, 2.0)
+  assert not close(cheap, view(record, target, box=lambda h, w: other), 10.0)  # the box moved along
+
+
+def test_strong_reduction_is_antialiased():
+  noise_HWC = RNG.integers(0, 256, (512, 512, 3), np.uint8)
+  out_HWC = view(encode(noise_HWC, 'png'), (48, 48), shorter=48)
+  plain_HWC = cv2.resize(noise_HWC, (48, 48), interpolation=cv2.INTER_LINEAR)
+  deviation = noise_HWC.std()
+  assert plain_HWC.std() > 0.3 * deviation
+  assert out_HWC.std() < 0.15 * deviation
+  assert close(out_HWC, cv2.resize(noise_HWC, (48, 48), interpolation=cv2.INTER_AREA), 5.0)
+
+
+@pytest.mark.parametrize('mode', ['L', 'LA', 'RGBA', 'P', 'CMYK', '1', 'I;16'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_every_kind_of_pixel_becomes_grey_or_rgb(mode, channels):
+  rgb_HW3 = smooth(64, 96)
+  image = Image.fromarray(rgb_HW3)
+  if mode == 'I;16':
+    image = Image.fromarray(np.asarray(image.convert('L')).astype(np.uint16) * 257)
+  else:
+    image = image.convert(mode)
+  record = encode(image, *(('jpeg',) if mode == 'CMYK' else ('png',)))
+  grey_HW = np.asarray(Image.fromarray(rgb_HW3).convert('L')).astype(int)
+  if mode == '1':
+    expected = np.asarray(image)[..., None] * 255 + np.zeros(3)
+  elif mode == 'P':
+    expected = np.asarray(image.convert('RGB'))
+  elif mode in ('RGBA', 'CMYK'):
+    expected = rgb_HW3
+  else:
+    expected = grey_HW[..., None] + np.zeros(3)
+  if channels == 1:
+    expected = (expected @ [0.299, 0.587, 0.114])[..., None]
+  out_HWC = decode.decode(record, channels)
+  assert out_HWC.shape == (64, 96, channels) and out_HWC.dtype == np.uint8
+  assert close(out_HWC, expected, 2.0)
+
+
+def test_sixteen_bit_colour_keeps_its_high_byte():
+  image_HWC = smooth(32, 32)
+  record = cv2.imencode('.png', image_HWC[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+  np.testing.assert_array_equal(decode.decode(record, 3), image_HWC)
+
+
+def test_arrays_pass_with_their_channels_adapted():
+  rgb_HW3 = smooth(16, 32)
+  np.testing.assert_array_equal(decode.decode(rgb_HW3, 3), rgb_HW3)
+  grey_HW1 = decode.decode(rgb_HW3, 1)
+  assert close(grey_HW1[..., 0], rgb_HW3 @ [0.299, 0.587, 0.114])
+  np.testing.assert_array_equal(decode.decode(grey_HW1[..., 0], 3), grey_HW1.repeat(3, -1))
+  alpha_HW4 = np.concatenate([rgb_HW3, np.zeros_like(grey_HW1)], -1)
+  np.testing.assert_array_equal(decode.decode(alpha_HW4, 3), rgb_HW3)
+  with pytest.raises(BadImage, match='float32'):
+    decode.decode(rgb_HW3.astype(np.float32), 3)
+  with pytest.raises(BadImage, match='2 channels'):
+    decode.decode(rgb_HW3[..., :2], 3)
+
+
+def test_orientation_tags_are_passed_over_in_all_formats_alike():
+  image = Image.fromarray(smooth(32, 64))
+  exif = Image.Exif()
+  exif[0x0112] = 6  # turned by 90 degrees
+  for kind in ('jpeg', 'png', 'webp'):
+    assert decode.decode(encode(image, kind, exif=exif), 3).shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png', 'webp', 'bmp'])
+def test_cut_files_are_bad_images(kind):
+  record = encode(smooth(64, 64), kind)
+  assert decode.decode(record, 3).shape == (64, 64, 3)
+  for size in (len(record) // 2, 30, 3):
+    with pytest.raises(BadImage):
+      decode.decode(record[:size], 3)
+    with pytest.raises(BadImage):
+      view(record[:size], (32, 32))
+
+
+@pytest.mark.parametrize('record', [b'', b'no image', b'\xff\xd8\xff\xe0'])
+def test_junk_is_a_bad_image(record):
+  with pytest.raises(BadImage):
+    decode.decode(record, 3)
+  with pytest.raises(BadImage):
+    view(record, (32, 32))
+
+
+def test_stray_bytes_in_a_jpeg_do_no_harm():
+  image_HWC = smooth(64, 64)
+  record = encode(image_HWC, 'jpeg', quality=95)
+  stray = record[:-2] + b'\0' * 30 + record[-2:]
+  with pytest.raises(ValueError, match='extraneous'):
+    simplejpeg.decode_jpeg(stray)
+  assert close(decode.decode(stray, 3), image_HWC, 3.0)
+  assert close(view(stray, (16, 16), shorter=16), view(record, (16, 16), shorter=16), 3.0)
+
+
+@pytest.mark.parametrize('target', [(32, 32), (16, 48)])
+def test_random_boxes_have_the_areas_and_shapes_asked_for(target):
+  height, width, area, aspect = 300, 400, (0.08, 0.6), (0.75, 4 / 3)
+  draws = RNG.random((2000, decode.ATTEMPTS, 4))
+  boxes = np.array([decode.random_box(height, width, target, area, aspect, u) for u in draws])
+  top, left, h, w = boxes.T
+  assert (top >= 0).all() and (left >= 0).all()
+  assert (top + h <= height).all() and (left + w <= width).all()
+  # Touching all borders, so no part of the picture is left out.
+  assert top.min() == 0 and left.min() == 0
+  assert (top + h).max() == height and (left + w).max() == width
+  share, shape = h * w / (height * width), w / h / (target[1] / target[0])
+  assert share.min() > 0.075 and share.max() < 0.61
+  assert shape.min() > 0.73 and shape.max() < 1.36
+  if target == (32, 32):  # all the first attempts fit, nearly: uniform in area and in log aspect
+    assert abs(share.mean() - 0.34) < 0.015
+    assert abs(np.log(shape).mean()) < 0.015
+
+
+def test_a_crop_that_cannot_fit_is_the_largest_central_one():
+  draws = RNG.random((decode.ATTEMPTS, 4))
+  box = decode.random_box(100, 1000, (32, 32), (0.9, 1.0), (0.75, 4 / 3), draws)
+  assert box == Box(0, 433, 100, 133)
+
+
+def test_shift_cuts_a_window_from_the_reflected_image():
+  image_HWC = smooth(16, 16)
+  padded = np.pad(image_HWC, ((3, 3), (3, 3), (0, 0)), mode='reflect')
+  for u, v, top, left in [(0, 0, 0, 0), (0.999, 0.999, 6, 6), (0.5, 0.5, 3, 3), (0.2, 0.8, 1, 5)]:
+    for channels in (1, 3):
+      out_HWC = image_HWC[..., :channels].copy()
+      decode.shift(out_HWC, 3, np.array([u, v]))
+      np.testing.assert_array_equal(
+        out_HWC, padded[top : top + 16, left : left + 16, :channels]
+      )
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_mirror(channels):
+  image_HWC = smooth(16, 32)[..., :channels].copy()
+  out_HWC = image_HWC.copy()
+  decode.mirror(out_HWC)
+  assert (out_HWC != image_HWC).any()
+  np.testing.assert_array_equal(out_HWC, image_HWC[:, ::-1])

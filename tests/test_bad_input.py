@@ -1,0 +1,161 @@
+"""Bad input to a real command: one plain sentence, exit code 2, nothing lost.
+
+Faults in keys are in test_config.py, faults in stored data in tests/data/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_images
+
+from vit_jax import cli
+
+
+def refused(argv: list[str], capsys) -> str:
+  """Runs a command that must be refused; returns the sentence."""
+  assert cli.main(argv) == 2
+  error = capsys.readouterr().err
+  assert error.startswith('vit_jax: ') and error.count('\n') == 1 and 'Traceback' not in error
+  return error
+
+
+def train(recipe: Path, workdir: Path, *flags: str) -> list[str]:
+  return ['train', f'--config={recipe}', f'--workdir={workdir}', '--config.steps=2', *flags]
+
+
+@pytest.fixture(scope='module')
+def trained(tiny_recipe, tmp_path_factory) -> Path:
+  workdir = tmp_path_factory.mktemp('trained')
+  assert cli.main(train(tiny_recipe, workdir)) == 0
+  return workdir
+
+
+def files(folder: Path) -> dict[str, bytes]:
+  return {str(path.relative_to(folder)): path.read_bytes()
+          for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def test_batch_not_divisible_by_the_mesh(tiny_recipe, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.batch_size=12'), capsys)
+  assert 'config.batch_size is 12, which is not divisible by 8' in error
+
+
+def test_mesh_that_does_not_fit(tiny_recipe, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.mesh.fsdp=3'), capsys)
+  assert 'does not multiply to the 8 devices here' in error
+
+
+def test_missing_data_set(tiny_recipe, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.data.name=cifar10',
+                        f'--data_dir={tmp_path / "empty"}'), capsys)
+  assert 'cifar10' in error and 'prepare' in error
+
+
+def test_missing_folder(tiny_recipe, tmp_path, capsys):
+  gone = tmp_path / 'gone'
+  assert str(gone) in refused(
+      train(tiny_recipe, tmp_path / 'run', f'--config.data.dir={gone}'), capsys)
+
+
+def test_unreadable_image(tiny_recipe, tmp_path, capsys):
+  images = tmp_path / 'images'
+  for split in ('train', 'test'):
+    write_images(images / split, {'a': 9, 'b': 9})
+  broken = images / 'train' / 'a' / '003.png'
+  broken.write_bytes(broken.read_bytes()[:60])
+  flags = (f'--config.data.dir={images}', '--config.steps=3')
+  error = refused(train(tiny_recipe, tmp_path / 'run', *flags), capsys)
+  assert '003.png' in error and 'skip' in error
+  assert cli.main(train(tiny_recipe, tmp_path / 'other', *flags,
+                        '--config.data.on_bad_record=skip')) == 0
+  assert '1 records could not be decoded' in capsys.readouterr().out
+
+
+def test_model_option_misspelt(tiny_recipe, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.model.widht=64'), capsys)
+  assert "'width'" in error
+
+
+def test_run_folder_of_another_experiment_is_kept(tiny_recipe, trained, capsys):
+  before = files(trained)
+  error = refused(train(tiny_recipe, trained, '--config.model.width=64'), capsys)
+  assert 'config.model.options.width was 32 and is now 64' in error
+  assert files(trained) == before
+
+
+def test_checkpoint_of_another_model(tiny_recipe, trained, tmp_path, capsys):
+  """The run folder's config.json was swapped for another model's."""
+  swapped = tmp_path / 'swapped'
+  shutil.copytree(trained, swapped)
+  text = json.loads((swapped / 'config.json').read_text())
+  text['model']['options']['width'] = 64
+  (swapped / 'config.json').write_text(json.dumps(text))
+  before = files(swapped)
+  error = refused(['evaluate', f'--workdir={swapped}'], capsys)
+  assert 'belongs to another model' in error and 'embedding' in error
+  assert files(swapped) == before
+
+
+def test_init_from_another_model(tiny_recipe, trained, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', f'--config.init_from={trained}',
+                        '--config.model.depth=3'), capsys)
+  assert 'does not fit the model' in error and 'encoder/blocks' in error
+
+
+def test_init_from_nowhere(tiny_recipe, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.init_from=nowhere'), capsys)
+  assert 'nowhere is not a run folder' in error
+
+
+def test_checkpoint_that_is_not_there(trained, capsys):
+  error = refused(['evaluate', f'--workdir={trained}', '--checkpoint=77'], capsys)
+  assert "--checkpoint is '77'; it must be 'last', 'best' or one of the steps 2" in error
+
+
+def test_run_folder_below_a_file(tiny_recipe, tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  assert 'is a file' in refused(train(tiny_recipe, tmp_path / 'file' / 'run'), capsys)
+
+
+def on_a_disk(tmp_path: Path, mount: str, script: str) -> subprocess.CompletedProcess:
+  """Runs a shell script that sees a file system of its own at tmp_path/disk."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  own = ['unshare', '--mount'] if os.geteuid() == 0 else ['unshare', '-Urm']
+  if subprocess.run([*own, 'mount', '-t', 'tmpfs', 'tmpfs', str(disk)],
+                    capture_output=True).returncode:
+    pytest.skip('this machine lets us mount no file system of our own')
+  return subprocess.run([*own, 'sh', '-c', f'mount -t tmpfs {mount} tmpfs {disk} && {script}'],
+                        capture_output=True, text=True, timeout=300)
+
+
+def python(argv: list[str]) -> str:
+  return f'{sys.executable} -m vit_jax ' + ' '.join(f"'{arg}'" for arg in argv)
+
+
+def test_full_disk_keeps_what_was_saved(tiny_recipe, tmp_path):
+  flags = ('--config.steps=400', '--config.checkpoint.keep_last=100', '--config.evaluate.steps=0')
+  run, rescued = tmp_path / 'disk' / 'run', tmp_path / 'rescued'
+  done = on_a_disk(tmp_path, '-o size=3m', python([*train(tiny_recipe, run), *flags]) +
+                   f'; code=$?; cp -r {run} {rescued}; exit $code')
+  assert done.returncode == 2, done.stderr
+  assert 'the disk is full' in done.stderr and 'Traceback' not in done.stderr
+  kept = max(int(path.name) for path in rescued.glob('checkpoints/*') if path.name.isdigit())
+  again = subprocess.run(
+      [sys.executable, '-m', 'vit_jax', *train(tiny_recipe, rescued), *flags],
+      capture_output=True, text=True, timeout=300)
+  assert again.returncode == 0, again.stderr
+  assert f'start: checkpoint of step {kept}' in again.stdout
+
+
+def test_read_only_run_folder(tiny_recipe, tmp_path):
+  done = on_a_disk(tmp_path, '-o ro', python(train(tiny_recipe, tmp_path / 'disk' / 'run')))
+  assert done.returncode == 2, done.stderr
+  assert 'read-only' in done.stderr and 'Traceback' not in done.stderr

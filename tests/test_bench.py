@@ -1,0 +1,43 @@
+"""The bench on a small step: figures that add up, and a refusal of what it cannot time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vit_jax import cli
+from vit_jax.bench import run as bench
+
+
+def test_figures_add_up(tmp_path, capsys):
+  path = tmp_path / 'bench.json'
+  assert cli.main(['bench', '--model=Ti/16', '--batch=8', '--image_size=32', '--seconds=1',
+                   '--dtype=both', f'--json={path}']) == 0
+  figures = json.loads(path.read_text())
+  assert [row['name'] for row in figures['contenders']] == ['vit_jax float32', 'vit_jax bfloat16']
+  for row in figures['contenders']:
+    assert 0 < row['slowest_turn'] <= row['images_per_second'] <= row['fastest_turn']
+    flops = row['images_per_second'] * figures['gflop_per_image'] * 1e9
+    assert row['flop_per_second'] == pytest.approx(flops)
+    rate = figures['matmul_flop_per_second'][row['name'].split()[1]]
+    assert row['fraction_of_matmul'] == pytest.approx(flops / rate)
+  assert 'vit_jax float32' in capsys.readouterr().out
+
+
+def test_flops_of_ti_16_are_the_published_ones():
+  """1.25 GMAC forward at 224 px (timm's results table), three passes of two FLOP each."""
+  from vit_jax import models
+  from vit_jax.models import flops
+  macs = flops.forward_macs(models.build('Ti/16', bench.NUM_CLASSES), (224, 224, 3))
+  assert 6 * macs == pytest.approx(6 * 1.26e9, rel=0.01)
+
+
+@pytest.mark.parametrize('argv, sentence', [
+    (['--model=Ti/17x'], "'Ti/17x'"),
+    (['--model=Ti/16', '--batch=9'], '--batch is 9, which is not divisible by 8'),
+    (['--model=Ti/8', '--batch=8', '--image_size=32', '--against=timm'], "did you mean"),
+])
+def test_mistakes(argv, sentence, capsys):
+  assert cli.main(['bench', *argv]) == 2
+  assert sentence in capsys.readouterr().err

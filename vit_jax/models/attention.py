@@ -1,0 +1,193 @@
+"""Multi-head attention: projections stored as one kernel, and the weighted sum in XLA or cuDNN.
+
+Queries are N tokens and keys T.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+
+from vit_jax.errors import UserError
+from vit_jax.models.dense import Dense, affine, dot
+from vit_jax.models.layers import LayerNorm
+
+Array = jax.Array
+Implementation = Literal['auto', 'xla', 'cudnn']
+
+# What is summed over, and the batch axes, of (B, N, A, E) arrays and (B, A, N, T) weights.
+_QUERY_KEY = ((3,), (3,)), ((0, 2), (0, 2))
+_OVER_KEYS = ((3,), (1,)), ((0, 1), (0, 2))
+_OVER_QUERIES = ((2,), (1,)), ((0, 1), (0, 2))
+
+
+def attention_weights(q_BNAE: Array, k_BTAE: Array) -> tuple[Array, Array]:
+  """exp(q k / sqrt(E) - max) as (B, A, N, T), and its sums over T, (B, A, N, 1), in float32."""
+  scores_BANT = dot(q_BNAE, k_BTAE, _QUERY_KEY, jnp.float32)
+  scores_BANT -= jnp.max(scores_BANT, axis=-1, keepdims=True)
+  weights_BANT = jnp.exp(scores_BANT * q_BNAE.shape[-1] ** -0.5)
+  return weights_BANT, jnp.sum(weights_BANT, axis=-1, keepdims=True)
+
+
+@jax.custom_vjp
+def xla_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
+  """softmax(q k / sqrt(E)) v as (B, N, A, E), the softmax in float32.
+
+  Its sums divide the result, which is narrower than the weights, and the backward pass takes the
+  row term of the softmax's gradient from the result (arXiv:2205.14135 appendix B.2): each saves
+  a pass over the weights.
+  """
+  return _xla_forward(q_BNAE, k_BTAE, v_BTAE)[0]
+
+
+def _xla_forward(q_BNAE, k_BTAE, v_BTAE):
+  dtype = q_BNAE.dtype
+  weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BTAE)
+  weights_BANT = weights_BANT.astype(dtype)
+  out_BANE = dot(weights_BANT, v_BTAE, _OVER_KEYS, jnp.float32) / sums_BAN1
+  out_BNAE = out_BANE.swapaxes(1, 2).astype(dtype)
+  return out_BNAE, (q_BNAE, k_BTAE, v_BTAE, weights_BANT, sums_BAN1, out_BNAE)
+
+
+def _xla_backward(saved, dout_BNAE):
+  q_BNAE, k_BTAE, v_BTAE, weights_BANT, sums_BAN1, out_BNAE = saved
+  dtype = q_BNAE.dtype
+  dout_BNAE = dout_BNAE.astype(jnp.float32) / sums_BAN1.swapaxes(1, 2)
+  row_BNA1 = jnp.sum(dout_BNAE * out_BNAE.astype(jnp.float32), axis=-1, keepdims=True)
+  dout_BNAE = dout_BNAE.astype(dtype)
+  dweights_BANT = dot(dout_BNAE, v_BTAE, _QUERY_KEY, jnp.float32) - row_BNA1.swapaxes(1, 2)
+  dscores_BANT = weights_BANT.astype(jnp.float32) * dweights_BANT * q_BNAE.shape[-1] ** -0.5
+  dscores_BANT = dscores_BANT.astype(dtype)
+  dq_BANE = dot(dscores_BANT, k_BTAE, _OVER_KEYS, dtype)
+  dk_BATE = dot(dscores_BANT, q_BNAE, _OVER_QUERIES, dtype)
+  dv_BATE = dot(weights_BANT, dout_BNAE, _OVER_QUERIES, dtype)
+  return dq_BANE.swapaxes(1, 2), dk_BATE.swapaxes(1, 2), dv_BATE.swapaxes(1, 2)
+
+
+xla_attention.defvjp(_xla_forward, _xla_backward)
+
+
+def cudnn_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
+  """The same in cuDNN's fused kernel (FlashAttention).
+
+  On Hopper its backward pass can return NaN for hazardous lengths; there it gets the full
+  lengths as a padding mask, which takes another path.
+  """
+  lengths = {}
+  if _hazardous(q_BNAE.shape[1]):
+    lengths = dict(query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
+                   key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32))
+  return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **lengths)
+
+
+def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Implementation) -> Array:
+  """softmax(q k / sqrt(E)) v, (B, N, A, E). 'auto' is cuDNN where it is safe and works, else XLA.
+
+  Raises:
+    UserError: 'cudnn' where there is no GPU or the dtype is float32.
+  """
+  gpu, half = jax.default_backend() == 'gpu', q_BNAE.dtype in (jnp.bfloat16, jnp.float16)
+  if implementation == 'cudnn':
+    if not (gpu and half):
+      raise UserError(f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
+                      f"{jax.default_backend()} and {q_BNAE.dtype}; use attention='auto'")
+    return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
+  tokens, head_dim = k_BTAE.shape[1], q_BNAE.shape[-1]
+  if (implementation == 'auto' and gpu and half and head_dim % 8 == 0 and head_dim <= 256
+      and q_BNAE.shape[1] == tokens and not _hazardous(tokens)
+      and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)):
+    return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
+  return xla_attention(q_BNAE, k_BTAE, v_BTAE)
+
+
+def _hazardous(tokens: int) -> bool:
+  return tokens % 128 == 64
+
+
+@functools.cache
+def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
+  """Tries cuDNN attention and its gradient once; prints one line if it fails."""
+
+  def attempt() -> bool:
+    q_BNAE = jnp.ones((1, tokens, 1, head_dim), dtype)
+    grads = jax.jit(jax.grad(lambda *qkv: cudnn_attention(*qkv).astype(jnp.float32).sum(),
+                             argnums=(0, 1, 2)))(q_BNAE, q_BNAE, q_BNAE)
+    return all(bool(jnp.isfinite(grad).all()) for grad in grads)
+
+  try:
+    # In a thread of its own, for the caller is being traced.
+    with ThreadPoolExecutor(1) as pool:
+      works, why = pool.submit(attempt).result(), 'its gradient is not finite'
+  except Exception as error:  # noqa: BLE001 (whatever cuDNN says, XLA still works)
+    works, why = False, str(error).split('\n')[0]
+  if not works:
+    print(f'attention: cuDNN does not serve {tokens} tokens of {head_dim} in {dtype} here '
+          f'({why}); XLA does', flush=True)
+  return works
+
+
+class Projections(nn.Module):
+  """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A, E).
+
+  With `fused` they are one matrix product, else `count` of them: the same numbers.
+  """
+
+  count: int
+  heads: int
+  dtype: Any
+  fused: bool = True
+
+  @nn.compact
+  def __call__(self, x_BND: Array) -> tuple[Array, ...]:
+    width = x_BND.shape[-1]
+    shape = (self.count, self.heads, width // self.heads)
+    # Xavier uniform for each projection on its own fan, as in the ViT code base.
+    init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform', in_axis=0,
+                                            out_axis=(2, 3), batch_axis=1)
+    kernel_DSAE = self.param('kernel', init, (width, *shape), jnp.float32)
+    bias_SAE = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
+    x_BND = x_BND.astype(self.dtype)
+    if self.fused:
+      parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)
+    else:
+      pairs = zip(jnp.split(kernel_DSAE, self.count, axis=1), jnp.split(bias_SAE, self.count),
+                  strict=True)
+      parts = [affine(x_BND, kernel, bias) for kernel, bias in pairs]
+    return tuple(checkpoint_name(part.squeeze(2), 'qkv') for part in parts)
+
+
+OutProjection = functools.partial(
+    Dense, rank=2, name='out', kernel_init=nn.initializers.variance_scaling(
+        1.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2))  # kernel (A, E, D)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention (arXiv:2010.11929 appendix A).
+
+  When the collection 'intermediates' is mutable, the weights are sown as `weights_BANT`.
+  """
+
+  heads: int
+  dtype: Any
+  fused_qkv: bool
+  qk_norm: bool
+  implementation: Implementation
+
+  @nn.compact
+  def __call__(self, x_BND: Array) -> Array:
+    q_BNAE, k_BNAE, v_BNAE = Projections(3, self.heads, self.dtype, self.fused_qkv,
+                                         name='qkv')(x_BND)
+    if self.qk_norm:  # arXiv:2302.05442 section 2
+      q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
+    if self.is_mutable_collection('intermediates'):
+      weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BNAE)
+      self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
+    out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, self.implementation)
+    return OutProjection(x_BND.shape[-1], dtype=self.dtype)(
+        checkpoint_name(out_BNAE, 'attention_out'))

@@ -1,0 +1,132 @@
+"""The pre-norm Transformer block, and the encoder: blocks with parameters stacked over layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.models.attention import Attention, Implementation
+from vit_jax.models.layers import LayerNorm, Mlp, drop_examples
+
+Array = jax.Array
+UNROLL_UP_TO = 24  # layers; deeper stacks compile too long
+
+# What the backward pass finds saved of a block besides its input; the rest is computed again.
+REMAT = {
+    'full': (),
+    'dots': ('qkv', 'mlp_hidden', 'dense'),  # every result of a Dense
+    'names': ('qkv', 'attention_out', 'mlp_hidden'),
+}
+Remat = Literal['none', 'full', 'dots', 'names']
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+  """What all blocks of a model share; the fields are explained at `vit.ViT`."""
+
+  mlp: int
+  heads: int
+  layerscale: float
+  dropout: float
+  qk_norm: bool
+  exact_gelu: bool
+  fused_qkv: bool
+  attention: Implementation
+  dtype: Any
+
+
+def constrain(x_BND: Array) -> Array:
+  """Shards an activation over the batch axes of the ambient mesh; nothing without such a mesh.
+
+  Once a block is enough for the partitioner to split the batch everywhere, and without it large
+  meshes replicate work.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = tuple(name for name in ('replica', 'fsdp') if name in mesh.axis_names)
+  if len(axes) < 2 or set(mesh.axis_types) != {AxisType.Auto}:
+    return x_BND
+  return jax.lax.with_sharding_constraint(x_BND, P(axes, None, None))
+
+
+class Block(nn.Module):
+  """x + MSA(LN(x)), then x + MLP(LN(x)): arXiv:2010.11929 equations 2 and 3.
+
+  Optionally each branch is scaled per channel (LayerScale, arXiv:2103.17239) and dropped per
+  example (stochastic depth).
+  """
+
+  config: BlockConfig
+  train: bool
+  stochastic_depth: bool
+
+  @nn.compact
+  def __call__(self, x_BND: Array, drop_rate: Array) -> tuple[Array, None]:
+    """Returns the block's output and, for `nn.scan`, nothing.
+
+    Args:
+      drop_rate: probability of dropping a branch; read if `stochastic_depth` is set.
+    """
+    c = self.config
+    if not self.is_initializing():  # where one example stands for the batch
+      x_BND = constrain(x_BND)
+
+    def branch(y_BND: Array, name: str) -> Array:
+      if c.layerscale:
+        scale_D = self.param(name, nn.initializers.constant(c.layerscale),
+                             (x_BND.shape[-1],), jnp.float32)
+        y_BND = (y_BND.astype(jnp.float32) * scale_D[None, None]).astype(y_BND.dtype)
+      if self.train and self.stochastic_depth:
+        y_BND = drop_examples(self.make_rng('dropout'), y_BND, drop_rate)
+      return y_BND
+
+    y_BND = LayerNorm(name='norm1')(x_BND)
+    y_BND = Attention(c.heads, c.dtype, c.fused_qkv, c.qk_norm, c.attention,
+                      name='attention')(y_BND)
+    y_BND = nn.Dropout(c.dropout, deterministic=not self.train)(y_BND)
+    x_BND = x_BND + branch(y_BND, 'scale1')
+    y_BND = LayerNorm(name='norm2')(x_BND)
+    y_BND = Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, name='mlp')(y_BND, self.train)
+    y_BND = nn.Dropout(c.dropout, deterministic=not self.train)(y_BND)
+    return x_BND + branch(y_BND, 'scale2'), None
+
+
+class Encoder(nn.Module):
+  """`depth` blocks and a final LayerNorm (arXiv:2010.11929 equations 2 to 4).
+
+  Parameters of the blocks are stacked, leading axis L. Rolled or unrolled, and what is saved for
+  the backward pass, are matters of execution: parameters and numbers stay the same.
+  """
+
+  depth: int
+  block: BlockConfig
+  stochastic_depth: float = 0.0
+  stochastic_depth_rule: Literal['linear', 'constant'] = 'linear'
+  unroll: Literal['auto'] | bool = 'auto'
+  remat: Remat = 'none'
+
+  @nn.compact
+  def __call__(self, x_BND: Array, train: bool) -> Array:
+    unroll = self.depth <= UNROLL_UP_TO if self.unroll == 'auto' else self.unroll
+    block = Block
+    if self.remat != 'none':
+      policy = jax.checkpoint_policies.save_only_these_names(*REMAT[self.remat])
+      # A loop hides repeated work from common-subexpression elimination; straight code does not.
+      block = nn.remat(Block, policy=policy, prevent_cse=unroll)
+    blocks = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
+                     split_rngs={'params': True, 'dropout': True}, length=self.depth,
+                     unroll=self.depth if unroll else 1)
+    x_BND, _ = blocks(self.block, train, self.stochastic_depth > 0, name='blocks')(
+        x_BND, drop_rates(self.stochastic_depth, self.stochastic_depth_rule, self.depth))
+    return LayerNorm(name='norm')(x_BND)
+
+
+def drop_rates(rate: float, rule: Literal['linear', 'constant'], depth: int) -> Array:
+  """Stochastic depth of each layer, (L,): `rate` everywhere, or growing to it from 0."""
+  first = rate if rule == 'constant' else 0.0
+  return jnp.linspace(first, rate, depth, dtype=jnp.float32)

@@ -1,0 +1,63 @@
+"""From images to tokens: patches, and where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vit_jax.errors import UserError
+from vit_jax.models.dense import affine
+
+Array = jax.Array
+
+
+class PatchEmbedding(nn.Module):
+  """Patches to vectors: a convolution of stride P, as reshape and matrix product.
+
+  The stem of a ViT is any module with this call and this `grid`.
+  """
+
+  patch: int
+  width: int
+  dtype: Any
+
+  @nn.nowrap
+  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Patches down and across an image of (height, width) pixels.
+
+    Raises:
+      UserError: the patches do not tile the image.
+    """
+    P, (height, width) = self.patch, image_size
+    if height % P or width % P:
+      fits = [max(1, round(side / P)) * P for side in image_size]
+      raise UserError(f'images of {height}x{width} pixels do not divide into patches of {P}x{P}; '
+                      f'{fits[0]}x{fits[1]} would')
+    return height // P, width // P
+
+  @nn.compact
+  def __call__(self, images_BHWC: Array, train: bool) -> Array:
+    """(B, H, W, C) -> (B, H / P, W / P, D)."""
+    batch, height, width, channels = images_BHWC.shape
+    P, (rows, columns) = self.patch, self.grid((height, width))
+    patches = images_BHWC.astype(self.dtype).reshape(batch, rows, P, columns, P, channels)
+    init = nn.initializers.lecun_normal(in_axis=(0, 1, 2), out_axis=3)
+    kernel_PPCD = self.param('kernel', init, (P, P, channels, self.width), jnp.float32)
+    bias_D = self.param('bias', nn.initializers.zeros, (self.width,), jnp.float32)
+    return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
+
+
+def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
+  """Fixed positions (1, N, D): sines and cosines of column, then of row (arXiv:2104.02057).
+
+  `width` is a multiple of 4.
+  """
+  frequencies = 10_000.0 ** -np.linspace(0, 1, width // 4)
+  row_N, column_N = np.indices((rows, columns)).reshape(2, -1)
+  angles = [np.outer(place_N, frequencies) for place_N in (column_N, row_N)]
+  parts = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+  return np.concatenate(parts, axis=1).astype(np.float32)[None]

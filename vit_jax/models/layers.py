@@ -1,0 +1,123 @@
+"""LayerNorm, GELU, dropped examples and the MLP: what stands between the matrix products.
+
+Each computes in float32 inside and returns the dtype it was given. Their gradients are written
+out: automatic ones save several float32 arrays a layer where one in the compute dtype will do.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vit_jax.models.dense import Dense
+
+Array = jax.Array
+LAYER_NORM_EPSILON = 1e-6
+
+
+@jax.custom_vjp
+def layer_norm(x: Array, scale_D: Array, bias_D: Array) -> Array:
+  """LayerNorm over the last axis (arXiv:1607.06450), statistics in float32."""
+  return _layer_norm_forward(x, scale_D, bias_D)[0]
+
+
+def _layer_norm_forward(x, scale_D, bias_D):
+  centred = x.astype(jnp.float32) - jnp.mean(x.astype(jnp.float32), axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  rstd = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
+  shape = (1,) * (x.ndim - 1) + (-1,)
+  y = centred * rstd * scale_D.reshape(shape) + bias_D.reshape(shape)
+  return y.astype(x.dtype), (x, rstd, scale_D)
+
+
+def _layer_norm_backward(saved, dy):
+  x, rstd, scale_D = saved
+  x, dy_f = x.astype(jnp.float32), dy.astype(jnp.float32)
+  unit = (x - jnp.mean(x, axis=-1, keepdims=True)) * rstd
+  dunit = dy_f * scale_D.reshape((1,) * (x.ndim - 1) + (-1,))
+  dx = rstd * (dunit - jnp.mean(dunit, axis=-1, keepdims=True)
+               - unit * jnp.mean(dunit * unit, axis=-1, keepdims=True))
+  rows = tuple(range(x.ndim - 1))
+  return dx.astype(dy.dtype), jnp.sum(dy_f * unit, axis=rows), jnp.sum(dy_f, axis=rows)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+class LayerNorm(nn.Module):
+  """Parameters `scale` and `bias` (D,), float32."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale_D = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
+    bias_D = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+    return layer_norm(x, scale_D, bias_D)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def gelu(x: Array, exact: bool) -> Array:
+  """GELU (arXiv:1606.08415), x times the normal distribution function or its tanh form."""
+  return _gelu_and_slope(x, exact)[0]
+
+
+def _gelu_and_slope(x, exact):
+  x_f = x.astype(jnp.float32)
+  if exact:
+    cdf = 0.5 * (1 + jax.lax.erf(x_f * math.sqrt(0.5)))
+    density = jnp.exp(-0.5 * jnp.square(x_f)) * math.sqrt(0.5 / math.pi)
+  else:
+    c, cubic = math.sqrt(2 / math.pi), 0.044715
+    tanh = jnp.tanh(c * (x_f + cubic * x_f ** 3))
+    cdf = 0.5 * (1 + tanh)
+    density = 0.5 * (1 - tanh * tanh) * c * (1 + 3 * cubic * x_f * x_f)
+  return (x_f * cdf).astype(x.dtype), (cdf + x_f * density).astype(x.dtype)
+
+
+def _gelu_forward(x, exact):
+  """Saves the slope on a CPU, where tanh is dear; elsewhere x, which is in memory anyway."""
+  y, slope = _gelu_and_slope(x, exact)
+  return y, jax.lax.platform_dependent(x, slope, cpu=lambda x, slope: slope,
+                                       default=lambda x, slope: x)
+
+
+def _gelu_backward(exact, saved, dy):
+  slope = jax.lax.platform_dependent(saved, cpu=lambda slope: slope,
+                                     default=lambda x: _gelu_and_slope(x, exact)[1])
+  return (dy * slope,)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
+def drop_examples(key: Array, x: Array, rate: Array) -> Array:
+  """Stochastic depth (arXiv:1603.09382): zero for whole examples, the others scaled up.
+
+  Args:
+    x: (B, ...), a residual branch.
+    rate: probability in [0, 1) of dropping an example, float32 scalar.
+  """
+  keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+  return jnp.where(keep, x.astype(jnp.float32) / (1 - rate), 0.0).astype(x.dtype)
+
+
+class Mlp(nn.Module):
+  """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1)."""
+
+  hidden: int
+  exact_gelu: bool
+  dropout: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x_BND: Array, train: bool) -> Array:
+    init = dict(kernel_init=nn.initializers.xavier_uniform(),
+                bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
+    h_BNF = gelu(Dense(self.hidden, **init, save_as='mlp_hidden', name='up')(x_BND),
+                 self.exact_gelu)
+    h_BNF = nn.Dropout(self.dropout, deterministic=not train)(h_BNF)
+    return Dense(x_BND.shape[-1], **init, name='down')(h_BNF)

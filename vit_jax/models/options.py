@@ -1,0 +1,55 @@
+"""Checks of a model's options against the fields of its module."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from vit_jax.errors import UserError, nearest
+
+
+def bounded(default: Any = dataclasses.MISSING, low: float = -math.inf,
+            high: float = math.inf) -> Any:
+  """A field whose number must lie in [low, high]."""
+  return dataclasses.field(default=default, metadata={'low': low, 'high': high})
+
+
+def check_options(cls: type, options: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
+  """Raises a UserError unless each option is a field of `cls` with a value it takes.
+
+  Args:
+    fixed: fields that are no options.
+  """
+  hints = typing.get_type_hints(cls)
+  fields = {f.name: f for f in dataclasses.fields(cls) if f.name not in (*fixed, 'parent', 'name')}
+  for name, value in options.items():
+    if name not in fields:
+      raise UserError(f'model option {name!r} is unknown; {nearest(name, fields)}')
+    if not _fits(value, hints[name]):
+      raise UserError(f'model option {name} is {value!r}; it must be {_words(hints[name])}')
+    low, high = (fields[name].metadata.get(end, value) for end in ('low', 'high'))
+    if not low <= value <= high:
+      raise UserError(f'model option {name} is {value!r}; it must lie in [{low:g}, {high:g}]')
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  args = typing.get_args(hint)
+  if typing.get_origin(hint) is typing.Literal:
+    return any(value == arg and type(value) is type(arg) for arg in args)
+  if args:
+    return any(_fits(value, arg) for arg in args)
+  if hint is float:
+    return type(value) in (int, float)
+  return type(value) is hint
+
+
+def _words(hint: Any) -> str:
+  args = typing.get_args(hint)
+  if typing.get_origin(hint) is typing.Literal:
+    return ' or '.join(repr(arg) for arg in args)
+  if args:
+    return ' or '.join(_words(arg) for arg in args)
+  return {int: 'a whole number', float: 'a number', bool: 'true or false'}[hint]

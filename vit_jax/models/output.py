@@ -1,0 +1,20 @@
+"""What every model returns."""
+
+from __future__ import annotations
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class Output:
+  """The result of one forward pass. A field a model does not have is None.
+
+  `logits_BK` is float32. `features_BD` is what the head sees (float32), the input of every
+  transfer evaluator. `tokens_BND` are all tokens after the last normalisation, in the compute
+  dtype: class token, registers, then patches row by row.
+  """
+
+  logits_BK: jax.Array | None = None
+  features_BD: jax.Array | None = None
+  tokens_BND: jax.Array | None = None

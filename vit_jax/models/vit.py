@@ -1,0 +1,149 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), equations 1 to 4."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vit_jax.models.attention import Implementation
+from vit_jax.models.blocks import BlockConfig, Encoder, Remat
+from vit_jax.models.dense import Dense
+from vit_jax.models.embedding import sincos2d
+from vit_jax.models.options import bounded
+from vit_jax.models.output import Output
+from vit_jax.models.pooling import MapHead
+
+Array = jax.Array
+
+
+class ViT(nn.Module):
+  """A Vision Transformer.
+
+  Parameters are float32. The tree: cls (1, 1, D), registers (1, R, D), pos_embedding (1, N, D),
+  embedding/{kernel, bias}, encoder/blocks/{norm1, attention/{qkv, out}, norm2, mlp/{up, down},
+  scale1, scale2} with a leading axis L, encoder/norm, map_head, pre_logits, head.
+
+  Attributes:
+    num_classes: 0 leaves the head away.
+    embedding: the stem, (images_BHWC, train) -> x_BHWD; see `embedding.PatchEmbedding`.
+    width, depth, mlp, heads: D, L, F, A of the legend.
+    pool: what the head sees: the class token, the mean of the patches, or a MAP head.
+    posemb: learned, one for the class token and each patch; sines and cosines of the row and
+      column of each patch; or none.
+    registers: extra tokens that the head does not see (arXiv:2309.16588).
+    qk_norm: LayerNorm of queries and keys (arXiv:2302.05442).
+    layerscale: initial scale of the residual branches; 0 is without.
+    stochastic_depth: probability of dropping a residual branch for an example; with the rule
+      'linear' it grows to that from 0 in the first layer.
+    dropout: after the positions and after every dense layer but qkv.
+    representation: a tanh layer `pre_logits` before the head, as in the paper's pretraining.
+    head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
+    exact_gelu: the normal distribution function in GELU, else its tanh form.
+    fused_qkv: queries, keys and values in one matrix product, else in three.
+    attention: 'xla', 'cudnn', or 'auto' for the better one that works here.
+    unroll: layers as straight code rather than a loop: faster, but slower to compile; 'auto'
+      unrolls up to `blocks.UNROLL_UP_TO` layers.
+    remat: what the backward pass computes again: nothing, all ('full'), all but the results of
+      dense layers ('dots'), all but qkv, attention and hidden units ('names').
+    dtype: of matrix products and of the tokens.
+  """
+
+  num_classes: int
+  embedding: nn.Module
+  width: int = bounded(low=1)
+  depth: int = bounded(low=1)
+  mlp: int = bounded(low=1)
+  heads: int = bounded(low=1)
+  pool: Literal['cls', 'mean', 'map'] = 'cls'
+  posemb: Literal['learned', 'sincos2d', 'none'] = 'learned'
+  registers: int = bounded(0, low=0)
+  qk_norm: bool = False
+  layerscale: float = bounded(0.0, low=0)
+  stochastic_depth: float = bounded(0.0, low=0, high=0.99)
+  stochastic_depth_rule: Literal['linear', 'constant'] = 'linear'
+  dropout: float = bounded(0.0, low=0, high=0.99)
+  representation: bool = False
+  head_bias: float = 0.0
+  exact_gelu: bool = False
+  fused_qkv: bool = True
+  attention: Implementation = 'auto'
+  unroll: Literal['auto'] | bool = 'auto'
+  remat: Remat = 'none'
+  dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+
+  @nn.nowrap
+  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Tokens down and across an image of (height, width) pixels, extra tokens apart."""
+    return self.embedding.grid(image_size)  # type: ignore[operator]
+
+  @nn.compact
+  def __call__(self, images_BHWC: Array, *, train: bool) -> Output:
+    """One forward pass.
+
+    Args:
+      images_BHWC: normalised floats.
+      train: turns on dropout and stochastic depth, which take `rngs={'dropout': key}`.
+
+    Raises:
+      UserError: the stem does not fit the image size.
+    """
+    block = BlockConfig(**{field.name: getattr(self, field.name)
+                           for field in dataclasses.fields(BlockConfig)})
+    x_BND = self._tokens(self.embedding(images_BHWC, train))
+    x_BND = nn.Dropout(self.dropout, deterministic=not train)(x_BND)
+    tokens_BND = Encoder(self.depth, block, self.stochastic_depth, self.stochastic_depth_rule,
+                         self.unroll, self.remat, name='encoder')(x_BND, train)
+    features_BD = self._pool(tokens_BND, block, train)
+    if self.representation:
+      features_BD = jnp.tanh(self._dense(self.width, nn.initializers.lecun_normal(),
+                                         name='pre_logits')(features_BD))
+    logits_BK = None
+    if self.num_classes:
+      logits_BK = self._dense(self.num_classes, nn.initializers.zeros, name='head',
+                              bias_init=nn.initializers.constant(self.head_bias))(features_BD)
+    return Output(logits_BK, features_BD, tokens_BND)
+
+  @nn.nowrap
+  def _dense(self, features: int, kernel_init: Any, **options: Any) -> Dense:
+    return Dense(features, kernel_init=kernel_init, dtype=self.dtype, out_dtype=jnp.float32,
+                 **options)
+
+  @nn.nowrap
+  def _tokens(self, x_BHWD: Array) -> Array:
+    """Equation 1: class token, registers and patches with their positions, (B, N, D)."""
+    batch, rows, columns, width = x_BHWD.shape
+    x_BND = x_BHWD.reshape(batch, rows * columns, width)
+
+    def extra(name: str, init: Any, count: int) -> Array:
+      token_1ND = self.param(name, init, (1, count, width), jnp.float32)
+      return jnp.broadcast_to(token_1ND, (batch, count, width)).astype(x_BND.dtype)
+
+    if self.posemb == 'sincos2d':
+      x_BND += jnp.asarray(sincos2d(rows, columns, width), x_BND.dtype)
+    if self.pool == 'cls':
+      x_BND = jnp.concatenate([extra('cls', nn.initializers.zeros, 1), x_BND], axis=1)
+    if self.posemb == 'learned':
+      table_1ND = self.param('pos_embedding', nn.initializers.normal(0.02),
+                             (1, *x_BND.shape[1:]), jnp.float32)
+      x_BND += table_1ND.astype(x_BND.dtype)
+    if self.registers:
+      first = x_BND.shape[1] - rows * columns
+      registers_BND = extra('registers', nn.initializers.normal(0.02), self.registers)
+      x_BND = jnp.concatenate([x_BND[:, :first], registers_BND, x_BND[:, first:]], axis=1)
+    return x_BND
+
+  @nn.nowrap
+  def _pool(self, tokens_BND: Array, block: BlockConfig, train: bool) -> Array:
+    """Equation 4, or its alternatives: (B, D) float32."""
+    patches_BND = tokens_BND[:, (self.pool == 'cls') + self.registers:]
+    if self.pool == 'cls':
+      features_BD = tokens_BND[:, 0]
+    elif self.pool == 'mean':
+      features_BD = jnp.mean(patches_BND.astype(jnp.float32), axis=1)
+    else:
+      features_BD = MapHead(block, name='map_head')(patches_BND, train)
+    return features_BD.astype(jnp.float32)

@@ -1,0 +1,165 @@
+"""Figures of a run, as matplotlib figures, and figures as SVG that takes on the page's colours."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from vit_jax.report.run import Predictions
+
+INK = '#1f2430'  # text and axes; `to_svg` makes it the text colour of the page, light or dark
+COLOURS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
+RIGHT, WRONG = '#3b82f6', '#f2802b'
+CALIBRATION_BINS = 15  # as in the metric `ece`
+STYLE: dict[str, Any] = {
+  'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 9,
+  'text.color': INK, 'axes.labelcolor': INK, 'axes.edgecolor': INK, 'axes.linewidth': 0.6,
+  'axes.spines.top': False, 'axes.spines.right': False, 'axes.facecolor': 'none',
+  'axes.titlesize': 9.5, 'axes.titlelocation': 'left', 'axes.titlepad': 6,
+  'axes.grid': True, 'axes.grid.axis': 'y', 'axes.axisbelow': True,
+  'grid.color': INK, 'grid.alpha': 0.13, 'grid.linewidth': 0.6,
+  'xtick.color': INK, 'ytick.color': INK, 'xtick.major.width': 0.6, 'ytick.major.width': 0.0,
+  'xtick.major.size': 3, 'ytick.major.size': 0,
+  'legend.frameon': False, 'legend.handlelength': 1.4, 'lines.linewidth': 1.6,
+  'lines.solid_capstyle': 'round', 'svg.fonttype': 'none',
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+  """A curve over steps."""
+
+  label: str
+  step_T: np.ndarray
+  value_T: np.ndarray
+  colour: str
+  points: bool = False  # mark each value: it was measured there and not between
+  faint: bool = False
+
+
+def new_figure(width: float, height: float) -> Figure:
+  """A figure in inches, transparent, in the style of this file."""
+  with matplotlib.rc_context(STYLE):
+    return Figure((width, height), layout='constrained', facecolor='none')
+
+
+def curves(lines: Sequence[Line], *, percent: bool = False, from_zero: bool = False,
+           levels: Mapping[str, float] | None = None) -> Figure:
+  """Curves over steps in one picture, with dotted horizontal lines at named levels."""
+  with matplotlib.rc_context(STYLE):
+    figure = new_figure(5.2, 2.9)
+    axes = figure.add_subplot()
+    for line in lines:
+      axes.plot(line.step_T, line.value_T, color=line.colour, label=line.label,
+                alpha=0.4 if line.faint else 1, markersize=3.2,
+                marker='o' if line.points or len(line.step_T) == 1 else None)
+    for label, value in (levels or {}).items():
+      axes.axhline(value, color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
+      axes.annotate(label, (0, value), xycoords=('axes fraction', 'data'), xytext=(3, 3),
+                    textcoords='offset points', fontsize=7.5, alpha=0.8)
+    axes.set_xlabel('step')
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=''))
+    if percent:
+      axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    if from_zero:
+      axes.set_ylim(bottom=0)
+    if len(lines) > 1:
+      axes.legend(fontsize=8, ncols=1 if len(lines) < 5 else 2)
+    return figure
+
+
+def confusion(predictions: Predictions) -> Figure:
+  """How the examples of each true class (a row) are divided over the predicted ones."""
+  counts_KK, names = predictions.confusion_KK, predictions.class_names
+  K = len(names)
+  share_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+  side = min(max(3.2, 0.36 * K + 1.2), 11)
+  with matplotlib.rc_context(STYLE):
+    figure = new_figure(side, side * 0.97)
+    axes = figure.add_subplot()
+    # From transparent, not from white: zero is the page itself.
+    blues = LinearSegmentedColormap.from_list('blues', [(0.15, 0.39, 0.92, a) for a in (0, 1)])
+    axes.imshow(share_KK, cmap=blues, vmin=0, vmax=1, interpolation='none')
+    for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
+      share = share_KK[true, predicted]
+      if K <= 32 and share >= 0.005:
+        axes.text(predicted, true, f'{100 * share:.0f}', ha='center', va='center', fontsize=7,
+                  color='white' if share > 0.5 else INK)
+    axes.set_xticks(range(K), names, rotation=0 if max(map(len, names)) <= 3 else 90)
+    axes.set_yticks(range(K), names)
+    axes.tick_params(length=0, labelsize=8 if K <= 32 else 5)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel('predicted')
+    axes.set_ylabel('true', labelpad=7)
+    return figure
+
+
+def reliability(predictions: Predictions) -> Figure:
+  """Accuracy against confidence in bins of equal width; calibrated means on the diagonal."""
+  labelled_N = predictions.labelled_N
+  confidence_N = predictions.confidence_N[labelled_N]
+  bin_N = np.minimum((confidence_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+  count_M = np.bincount(bin_N, minlength=CALIBRATION_BINS)
+  right_M = np.bincount(bin_N, predictions.correct_N[labelled_N], CALIBRATION_BINS)
+  filled_M = count_M > 0
+  centre_M = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
+  with matplotlib.rc_context(STYLE):
+    figure = new_figure(5.2, 4.2)
+    upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    upper.plot((0, 1), (0, 1), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
+    upper.bar(centre_M[filled_M], right_M[filled_M] / count_M[filled_M],
+              0.9 / CALIBRATION_BINS, color=COLOURS[0])
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
+    lower.bar(centre_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK,
+              alpha=0.35)
+    lower.set(xlabel='confidence', ylabel='share')
+    for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
+      axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    lower.yaxis.set_major_locator(MaxNLocator(2))
+    return figure
+
+
+def bare(axes: Axes) -> None:
+  """Takes everything off but what is drawn."""
+  axes.grid(False)
+  axes.spines[:].set_visible(False)
+  axes.set_xticks([])
+  axes.set_yticks([])
+
+
+def to_svg(figure: Figure, description: str) -> str:
+  """The figure as an inline <svg> as wide as its place; reads well on light and on dark."""
+  stream = io.StringIO()
+  # The salt keeps the ids of two figures on one page apart, and the same from day to day.
+  with matplotlib.rc_context({**STYLE, 'svg.hashsalt': description}):
+    nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+    figure.savefig(stream, format='svg', metadata=nothing)
+  head, body = stream.getvalue().split('<svg', 1)[1].split('>', 1)
+  head = re.sub(r' (width|height)="[^"]*"', '', head)
+  body = re.sub(r' id="\w+_\d+"', '', body)  # nothing refers to these, and they repeat
+  body = body.replace(INK, 'currentColor').replace('font-family: sans-serif; ', '')
+  return f'<svg role="img" aria-label="{html.escape(description)}"{head}>{body}'
+
+
+def save_png(figure: Figure, path: Any, dpi: int = 150) -> None:
+  """The figure on white, with at most 256 colours, which makes a flat picture small."""
+  from PIL import Image
+
+  stream = io.BytesIO()
+  with matplotlib.rc_context(STYLE):
+    figure.savefig(stream, format='png', dpi=dpi, facecolor='white')
+  image = Image.open(stream).convert('RGB').quantize(256, dither=Image.Dither.NONE)
+  image.save(path, optimize=True)

@@ -1,0 +1,1 @@
+"""Judges of frozen features: every evaluator eats `features_fn(images) -> features_BD`."""
