@@ -64,8 +64,8 @@ def prepare(argv: list[str]) -> int:
   parser.add_argument('name', help='earth_climate, fashion_mnist, or a TFDS name')
   _add_data_dir(parser)
   args = parser.parse_args(argv)
-  from vit_jax import data
-  data.prepare(args.name, _data_dir(args))
+  from vit_jax.data import datasets
+  datasets.prepare(args.name, _data_dir(args))
   return 0
 
 

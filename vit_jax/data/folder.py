@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -28,6 +29,10 @@ class FolderSource:
   files: tuple[str, ...] = field(repr=False)  # relative to root
   labels: np.ndarray = field(repr=False)
   root: Path
+
+  @property
+  def metadata(self) -> dict[str, Any]:
+    return {}
 
   def __len__(self) -> int:
     return len(self.files)

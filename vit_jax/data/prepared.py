@@ -31,6 +31,7 @@ class PreparedSource:
   name: str
   split: str
   class_names: tuple[str, ...]
+  metadata: dict[str, Any]
   records: Any = field(repr=False)  # a TFDS data source that gives serialised examples
   features: Any = field(repr=False)
   image_key: str = field(repr=False)
@@ -100,6 +101,7 @@ def open_prepared(directory: Path, name: str, split: str) -> PreparedSource:
     name=name,
     split=split,
     class_names=tuple(features[label_key].names),
+    metadata=dict(builder.info.metadata or {}),
     records=records,
     features=features,
     image_key=image_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Source(Protocol):
 
   @property
   def class_names(self) -> tuple[str, ...]: ...
+
+  @property
+  def metadata(self) -> dict[str, Any]:
+    """What the data set says of itself beside its examples, such as the size of a raster."""
+    ...
 
   def __len__(self) -> int: ...
 

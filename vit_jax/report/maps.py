@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb, to_rgba_array
+from matplotlib.colors import to_hex, to_rgb, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -17,8 +17,8 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from vit_jax.report import plots
 from vit_jax.report.run import Predictions, Raster
 
-# Colours as in Beck et al. 2018 (Scientific Data 5:180214), figure 1; As, which they count as Aw,
-# shares its colour. Names as in their table 2, shortened.
+# Colours of Beck et al. 2018 (Scientific Data 5:180214). They have no As, which here shares the
+# colour of Aw. Names follow theirs, shortened.
 KOEPPEN = {
   'Af': ('#0000ff', 'tropical rainforest'), 'Am': ('#0078ff', 'tropical monsoon'),
   'Aw': ('#46aafa', 'savanna, dry winter'), 'As': ('#46aafa', 'savanna, dry summer'),
@@ -41,18 +41,19 @@ KOEPPEN = {
   'Dfc': ('#007d7d', 'cold, cold summer'), 'Dfd': ('#00465f', 'cold, very cold winter'),
   'ET': ('#b2b2b2', 'tundra'), 'EF': ('#666666', 'ice cap'),
 }  # fmt: skip
-# Colours with alpha are pale on light and on dark paper.
-NO_CLASS = ('#8a8f98', 0.28)  # a patch whose truth is none of the classes
+LEGEND_CLASSES = 40  # names of more do not fit
+# A patch whose truth is none of the classes. With alpha, to be pale on light and on dark paper.
+NO_CLASS = ('#8a8f98', 0.28)
 
 
 def palette(class_names: Sequence[str]) -> list[str]:
   """A colour for each class: the standard ones for climates, else matplotlib's."""
   if all(name in KOEPPEN for name in class_names):
     return [KOEPPEN[name][0] for name in class_names]
-  known = matplotlib.colormaps['tab20' if len(class_names) <= 20 else 'hsv']
-  places = range(len(class_names)) if len(class_names) <= 20 else np.linspace(
-    0, 1, len(class_names), endpoint=False)
-  return [matplotlib.colors.to_hex(known(place)) for place in places]
+  K = len(class_names)
+  if K <= 20:
+    return [to_hex(matplotlib.colormaps['tab20'](k)) for k in range(K)]
+  return [to_hex(matplotlib.colormaps['hsv'](k / K)) for k in range(K)]
 
 
 def paint(value_N: np.ndarray, raster: Raster, blank: int) -> np.ndarray:
@@ -110,7 +111,7 @@ def map_figure(predictions: Predictions) -> Figure:
       handles=[Patch(color=colour, label=word, linewidth=0) for word, colour in verdicts.items()],
       loc='upper center', bbox_to_anchor=(0.5, -0.06), ncols=len(verdicts), fontsize=7,
       handlelength=0.9, columnspacing=1.2, handletextpad=0.4)
-    _legend(grid[1, 1], predictions, colours)
+    _legend(grid[1, 1], predictions, raster, colours)
     return figure
 
 
@@ -142,14 +143,15 @@ def _degrees(angle: float, sides: str) -> str:
   return f'{abs(angle):.0f}°{side}'
 
 
-def _legend(axes: Axes, predictions: Predictions, colours: Sequence[str]) -> None:
+def _legend(axes: Axes, predictions: Predictions, raster: Raster, colours: Sequence[str]) -> None:
   """A row for each class: its colour and name, and a bar for the share of its patches found."""
-  assert predictions.raster
   names, judged_N = predictions.class_names, predictions.labelled_N
+  axes.set_axis_off()
+  if len(names) > LEGEND_CLASSES:
+    return
   where = ''
-  if predictions.raster.held_out_N is not None:
-    judged_N, where = judged_N & predictions.raster.held_out_N, ' in held-out regions'
-  plots.bare(axes)
+  if raster.held_out_N is not None:
+    judged_N, where = judged_N & raster.held_out_N, ' in held-out regions'
   axes.set_box_aspect(0.5)
   axes.set(xlim=(0, 1), ylim=(len(names) - 0.4, -0.6))
   axes.set_title(f'Share of each class that is found{where}')

@@ -56,15 +56,17 @@ def write_page(run_dirs: Sequence[Path | str]) -> Path:
   maps_of = [{name: maps.map_figure(predictions)
               for name, predictions in run.predictions.items() if predictions.raster}
              for run in runs]
+  labels = _labels(runs)
   parts = [f'<h1>{escape(title)}</h1>', *(_lead(run) for run in runs), _bars(runs), _results(runs)]
   if len(runs) > 1:
     parts.append(_training(runs))
-  for run, figures in zip(runs, maps_of, strict=True):
-    parts += [f'<h2>{escape(str(run.path))}</h2>' if len(runs) > 1 else '', _facts(run)]
-    parts += [_map(name, run.predictions[name], figure)
+  for run, label, figures in zip(runs, labels, maps_of, strict=True):
+    of = f' of {label}' if len(runs) > 1 else ''
+    parts += [f'<h2>{escape(label)}</h2>' if of else '', _facts(run)]
+    parts += [_map(name + of, run.predictions[name], figure)
               for name, figure in sorted(figures.items(), key=lambda item: item[0] in run.evals)]
-    parts.append(_training([run]) if len(runs) == 1 else '')
-    parts += [_split(name, predictions) for name, predictions in run.predictions.items()
+    parts.append('' if of else _training(runs))
+    parts += [_split(name + of, predictions) for name, predictions in run.predictions.items()
               if name in run.evals or not predictions.raster]
     parts.append(_config(run))
   body = '\n'.join(part for part in parts if part)
@@ -79,6 +81,13 @@ def write_page(run_dirs: Sequence[Path | str]) -> Path:
     raise UserError(f'the report cannot be written to {page.parent} ({error.strerror}); make room '
                     'there, or make the folder writable') from None
   return page
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+  """The name of each run's folder, or its path where two have the same."""
+  names = [run.path.name for run in runs]
+  return [str(run.path) if names.count(name) > 1 else name
+          for run, name in zip(runs, names, strict=True)]
 
 
 def _lead(run: Run) -> str:
@@ -100,10 +109,10 @@ def _bars(runs: Sequence[Run]) -> str:
   """The accuracy that headlines tell, below what it takes no model to reach."""
   split = runs[0].evals[0]
   rows = [(label, note, top1, '') for label, note, top1 in _baselines(runs)]
-  for run in runs:
+  for run, label in zip(runs, _labels(runs), strict=True):
     result = run.result(split)
     if 'top1' in result:
-      note = f'{run.path.name}, seed {run.config["seed"]}' if len(runs) > 1 else ''
+      note = f'{label}, seed {run.config["seed"]}' if len(runs) > 1 else ''
       rows.append((run.config['model']['name'], note, result['top1'], 'ours'))
   lines = [f'<tr class="{kind}"><th scope="row">{escape(label)}<small>{escape(note)}</small></th>'
            f'<td><div class="track"><div class="bar" style="width:{100 * top1:.2f}%"></div></div>'
@@ -126,12 +135,13 @@ def _baselines(runs: Sequence[Run]) -> list[tuple[str, str, float]]:
 
 def _results(runs: Sequence[Run]) -> str:
   """A row for each split of each run, where there is more than one; over seeds also the mean."""
-  rows = [(run, split, run.result(split)) for run in runs for split in run.evals]
+  rows = [(label, split, run.result(split))
+          for run, label in zip(runs, _labels(runs), strict=True) for split in run.evals]
   rows = [row for row in rows if row[2]]
   if len(rows) < 2:
     return ''
-  lines = [_row(f'{run.path.name}, {split}', [_value(result, key) for key in METRICS])
-           for run, split, result in rows]
+  lines = [_row(f'{label}, {split}', [_value(result, key) for key in METRICS])
+           for label, split, result in rows]
   for split in runs[0].evals:
     results = [result for _, name, result in rows if name == split]
     if len(results) > 1:
@@ -201,13 +211,13 @@ def _training(runs: Sequence[Run]) -> str:
 def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
   """One run: training and every eval split. Several: a colour each, training faint."""
   lines = []
-  for r, run in enumerate(runs):
+  for r, (run, of) in enumerate(zip(runs, _labels(runs), strict=True)):
     splits = ['train', *run.evals] if len(runs) == 1 else ['train', run.evals[0]]
     for i, split in enumerate(splits):
       step_T, value_T = run.series(f'{split}/{metric}')
       colour = COLOURS[(i if len(runs) == 1 else r) % len(COLOURS)]
       name = 'train, as augmented' if split == 'train' and metric in METRICS else split
-      label = name if len(runs) == 1 else f'{run.path.name}, {split}'
+      label = name if len(runs) == 1 else f'{of}, {split}'
       if len(step_T):
         lines.append(Line(label, step_T, value_T, colour, points=split != 'train',
                           faint=len(runs) > 1 and split == 'train' and metric in METRICS))

@@ -7,14 +7,15 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from PIL import Image
 
 from vit_jax.report.run import Predictions
 
@@ -22,7 +23,7 @@ INK = '#1f2430'  # text and axes; `to_svg` makes it the text colour of the page,
 COLOURS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
 RIGHT, WRONG = '#3b82f6', '#f2802b'
 CALIBRATION_BINS = 15  # as in the metric `ece`
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
   'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 9,
   'text.color': INK, 'axes.labelcolor': INK, 'axes.edgecolor': INK, 'axes.linewidth': 0.6,
   'axes.spines.top': False, 'axes.spines.right': False, 'axes.facecolor': 'none',
@@ -33,6 +34,7 @@ STYLE: dict[str, Any] = {
   'xtick.major.size': 3, 'ytick.major.size': 0,
   'legend.frameon': False, 'legend.handlelength': 1.4, 'lines.linewidth': 1.6,
   'lines.solid_capstyle': 'round', 'svg.fonttype': 'none',
+  'text.parse_math': False,  # a class may be called $1 or $5
 }  # fmt: skip
 
 
@@ -132,14 +134,6 @@ def reliability(predictions: Predictions) -> Figure:
     return figure
 
 
-def bare(axes: Axes) -> None:
-  """Takes everything off but what is drawn."""
-  axes.grid(False)
-  axes.spines[:].set_visible(False)
-  axes.set_xticks([])
-  axes.set_yticks([])
-
-
 def to_svg(figure: Figure, description: str) -> str:
   """The figure as an inline <svg> as wide as its place; reads well on light and on dark."""
   stream = io.StringIO()
@@ -149,15 +143,13 @@ def to_svg(figure: Figure, description: str) -> str:
     figure.savefig(stream, format='svg', metadata=nothing)
   head, body = stream.getvalue().split('<svg', 1)[1].split('>', 1)
   head = re.sub(r' (width|height)="[^"]*"', '', head)
-  body = re.sub(r' id="\w+_\d+"', '', body)  # nothing refers to these, and they repeat
+  body = re.sub(r' id="[\w.]+_\d+"', '', body)  # nothing refers to these, and they repeat
   body = body.replace(INK, 'currentColor').replace('font-family: sans-serif; ', '')
   return f'<svg role="img" aria-label="{html.escape(description)}"{head}>{body}'
 
 
-def save_png(figure: Figure, path: Any, dpi: int = 150) -> None:
+def save_png(figure: Figure, path: Path, dpi: int = 150) -> None:
   """The figure on white, with at most 256 colours, which makes a flat picture small."""
-  from PIL import Image
-
   stream = io.BytesIO()
   with matplotlib.rc_context(STYLE):
     figure.savefig(stream, format='png', dpi=dpi, facecolor='white')

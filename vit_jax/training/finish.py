@@ -92,10 +92,13 @@ def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
             'confusion_KK': metrics.confusion(rows, len(source.class_names)),
             'class_names': np.array(source.class_names), 'images_SHWC': images_SHWC,
             'sample_S': sample_S}
-  for name in ('row', 'col'):
+  for name in ('row', 'col', 'held_out'):  # where the example lies on a map
     column_N = source.column(name)
     if column_N is not None:
       arrays[f'{name}_N'] = column_N[rows['index']]
+  for name in ('raster_size', 'patch_size'):
+    if name in source.metadata:
+      arrays[name] = np.array(source.metadata[name])
   path.parent.mkdir(exist_ok=True)
   np.savez_compressed(path, **arrays)
 

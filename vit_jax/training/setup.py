@@ -82,14 +82,25 @@ class Setup:
 
   def evaluate(self, params: Any, split: str) -> tuple[metrics.Rows, sources.Source]:
     """(one row for each example of `split`, in order, the same on every process; the source)."""
-    x = self.experiment
-    source = sources.open_source(x.data, split, self.data_dir)
-    size = x.eval_batch_size
-    batches = loader.Loader(source, x.data, seed=x.seed, batch_size=size, train=False,
-                            rows=meshes.local_rows(size, self.mesh))
+    size = self.experiment.eval_batch_size
+    batches = self._eval_loader(split)
     rows = [jax.device_get(self.eval_step(params, batch)) for batch in
             loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))]
-    return metrics.concatenate(rows), source
+    return metrics.concatenate(rows), batches.source
+
+  def _eval_loader(self, split: str) -> loader.Loader:
+    """Kept from one evaluation to the next, for decoded images may be cached in it."""
+    x = self.experiment
+    if split not in self._eval_loaders:
+      self._eval_loaders[split] = loader.Loader(
+          sources.open_source(x.data, split, self.data_dir), x.data, seed=x.seed,
+          batch_size=x.eval_batch_size, train=False,
+          rows=meshes.local_rows(x.eval_batch_size, self.mesh))
+    return self._eval_loaders[split]
+
+  @cached_property
+  def _eval_loaders(self) -> dict[str, loader.Loader]:
+    return {}
 
 
 def set_up(x: Experiment, data_dir: Path) -> Setup:

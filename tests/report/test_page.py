@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_up_run import PATCH, predictions
+
+from vit_jax.errors import UserError
+from vit_jax.report import plots
+from vit_jax.report.page import write_page
+from vit_jax.report.run import read_run
+from vit_jax.training import metrics
+
+VOID = {'meta', 'img', 'br', 'link', 'input'}
+
+
+class Page(HTMLParser):
+  """Every tag with its attributes, and all text; checks that tags close in order."""
+
+  def __init__(self, text: str):
+    super().__init__()
+    self.tags: list[tuple[str, dict[str, str]]] = []
+    self.text, self._open = '', []
+    self.feed(text)
+    assert not self._open
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append((tag, {name: value or '' for name, value in attrs}))
+    if tag not in VOID:
+      self._open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append((tag, {name: value or '' for name, value in attrs}))
+
+  def handle_endtag(self, tag):
+    assert self._open.pop() == tag
+
+  def handle_data(self, data):
+    self.text += data
+
+  def of(self, tag: str) -> list[dict[str, str]]:
+    return [attrs for name, attrs in self.tags if name == tag]
+
+
+def page(*runs) -> Page:
+  path = write_page(runs)
+  assert path == runs[0] / 'report.html'
+  return Page(path.read_text())
+
+
+def world(count=12):
+  return predictions(count, positions=[(PATCH * (i % 18), PATCH * i) for i in range(count)])
+
+
+def test_needs_nothing_from_elsewhere(write_run):
+  read = page(write_run(files={'val': predictions(40), 'world': world()}))
+  assert not read.of('script') and not read.of('link') and not read.of('base')
+  references = [value for _, attrs in read.tags for name, value in attrs.items()
+                if name in ('src', 'href', 'xlink:href', 'srcset', 'action', 'poster', 'data')]
+  assert len(references) > 10
+  assert all(value.startswith(('#', 'data:')) for value in references)
+  css = ' '.join([read.text, *(attrs.get('style', '') + attrs.get('clip-path', '')
+                               for _, attrs in read.tags)])
+  assert '@import' not in css
+  assert set(re.findall(r'url\(\s*[\'"]?(.)', css)) <= {'#'}
+
+
+def test_can_be_read_without_seeing_it(write_run):
+  read = page(write_run(files={'val': predictions(40), 'world': world()}))
+  assert len(read.of('h1')) == 1 and 'a_run' in read.text
+  assert all(image['alt'] for image in read.of('img'))
+  assert all(svg['role'] == 'img' and svg['aria-label'] for svg in read.of('svg'))
+  ids = [attrs['id'] for _, attrs in read.tags if 'id' in attrs]
+  assert ids and len(ids) == len(set(ids))
+  referred = {attrs['xlink:href'][1:] for _, attrs in read.tags
+              if attrs.get('xlink:href', '').startswith('#')}
+  assert referred <= set(ids)
+
+
+def test_the_run_stands_beside_its_baselines(write_run):
+  text = page(write_run(top1=0.694)).text
+  order = [text.index(figure) for figure in ('13.1%', '62.3%', '69.4%')]
+  assert order == sorted(order)
+  assert 'a histogram, a classifier' in text and '123,456 parameters' in text
+  assert 'has not ended' not in text
+
+
+def test_every_image_of_the_sample_is_marked_right_or_wrong(write_run):
+  arrays = predictions(40)
+  arrays['sample_S'] = np.array([1, 2, 3, 39])  # the last has no label
+  arrays['label_N'][1:4] = [0, 1, 2]
+  arrays['prediction_N'][1:4] = [0, 2, 2]
+  arrays['images_SHWC'] = arrays['images_SHWC'][:4]
+  read = page(write_run(files={'val': arrays}))
+  alts = [image['alt'] for image in read.of('img')]
+  assert [alt.split(': ')[1] for alt in alts] == ['right', 'is BWh', 'right', 'no label']
+  assert alts[1].startswith('predicted EF')
+  kinds = [attrs['class'] for attrs in read.of('figure') if 'class' in attrs]
+  assert kinds == ['right', 'wrong', 'right', 'unknown']
+  assert read.text.count('✗') == 1 and read.text.count('✓') == 2
+
+
+@pytest.mark.parametrize('shape, kind', [((6, 8, 8, 1), 'png'), ((6, 90, 70, 3), 'jpeg')])
+def test_grey_and_large_images_are_shown(write_run, shape, kind):
+  arrays = predictions(40) | {'images_SHWC': np.full(shape, 77, np.uint8)}
+  images = page(write_run(files={'val': arrays})).of('img')
+  assert len(images) == 6
+  assert all(image['src'].startswith(f'data:image/{kind};base64,') for image in images)
+
+
+def test_a_run_that_has_not_ended_has_a_page(write_run):
+  path = write_run(ended=False)
+  read = page(path)
+  assert 'this run has not ended' in read.text and '10 steps' in read.text
+  assert len(read.of('svg')) == 4 and not read.of('img')
+  (path / 'metrics.jsonl').unlink()
+  shutil.rmtree(path / 'predictions')
+  read = page(path)
+  assert '0 steps' in read.text and not read.of('svg')
+
+
+def test_a_diverged_run_has_a_page(write_run):
+  path = write_run(ended=False)
+  (path / 'metrics.jsonl').write_text(
+    '{"step": 1, "train/loss": 2.5}\n{"step": 2, "train/loss": Infinity}\n'
+    '{"step": 3, "train/loss": NaN}\n')
+  assert len(page(path).of('svg')) == 1
+
+
+def test_several_runs_are_compared(write_run):
+  first, second = write_run('first', top1=0.70), write_run('second', top1=0.66)
+  read = page(first, second)
+  assert not (second / 'report.html').exists()
+  mean, spread = np.mean([0.70, 0.66]), np.std([0.70, 0.66], ddof=1)
+  assert f'{mean:.4f} ± {spread:.4f}' in read.text
+  ids = [attrs['id'] for _, attrs in read.tags if 'id' in attrs]
+  assert len(ids) == len(set(ids))
+  assert 'first, val' in read.text and 'second, val' in read.text
+
+
+def test_names_are_text_and_never_markup(write_run):
+  names = ('<script>alert(1)</script>', 'a $1 & a $5', '"quoted"')
+  read = page(write_run(name='<b>bold</b>', files={'val': predictions(40, names=names)}))
+  assert '<b>bold</b>' in read.text and 'a $1 & a $5' in read.text
+  assert not read.of('script')
+
+
+def test_every_map_is_also_a_picture(write_run):
+  path = write_run(files={'val': predictions(40), 'world': world()})
+  read = page(path)
+  assert [file.name for file in (path / 'figures').iterdir()] == ['world.png']
+  assert 'Map of world' in read.text and 'Images of world' not in read.text
+  assert 'Images of val' in read.text
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(write_run):
+  path = write_run()
+  (path / 'report.html').mkdir()
+  with pytest.raises(UserError, match='report cannot be written'):
+    write_page([path])
+  with pytest.raises(UserError, match='no run folder'):
+    write_page([])
+
+
+def test_ink_takes_the_colour_of_the_page(write_run):
+  run = read_run(write_run())
+  svg = plots.to_svg(plots.confusion(run.predictions['val']), 'a "matrix" & more')
+  assert plots.INK not in svg and svg.count('currentColor') > 10
+  assert '<svg role="img" aria-label="a &quot;matrix&quot; &amp; more"' in svg
+  assert re.match(r'<svg[^>]* viewBox="[^>]*>', svg) and not re.match(r'<svg[^>]* width=', svg)
+
+
+def test_bars_of_calibration_are_what_the_metric_measures(write_run):
+  rng = np.random.default_rng(0)
+  arrays = predictions(500)
+  arrays['label_N'] = rng.integers(0, 3, 500).astype(np.int32)
+  arrays['confidence_N'] = rng.beta(5, 2, 500).astype(np.float32)
+  read = read_run(write_run(files={'val': arrays})).predictions['val']
+  upper, lower = plots.reliability(read).axes
+  accuracy = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height()
+              for bar in upper.patches}
+  share = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in lower.patches}
+  bin_N = np.minimum((arrays['confidence_N'] * 15).astype(int), 14)
+  gap = sum(share[centre] * abs(accuracy[centre]
+                                - arrays['confidence_N'][bin_N == int(centre * 15)].mean())
+            for centre in accuracy)
+  rank_N = (arrays['label_N'] != arrays['prediction_N']).astype(int)
+  expected = metrics.summarise({'rank': rank_N, 'confidence': arrays['confidence_N'],
+                                'loss': np.zeros(500)})['ece']
+  assert expected > 0.1
+  assert gap == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,23 @@
+"""Multiply-accumulates of a forward pass, counted from the shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def forward_macs(model: Any, image_shape: tuple[int, int, int]) -> float:
+  """Multiply-accumulates of the forward pass of a ViT for one image of shape (H, W, C).
+
+  Counts matrix products: the patch embedding N P^2 C D, in each layer the projections and the MLP
+  N (4 D^2 + 2 D F) and the attention 2 N^2 D, the pooling, and the head. A training step is
+  three forward passes, and a multiply-accumulate two FLOP.
+  """
+  height, width, channels = image_shape
+  rows, columns = model.grid((height, width))
+  patches, D, F = rows * columns, model.width, model.mlp
+  N = patches + model.registers + (model.pool == 'cls')
+  macs = patches * (height // rows) * (width // columns) * channels * D
+  macs += model.depth * (N * (4 * D * D + 2 * D * F) + 2 * N * N * D)
+  if model.pool == 'map':  # keys and values of every patch; one query, one output, one MLP
+    macs += 2 * patches * D * D + 2 * patches * D + 2 * D * D + 2 * D * F
+  return macs + model.representation * D * D + D * model.num_classes
