@@ -175,14 +175,14 @@ class Experiment:
     return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + '\n'
 
 
-def resolve(config: Mapping[str, Any]) -> Experiment:
+def resolve(config: Any) -> Experiment:
   """Turns a recipe (a ConfigDict or plain mapping) into an Experiment.
 
   Raises:
     UserError: an unknown key (the nearest valid one is named), a wrong type, a value out of
       range, or keys that contradict each other.
   """
-  plain = config.to_dict() if hasattr(config, 'to_dict') else config  # type: ignore[union-attr]
+  plain = config.to_dict() if hasattr(config, 'to_dict') else config
   return _settle(_build(Experiment, plain, 'config'))
 
 
@@ -204,7 +204,8 @@ def _settle(x: Experiment) -> Experiment:
   for low_high in ('crop_area', 'crop_aspect'):
     low, high = getattr(data, low_high)
     if low > high:
-      raise UserError(f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the smaller')
+      raise UserError(f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the '
+                      'smaller')
   if not data.evals:
     raise UserError("config.data.evals is empty: name at least one split, as in {'test': 'test'}")
   if x.batch_size % x.optim.accumulate:

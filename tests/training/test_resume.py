@@ -29,7 +29,8 @@ def command(recipe: Path, workdir: Path, *flags: str) -> list[str]:
 
 def begin(argv: list[str], devices: int = 1) -> subprocess.Popen:
   env = {**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices), 'PYTHONUNBUFFERED': '1'}
-  return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  return subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
 
 
 def run_to_end(argv: list[str], devices: int = 1) -> str:

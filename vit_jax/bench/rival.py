@@ -40,8 +40,9 @@ class Timm:
     self.name = f'timm {dtype} {"compiled" if compiled else "eager"}'
     job = {'model': TIMM_NAMES[model_name], 'batch': batch, 'image_size': image_size,
            'dtype': dtype, 'compiled': compiled}
-    self._worker = subprocess.Popen([sys.executable, '-m', 'vit_jax.bench.timm_worker', json.dumps(job)], text=True,
-                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    self._worker = subprocess.Popen(
+        [sys.executable, '-m', 'vit_jax.bench.timm_worker', json.dumps(job)],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
   def steps(self, count: int) -> float:
     assert self._worker.stdin and self._worker.stdout

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import flax
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 
 from vit_jax import config, models
@@ -135,7 +135,7 @@ def _figures(model_name: str, batch: int, image_size: int, rates: dict[str, list
           'device': f'{devices} x {jax.devices()[0].device_kind}', 'cores': os.cpu_count(),
           'matmul_flop_per_second': {dtype: statistics.median(turns)
                                      for dtype, turns in matmul.items()},
-          'versions': {'jax': jax.__version__, 'jaxlib': jaxlib.__version__,
+          'versions': {'jax': jax.__version__, 'jaxlib': jaxlib.version.__version__,
                        'flax': flax.__version__, **Timm.versions()},
           'contenders': rows}
 

@@ -31,7 +31,7 @@ class _Anything(ModuleType):
 
 def _import_timm() -> ModuleType:
   try:
-    import torchvision  # noqa: F401
+    import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
   except ImportError:
     for name in ('', '.ops', '.ops.misc', '.transforms', '.transforms.functional', '.datasets',
                  '.models', '.utils'):

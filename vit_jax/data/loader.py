@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypedDict
 
@@ -260,7 +260,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def prefetch(
   loader: Loader, start_step: int, end_step: int, put: Callable[[Batch], Any]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
   """Yields put(loader.batch(step)) for each step, up to data.prefetch of them made ahead.
 
   Two batches are under way at a time, so that the last pieces of one leave no thread idle. An

@@ -79,7 +79,7 @@ def cudnn_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
   On Hopper its backward pass can return NaN for hazardous lengths; there it gets the full
   lengths as a padding mask, which takes another path.
   """
-  lengths = {}
+  lengths: dict[str, Any] = {}
   if _hazardous(q_BNAE.shape[1]):
     lengths = dict(query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
                    key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32))

@@ -120,7 +120,8 @@ class Encoder(nn.Module):
       block = nn.remat(Block, policy=policy, prevent_cse=unroll)
     blocks = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0},
                      split_rngs={'params': True, 'dropout': True}, length=self.depth,
-                     unroll=self.depth if unroll else 1)
+                     # Initialising is done once: compiling it must be short.
+                     unroll=self.depth if unroll and not self.is_initializing() else 1)
     x_BND, _ = blocks(self.block, train, self.stochastic_depth > 0, name='blocks')(
         x_BND, drop_rates(self.stochastic_depth, self.stochastic_depth_rule, self.depth))
     return LayerNorm(name='norm')(x_BND)

@@ -49,7 +49,7 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
     out_dtype: of the result (..., out...); the compute dtype if None.
   """
   batch, inner = x.shape[:x.ndim - rank], x.shape[x.ndim - rank:]
-  y = _affine(x.reshape(math.prod(batch), *inner), kernel, bias, rank, out_dtype or x.dtype)
+  y: Any = _affine(x.reshape(math.prod(batch), *inner), kernel, bias, rank, out_dtype or x.dtype)
   return y.reshape(*batch, *y.shape[1:])
 
 

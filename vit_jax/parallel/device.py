@@ -24,9 +24,9 @@ DATASHEET_BF16 = {
 }
 
 
-def datasheet_peak(device: jax.Device | None = None) -> float | None:
+def datasheet_peak() -> float | None:
   """bf16 FLOP/s of one chip, or None where we hold no datasheet (CPUs among them)."""
-  kind = (device or jax.devices()[0]).device_kind
+  kind = jax.devices()[0].device_kind
   return next((peak for name, peak in DATASHEET_BF16.items() if kind.startswith(name)), None)
 
 

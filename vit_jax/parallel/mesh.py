@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import PartitionSpec as P
@@ -64,7 +63,7 @@ def local_rows(batch_size: int, mesh: DeviceMesh) -> range:
   return rows
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: DeviceMesh, batch_size: int) -> dict:
+def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh, batch_size: int) -> dict:
   """Makes global arrays, sharded over the batch, from this process's rows of them."""
   sharding = NamedSharding(mesh, BATCH_SPEC)
   return {name: jax.make_array_from_process_local_data(sharding, rows,

@@ -78,4 +78,5 @@ def table(tree: Any, mesh: DeviceMesh) -> str:
   rows = [(path_name(path), 'x'.join(map(str, leaf.shape)) or 'scalar',
            str(spec_for(path_name(path), leaf.shape, mesh))) for path, leaf in leaves]
   widths = [max(len(row[i]) for row in rows) for i in range(2)]
-  return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec}' for name, shape, spec in rows)
+  return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec}'
+                   for name, shape, spec in rows)

@@ -29,14 +29,14 @@ class Checkpoints:
   def __init__(self, workdir: Path, options: config.Checkpoint):
     self.directory = workdir.absolute() / 'checkpoints'
     self._best = options.best
-    policies = ocp.training.preservation_policies
+    policies: Any = ocp.training.preservation_policies  # its types do not name each other
     keep: list[Any] = [policies.LatestN(options.keep_last)]
     if options.keep_best:
       keep.append(policies.BestN(get_metric_fn=lambda metrics: metrics[self._best],
                                  reverse=config.lower_is_better(self._best), n=options.keep_best,
                                  keep_checkpoints_without_metrics=False))
-    self._checkpointer = ocp.training.Checkpointer(
-        self.directory, preservation_policy=policies.AnyPreservationPolicy(keep),
+    self._checkpointer: Any = ocp.training.Checkpointer(
+        str(self.directory), preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True)
 
   def steps(self) -> list[int]:

@@ -43,7 +43,7 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[st
 
 
 def confusion_table(evaluation: finish.Evaluation, widest: int = 24) -> str:
-  """The confusion matrix as text (rows true, columns predicted); the worst pairs where K is large."""
+  """The confusion matrix as text (rows true, columns predicted); of many classes the worst."""
   names = evaluation.source.class_names
   confusion_KK = metrics.confusion(evaluation.rows, len(names))
   if len(names) <= widest:

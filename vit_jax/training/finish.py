@@ -12,7 +12,7 @@ from typing import Any
 
 import flax
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 import optax
 
@@ -63,7 +63,7 @@ def finish(setup: Setup, workdir: Path, params: Any, evaluations: Mapping[str, E
       'seed': x.seed, 'steps': setup.steps, 'parameters': setup.parameters,
       'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'versions': {'vit_jax': vit_jax.__version__, 'jax': jax.__version__,
-                   'jaxlib': jaxlib.__version__, 'flax': flax.__version__,
+                   'jaxlib': jaxlib.version.__version__, 'flax': flax.__version__,
                    'optax': optax.__version__, 'python': platform.python_version()}}
   first = next(iter(evaluations))
   predictions = {**evaluations, **{name: Evaluation(*setup.evaluate(params, split))

@@ -9,7 +9,6 @@ bit by bit is the state, s itself (the data position) and the sums not yet logge
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
 import threading
 import time
@@ -86,20 +85,22 @@ class Stopwatch:
   """Seconds spent training, over all starts of a run."""
 
   def __init__(self, seconds: float):
-    self._seconds, self._since = seconds, time.perf_counter()
+    self._seconds = seconds
+    self._since: float | None = time.perf_counter()
 
   @property
   def seconds(self) -> float:
-    return self._seconds + time.perf_counter() - self._since
+    running = 0.0 if self._since is None else time.perf_counter() - self._since
+    return self._seconds + running
+
+  def stop(self) -> None:
+    self._seconds, self._since = self.seconds, None
 
   @contextmanager
   def paused(self) -> Iterator[None]:
-    self._seconds = self.seconds
+    self.stop()
     yield
     self._since = time.perf_counter()
-
-  def stop(self) -> None:
-    self._seconds, self._since = self.seconds, float('inf')
 
 
 class Loop:
@@ -166,13 +167,15 @@ class Loop:
         batch = next(batches)
         if train_step is None:
           train_step = self.setup.train_step().lower(state, batch).compile()
+          self._window_began = self.watch.seconds  # the compiler's time is not throughput
         with jax.transfer_guard('disallow'):
           state, sums = train_step(state, batch)
         self._log(pending)
         pending = s + 1, sums
         self._progress.advance()
     if train_loader.bad_records:
-      self._progress.say(f'{train_loader.bad_records} records could not be decoded and were skipped')
+      self._progress.say(f'{train_loader.bad_records} records could not be decoded and were '
+                         'skipped')
     return state
 
   def evaluate(self, state: TrainState, s: int) -> dict[str, float]:
@@ -218,7 +221,7 @@ class Loop:
     speed = self._window_steps * x.batch_size / (seconds - self._window_began)
     row = {'train/loss': window['loss'] / examples, 'train/top1': window['top1'] / examples,
            'train/grad_norm': window['grad_norm'] / updates,
-           'train/lr': float(self.setup.schedule(s - 1)),
+           'train/lr': float(jax.device_get(self.setup.schedule(s - 1))),
            'train/images_per_second': speed,
            'train/fraction_of_peak': speed * self._flop_per_image / self._peak,
            'train/seconds': seconds}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh as DeviceMesh
 
@@ -72,7 +71,7 @@ class Setup:
     return loader.Loader(self.source, x.data, seed=x.seed, batch_size=x.batch_size, train=True,
                          rows=meshes.local_rows(x.batch_size, self.mesh))
 
-  def put(self, batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+  def put(self, batch: Mapping[str, Any], batch_size: int) -> dict[str, jax.Array]:
     return meshes.put_batch(batch, self.mesh, batch_size)
 
   @cached_property

@@ -43,7 +43,7 @@ class JsonlWriter:
 class TensorBoardWriter:
   def __init__(self, workdir: Path, resume_step: int):
     try:
-      from tensorboardX import SummaryWriter
+      from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
       raise UserError('config.log.tensorboard needs the package tensorboardX: '
                       "pip install 'vit-jax[log]'") from None
@@ -60,7 +60,7 @@ class TensorBoardWriter:
 class WandbWriter:
   def __init__(self, workdir: Path, name: str, config: Mapping[str, Any]):
     try:
-      import wandb
+      import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
       raise UserError("config.log.wandb needs the package wandb: pip install 'vit-jax[log]'"
                       ) from None

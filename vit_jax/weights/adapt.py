@@ -20,7 +20,8 @@ def resize_positions(table_1ND: np.ndarray, old: tuple[int, int],
   """
   extra = table_1ND.shape[1] - old[0] * old[1]
   grid_HWD = table_1ND[0, extra:].reshape(*old, -1)
-  zoomed_HWD = scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1)
+  zoomed_HWD = np.asarray(
+      scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1))
   width = table_1ND.shape[-1]
   return np.concatenate([table_1ND[:, :extra], zoomed_HWD.reshape(1, -1, width)], axis=1)
 
