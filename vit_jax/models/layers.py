@@ -116,7 +116,7 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
     init: dict[str, Any] = dict(kernel_init=nn.initializers.xavier_uniform(),
-                bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
+                                bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
     h_BNF = gelu(Dense(self.hidden, **init, save_as='mlp_hidden', name='up')(x_BND),
                  self.exact_gelu)
     h_BNF = nn.Dropout(self.dropout, deterministic=not train)(h_BNF)

@@ -71,8 +71,12 @@ class Checkpoints:
     return dataclasses.replace(abstract, **state), dict(beside or {})
 
   def load(self, step: int) -> dict[str, Any]:
-    """A stored state as it lies: a tree of host arrays."""
-    return jax.device_get(self._checkpointer.load(step))
+    """A stored state as a tree of host arrays, on whatever devices it was saved."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        self._checkpointer.metadata(step).metadata)
+    return jax.device_get(self._checkpointer.load(step, abstract))
 
   def load_params(self, step: int) -> Any:
     """The parameters to evaluate with."""

@@ -241,7 +241,8 @@ class Loop:
     return value > max(before, default=float('-inf'))
 
   def _save(self, state: TrainState, s: int, measured: dict[str, float] | None) -> None:
-    beside = {'data_position': s * self.setup.experiment.batch_size, 'window': self._window,
+    # A copy of the window: the save reads it while training goes on.
+    beside = {'data_position': s * self.setup.experiment.batch_size, 'window': {**self._window},
               'train_seconds': self.watch.seconds, 'total_seconds': self.total_seconds}
     self.checkpoints.save(s, state, beside, measured)
 
