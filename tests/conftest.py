@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 
-# Tests spend their time in the compiler: let them, and the processes they start, share its results.
+# Tests spend their time in the compiler: it optimises little, and they, and the processes they
+# start, share its results.
+os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
+                           ' --xla_backend_optimization_level=0').strip()
 _cache = tempfile.TemporaryDirectory(prefix='vit_jax_test_')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache.name)

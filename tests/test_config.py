@@ -55,7 +55,7 @@ def test_every_recipe_builds_abstractly(spec):
   x = resolved(spec)
   num_classes = x.data.num_classes or 7
   mesh = meshes.make_mesh(x.mesh, jax.devices()[:1])
-  built = setup.assemble(x, Path('nowhere'), mesh, None, 50_000, num_classes)
+  built = setup.assemble(x, Path('nowhere'), mesh, None, 1_281_167, num_classes)
   batch = {'image': jax.ShapeDtypeStruct((x.batch_size, *built.image_shape), 'uint8'),
            'label': jax.ShapeDtypeStruct((x.batch_size,), 'int32'),
            'mask': jax.ShapeDtypeStruct((x.batch_size,), 'bool')}

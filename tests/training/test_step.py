@@ -47,7 +47,7 @@ def run(steps: int = 3, *, mesh: Mesh = ONE, task: Classification = TASK, count:
     # The head starts at zero, which would hide faults of the body in the first step.
     head = jax.random.normal(jax.random.key(1), state.params['head']['kernel'].shape) * 0.1
     params = {**state.params, 'head': {**state.params['head'], 'kernel': head}}
-    return state.replace(params=params)
+    return state.replace(params=params, ema=jax.tree.map(jnp.copy, params) if ema else None)
 
   shapes = jax.eval_shape(init)
   state = jax.jit(init, out_shardings=rules.shardings(shapes, device_mesh))()
@@ -91,12 +91,6 @@ def test_sharding_changes_nothing(plain, mesh):
     assert row['examples'] == expected['examples'] and row['top1'] == expected['top1']
   kernel = state.params['encoder']['blocks']['mlp']['up']['kernel']
   assert kernel.addressable_shards[0].data.size == kernel.size // (mesh.fsdp * mesh.tensor)
-  # Of the biases of keys only rounding has a gradient, which Adam makes as large as any other.
-  bias = state.params['encoder']['blocks']['attention']['qkv'].pop('bias')
-  expected = jax.tree.map(lambda x: x, plain[1].params)
-  expected_bias = expected['encoder']['blocks']['attention']['qkv'].pop('bias')
-  assert difference(state.params, expected) < 1e-5
-  assert difference(bias[:, ::2], expected_bias[:, ::2]) < 1e-5  # queries and values
 
 
 def deterministic() -> Classification:
@@ -106,25 +100,34 @@ def deterministic() -> Classification:
 SGD = Optim(name='sgd', lr=0.1, schedule='constant')
 
 
-@pytest.mark.parametrize('mesh', [Mesh(), Mesh(2, 2, 2)], ids=str)
-def test_accumulated_gradients_are_those_of_the_whole_batch(mesh):
-  keys = dict(task=deterministic(), dropout=0.0, stochastic_depth=0.0, optim=SGD, mesh=mesh)
-  (once, whole), (twice, parts) = run(**keys), run(accumulate=4, **keys)
-  assert difference(whole.params, parts.params) < 2e-6
-  for a, b in zip(once, twice, strict=True):
-    assert a['examples'] == b['examples'] == 16
-    np.testing.assert_allclose([a['loss'], a['grad_norm']], [b['loss'], b['grad_norm']], rtol=1e-5)
+# Without random numbers, and with SGD: Adam makes rounding in a gradient that should be zero (the
+# keys' biases have one) as large as any other.
+EXACT = dict(task=deterministic(), dropout=0.0, stochastic_depth=0.0, optim=SGD)
+
+
+@pytest.fixture(scope='module')
+def exact():
+  return run(**EXACT)
+
+
+@pytest.mark.parametrize('mesh, accumulate', [(ONE, 4), (Mesh(2, 2, 2), 1), (Mesh(2, 2, 2), 4)],
+                         ids=str)
+def test_accumulation_and_sharding_give_the_parameters_of_the_whole_batch(exact, mesh, accumulate):
+  rows, state = run(**EXACT, mesh=mesh, accumulate=accumulate)
+  assert difference(state.params, exact[1].params) < 2e-6
+  for row, expected in zip(rows, exact[0], strict=True):
+    assert row['examples'] == 16
+    assert row == pytest.approx(expected, rel=1e-5)
 
 
 def test_masked_rows_count_nowhere():
-  keys = dict(task=deterministic(), dropout=0.0, stochastic_depth=0.0, optim=SGD)
   short = [batch_of(11, s) for s in range(3)]
   padded = [{name: np.concatenate([values, batch_of(5, 9)[name]]) for name, values in b.items()}
             for b in short]
   for batch in padded:
     batch['mask'][11:] = False
-  rows, state = run(batches=short, **keys)
-  rows_padded, state_padded = run(batches=padded, **keys)
+  rows, state = run(batches=short, **EXACT)
+  rows_padded, state_padded = run(batches=padded, **EXACT)
   assert difference(state.params, state_padded.params) < 2e-6
   assert [row['examples'] for row in rows_padded] == [11, 11, 11]
   np.testing.assert_allclose([row['loss'] for row in rows], [row['loss'] for row in rows_padded],

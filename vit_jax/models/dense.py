@@ -20,23 +20,27 @@ Array = jax.Array
 DotDims = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
-def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any) -> Array:
-  """`jax.lax.dot_general` that accumulates in float32.
+def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = None) -> Array:
+  """`jax.lax.dot_general` in the dtype of `a`, accumulated in float32, plus a bias if given.
 
   Operands of 16 bits reach the matrix units of an accelerator as they are. A CPU multiplies them
-  in float32: few have 16-bit units, and XLA emulates those slowly.
+  in float32, and takes weights as they are stored: few have 16-bit units, and XLA emulates those
+  slowly.
   """
+
+  def product(a, b, bias, dtype):
+    y = jax.lax.dot_general(a, b, dims, preferred_element_type=dtype)
+    return (y if bias is None else y + bias.astype(dtype)[None]).astype(out_dtype)
+
+  def native(a, b, bias):
+    return product(a, b.astype(a.dtype), bias, out_dtype)
+
+  def in_float32(a, b, bias):
+    return product(a.astype(jnp.float32), b.astype(jnp.float32), bias, jnp.float32)
+
   if a.dtype == jnp.float32:
-    return jax.lax.dot_general(a, b, dims).astype(out_dtype)
-
-  def native(a, b):
-    return jax.lax.dot_general(a, b, dims, preferred_element_type=out_dtype)
-
-  def in_float32(a, b):
-    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    return jax.lax.dot_general(a, b, dims).astype(out_dtype)
-
-  return jax.lax.platform_dependent(a, b, cpu=in_float32, default=native)
+    return in_float32(a, b, bias)
+  return jax.lax.platform_dependent(a, b, bias, cpu=in_float32, default=native)
 
 
 def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: Any = None) -> Array:
@@ -57,8 +61,7 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
 def _affine(x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any) -> Array:
   """I and O stand for any number of axes, M for rows."""
   inner = range(1, rank + 1), range(rank)
-  y_MO = dot(x_MI, kernel_IO.astype(x_MI.dtype), (inner, ((), ())), out_dtype)
-  return y_MO + bias_O.astype(out_dtype)[None]
+  return dot(x_MI, kernel_IO, (inner, ((), ())), out_dtype, bias_O)
 
 
 def _affine_forward(x_MI, kernel_IO, bias_O, rank, out_dtype):
@@ -70,7 +73,7 @@ def _affine_backward(rank, out_dtype, saved, dy_MO):
   dbias_O = jnp.sum(dy_MO.astype(jnp.float32), axis=0)
   dy_MO = dy_MO.astype(x_MI.dtype)
   outer = range(1, dy_MO.ndim), range(rank, kernel_IO.ndim)
-  dx_MI = dot(dy_MO, kernel_IO.astype(x_MI.dtype), (outer, ((), ())), x_MI.dtype)
+  dx_MI = dot(dy_MO, kernel_IO, (outer, ((), ())), x_MI.dtype)
   dkernel_IO = dot(x_MI, dy_MO, (((0,), (0,)), ((), ())), jnp.float32)
   return dx_MI, dkernel_IO, dbias_O
 
@@ -81,7 +84,7 @@ _affine.defvjp(_affine_forward, _affine_backward)
 class Dense(nn.Module):
   """An affine map of the last `rank` axes to `features`; parameters float32.
 
-  `save_as` names the result for the remat policies of `vit.REMAT`.
+  `save_as` names the result for the remat policies of `blocks.REMAT`.
   """
 
   features: int | Sequence[int]
