@@ -52,7 +52,8 @@ def build(name: str, num_classes: int, **options: Any) -> nn.Module:
   base, _, patch = name.partition('/')
   if base not in MODELS:
     known = [f'{base}/{patch or 16}' for base in MODELS]
-    raise UserError(f'model {name!r} is unknown; {nearest(name, known)}')
+    other_case = [model for model in known if model.lower() == name.lower()]
+    raise UserError(f'model {name!r} is unknown; {nearest(name, other_case or known)}')
   if not patch.isdecimal() or int(patch) < 1:
     raise UserError(f'model {name!r} lacks a patch size in pixels; {base}/16 would have one')
   return MODELS[base](int(patch), num_classes, options)

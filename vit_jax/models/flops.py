@@ -1,8 +1,20 @@
-"""Multiply-accumulates of a forward pass, counted from the shapes."""
+"""What a model costs, counted from shapes: parameters, and multiply-accumulates."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def count_parameters(model: Any, image_shape: tuple[int, int, int]) -> int:
+  """Parameters of `model` for images of shape (H, W, C); nothing is allocated."""
+  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  init = lambda images: model.init(jax.random.key(0), images, train=False)  # noqa: E731
+  shapes = jax.eval_shape(init, images_BHWC)
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
 
 
 def forward_macs(model: Any, image_shape: tuple[int, int, int]) -> float:

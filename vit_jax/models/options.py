@@ -32,7 +32,8 @@ def check_options(cls: type, options: Mapping[str, Any], fixed: tuple[str, ...])
       raise UserError(f'model option {name} is {value!r}; it must be {_words(hints[name])}')
     low, high = (fields[name].metadata.get(end, value) for end in ('low', 'high'))
     if not low <= value <= high:
-      raise UserError(f'model option {name} is {value!r}; it must lie in [{low:g}, {high:g}]')
+      right = f'lie in [{low:g}, {high:g}]' if high < math.inf else f'be at least {low:g}'
+      raise UserError(f'model option {name} is {value!r}; it must {right}')
 
 
 def _fits(value: Any, hint: Any) -> bool:
