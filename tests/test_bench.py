@@ -12,9 +12,9 @@ from vit_jax.bench import run as bench
 
 def test_figures_add_up(tmp_path, capsys):
   path = tmp_path / 'bench.json'
-  assert cli.main(['bench', '--model=Ti/16', '--batch=8', '--image_size=32', '--seconds=1',
-                   '--dtype=both', f'--json={path}']) == 0
-  figures = json.loads(path.read_text())
+  figures = bench.run('Ti/16', 8, image_size=32, dtypes=('float32', 'bfloat16'), seconds=1,
+                      json_path=path, options={'depth': 1})
+  assert json.loads(path.read_text()) == figures
   assert [row['name'] for row in figures['contenders']] == ['vit_jax float32', 'vit_jax bfloat16']
   for row in figures['contenders']:
     assert 0 < row['slowest_turn'] <= row['images_per_second'] <= row['fastest_turn']

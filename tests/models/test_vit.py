@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -24,28 +25,33 @@ def build(**options):
   return models.build('Ti/8', 5, **(sizes | options))
 
 
-def params_of(model, images=IMAGES):
-  """Initialised, then moved, so that no parameter is 0 or 1."""
-  init = lambda key: model.init(key, images[:1], train=False)['params']  # noqa: E731
-  params = jax.jit(init)(jax.random.key(0))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  return jax.tree.unflatten(tree, [leaf + 0.1 * jax.random.normal(key, leaf.shape)
-                                   for leaf, key in zip(leaves, keys, strict=True)])
+def params_of(model):
+  """Random, so that no parameter is 0 or 1, without compiling the initialisers."""
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+      lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes)
 
 
-def loss_and_grad(model, params, images=IMAGES, train=False):
-  def loss(params):
-    out = model.apply({'params': params}, images, train=train,
-                      rngs={'dropout': jax.random.key(2)} if train else {})
-    return jnp.sum(jnp.sin(out.logits_BK))
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def run(model, params, train=False, seed=0):
+  return model.apply({'params': params}, IMAGES, train=train,
+                     rngs={'dropout': jax.random.key(seed)})
 
-  return jax.jit(jax.value_and_grad(loss))(params)
+
+def loss_and_grad(model, params, train=False):
+  return jax.jit(jax.value_and_grad(
+      lambda params: jnp.sum(jnp.sin(run(model, params, train).logits_BK))))(params)
 
 
 def distance(a, b):
-  """The largest difference of two trees, relative to the largest value of the leaf."""
-  rows = jax.tree.map(lambda x, y: np.abs(x - y).max() / (1e-3 + np.abs(y).max()), a, b)
+  """The largest difference of two trees of gradients, in units of their leaf's largest value.
+
+  A leaf far below the others counts as 1 % of the largest: the gradient of k_norm/bias is zero
+  (the softmax ignores a shift common to all keys), and what is computed of it is noise.
+  """
+  floor = 0.01 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(b))
+  rows = jax.tree.map(lambda x, y: np.abs(x - y).max() / max(floor, np.abs(y).max()), a, b)
   return max(jax.tree.leaves(rows))
 
 
@@ -59,79 +65,86 @@ def test_parity_with_the_equations(options):
   params = params_of(model)
   positions = sincos2d(2, 3, 32) if options.get('posemb') == 'sincos2d' else None
 
+  @jax.jit
   def plain(params):
-    return reference.vit(params, IMAGES, patch=8, pool=options['pool'], positions=positions,
-                         registers=options.get('registers', 0), exact='exact_gelu' in options,
-                         qk_norm=options.get('qk_norm', False))
+    def loss(params):
+      logits_BK, weights = reference.vit(
+          params, IMAGES, patch=8, pool=options['pool'], positions=positions,
+          registers=options.get('registers', 0), exact='exact_gelu' in options,
+          qk_norm=options.get('qk_norm', False))
+      return jnp.sum(jnp.sin(logits_BK)), (logits_BK, jnp.stack(weights))
 
-  expected_BK, weights = plain(params)
-  out, sown = model.apply({'params': params}, IMAGES, train=False, mutable=['intermediates'])
-  np.testing.assert_allclose(out.logits_BK, expected_BK, atol=2e-5, rtol=1e-5)
-  attention = sown['intermediates']['encoder']['blocks']['attention']['weights_BANT'][0]
-  np.testing.assert_allclose(attention, np.stack(weights), atol=1e-6, rtol=1e-5)
-  grads = jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(plain(params)[0]))))(params)
-  assert distance(loss_and_grad(model, params)[1], grads) < 2e-5
+    return jax.grad(loss, has_aux=True)(params)
+
+  @jax.jit
+  def ours(params):
+    out, sown = model.apply({'params': params}, IMAGES, train=False, mutable=['intermediates'])
+    blocks = sown['intermediates']['encoder']['blocks']
+    return out, blocks['attention']['weights_BANT'][0]
+
+  grads, (expected_BK, weights) = plain(params)
+  out, attention = ours(params)
+  np.testing.assert_allclose(out.logits_BK, expected_BK, atol=1e-5, rtol=1e-5)
+  np.testing.assert_allclose(attention, weights, atol=1e-6, rtol=1e-5)
+  assert distance(loss_and_grad(model, params)[1], grads) < 5e-6
   extra = (options['pool'] == 'cls') + options.get('registers', 0)
   assert out.tokens_BND.shape == (4, 6 + extra, 32)
 
 
 def test_no_classes_no_head():
-  model = build()
-  headless = models.build('Ti/8', 0, width=32, depth=2, heads=2, mlp=64)
+  model, headless = build(), models.build('Ti/8', 0, width=32, depth=2, heads=2, mlp=64)
   params = params_of(model)
-  body = {name: leaf for name, leaf in params.items() if name != 'head'}
-  out = headless.apply({'params': body}, IMAGES, train=False)
+  out = run(headless, {name: leaf for name, leaf in params.items() if name != 'head'})
   assert out.logits_BK is None
-  np.testing.assert_array_equal(
-      out.features_BD, model.apply({'params': params}, IMAGES, train=False).features_BD)
+  np.testing.assert_allclose(out.features_BD, run(model, params).features_BD, rtol=1e-6)
 
 
 @pytest.mark.parametrize('options', [
     dict(unroll=False), dict(fused_qkv=False), dict(remat='full'), dict(remat='dots'),
     dict(remat='names'), dict(remat='full', unroll=False)], ids=str)
 def test_execution_changes_no_number(options):
-  """Dropout included. The programs differ: as many dots are not counted in both."""
-  keys = dict(dropout=0.2, stochastic_depth=0.3)
-  model, other = build(**keys), build(**keys, **options)
+  """Dropout included; the programs differ."""
+  model, other = (build(dropout=0.2, stochastic_depth=0.3, **keys) for keys in ({}, options))
   params = params_of(model)
-  assert jax.tree.structure(params) == jax.tree.structure(params_of(other))
-  dots = [str(jax.make_jaxpr(jax.grad(lambda p, m=m: m.apply(
-      {'params': p}, IMAGES, train=True, rngs={'dropout': jax.random.key(2)}
-  ).logits_BK.sum()))(params)).count('dot_general') for m in (model, other)]
-  if 'unroll' not in options or 'remat' in options:
-    assert dots[0] != dots[1]
-  else:
-    text = [jax.jit(lambda p, m=m: m.apply({'params': p}, IMAGES, train=False)).lower(
-        params).as_text() for m in (model, other)]
-    assert 'stablehlo.while' not in text[0] and 'stablehlo.while' in text[1]
-  (loss, grads), (other_loss, other_grads) = (
-      loss_and_grad(m, params, train=True) for m in (model, other))
-  assert loss == pytest.approx(other_loss, rel=1e-6)
-  assert distance(other_grads, grads) < 1e-5
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, params_of(other))
+  assert program(model, params) != program(other, params)
+  loss, grads = loss_and_grad(model, params, train=True)
+  other_loss, other_grads = loss_and_grad(other, params, train=True)
+  assert float(loss) == pytest.approx(float(other_loss), rel=1e-6)
+  assert distance(other_grads, grads) < 5e-6
+
+
+def program(model, params):
+  """The gradient as StableHLO."""
+  return jax.jit(jax.grad(lambda p: model.apply(
+      {'params': p}, IMAGES, train=True, rngs={'dropout': jax.random.key(0)}
+  ).logits_BK.sum())).lower(params).as_text()
 
 
 def test_remat_policies_compute_again_what_they_say():
-  def compiled_flops(remat):
-    model = build(remat=remat, attention='xla')
-    params = params_of(model)
-    f = jax.jit(jax.grad(lambda p: model.apply({'params': p}, IMAGES, train=False).logits_BK.sum()))
-    return f.lower(params).as_text().count('stablehlo.dot_general')
+  def dots(remat):
+    model = build(remat=remat)
+    return program(model, params_of(model)).count('stablehlo.dot_general')
 
-  none, dots, names, full = (compiled_flops(remat) for remat in ('none', 'dots', 'names', 'full'))
-  assert none < min(dots, names) and max(dots, names) < full
+  none, kept_dots, kept_names, full = map(dots, ('none', 'dots', 'names', 'full'))
+  assert none < kept_dots < full and none < kept_names < full
 
 
-def test_dropout_and_stochastic_depth_act_in_training_only():
-  for options in (dict(dropout=0.5), dict(stochastic_depth=0.5)):
-    model = build(**options)
-    params = params_of(model)
-    run = lambda train, seed=0, m=model, p=params: m.apply(  # noqa: E731
-        {'params': p}, IMAGES, train=train, rngs={'dropout': jax.random.key(seed)}).logits_BK
-    assert np.abs(run(True) - run(False)).max() > 1e-3
-    assert np.abs(run(True) - run(True, 1)).max() > 1e-3
-    np.testing.assert_array_equal(run(False), run(False, 1))
-    np.testing.assert_array_equal(run(False), build().apply(
-        {'params': params}, IMAGES, train=False).logits_BK)
+def test_rolled_layers_are_a_loop():
+  params = params_of(build())
+  assert 'stablehlo.while' not in program(build(), params)
+  assert 'stablehlo.while' in program(build(unroll=False), params)
+
+
+@pytest.mark.parametrize('options', [dict(dropout=0.5), dict(stochastic_depth=0.5)], ids=str)
+def test_chance_acts_in_training_only(options):
+  model = build(**options)
+  params = params_of(model)
+  logits = lambda *a: np.asarray(run(model, params, *a).logits_BK)  # noqa: E731
+  assert np.abs(logits(True) - logits(False)).max() > 1e-3
+  assert np.abs(logits(True) - logits(True, 1)).max() > 1e-3
+  np.testing.assert_array_equal(logits(False), logits(False, 1))
+  np.testing.assert_array_equal(logits(False), run(build(), params).logits_BK)
 
 
 def test_stochastic_depth_over_depth():
@@ -146,8 +159,7 @@ def test_stochastic_depth_over_depth():
       leaves = params['encoder']['blocks'][place][name]
       for leaf in leaves:
         leaves[leaf] = leaves[leaf].at[1].set(0)
-    out = [model.apply({'params': params}, IMAGES, train=train,
-                       rngs={'dropout': jax.random.key(0)}).logits_BK for train in (True, False)]
+    out = [run(model, params, train).logits_BK for train in (True, False)]
     assert (np.abs(out[0] - out[1]).max() < 1e-5) == same
 
 

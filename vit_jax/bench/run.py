@@ -10,6 +10,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,11 +47,12 @@ class Contender(Protocol):
 class Ours:
   """vit_jax: the train step over all devices of this process."""
 
-  def __init__(self, model_name: str, batch: int, image_size: int, dtype: str):
+  def __init__(self, model_name: str, batch: int, image_size: int, dtype: str,
+               options: Mapping[str, Any]):
     self.name = f'vit_jax {dtype}'
     mesh = meshes.make_mesh(Mesh())
     meshes.check_batch(batch, mesh, '--batch')
-    self.model = models.build(model_name, NUM_CLASSES, dtype=dtype)
+    self.model = models.build(model_name, NUM_CLASSES, dtype=dtype, **options)
     schedule = optim.make_schedule(OPTIM, 1, batch, batch)
     tx = optim.make_optimizer(OPTIM, schedule)
     task = Classification(NUM_CLASSES, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
@@ -82,14 +84,19 @@ class Ours:
 
 
 def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...],
-        against: str | None, seconds: float, json_path: Path | None) -> dict[str, Any]:
+        against: str | None = None, seconds: float = 20.0, json_path: Path | None = None,
+        options: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """Times every contender for about `seconds` in turns; prints a table and returns the figures.
 
   Throughput is the median over turns. FLOP/s count 6 per multiply-accumulate of the forward pass
   (2 FLOP, forward and twice backward), whatever the program really executes.
+
+  Args:
+    options: of our model, as `models.build` takes them.
   """
-  contenders: list[Contender] = [Ours(model_name, batch, image_size, dtype) for dtype in dtypes]
-  macs = flops.forward_macs(models.build(model_name, NUM_CLASSES), (image_size, image_size, 3))
+  ours = [Ours(model_name, batch, image_size, dtype, options or {}) for dtype in dtypes]
+  macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
+  contenders: list[Contender] = [*ours]
   if against == 'timm':
     contenders += [Timm(model_name, batch, image_size, dtype, compiled=compiled)
                    for dtype in dtypes for compiled in (False, True)]

@@ -20,7 +20,8 @@ from vit_jax.errors import UserError
 from vit_jax.parallel.rules import path_name
 from vit_jax.training.state import TrainState
 
-logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax narrates every save
+# Orbax narrates every save, and logs with a traceback what it raises as well.
+logging.getLogger('absl').setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
