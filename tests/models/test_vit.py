@@ -39,9 +39,18 @@ def run(model, params, train=False, seed=0):
                      rngs={'dropout': jax.random.key(seed)})
 
 
-def loss_and_grad(model, params, train=False):
-  return jax.jit(jax.value_and_grad(
-      lambda params: jnp.sum(jnp.sin(run(model, params, train).logits_BK))))(params)
+@functools.cache
+def lowered(train=False, **options):
+  """(loss, gradients) as a function of the parameters, lowered and not yet compiled."""
+  model = build(**options)
+  return jax.jit(jax.value_and_grad(lambda params: jnp.sum(jnp.sin(model.apply(
+      {'params': params}, IMAGES, train=train, rngs={'dropout': jax.random.key(0)}
+  ).logits_BK)))).lower(params_of(model))
+
+
+@functools.cache
+def loss_and_grad(train=False, **options):
+  return lowered(train, **options).compile()(params_of(build(**options)))
 
 
 def distance(a, b):
@@ -56,9 +65,9 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize('options', [
-    dict(pool='cls'), dict(pool='cls', **ALL), dict(pool='mean', exact_gelu=True),
-    dict(pool='map', fused_qkv=False, registers=1), dict(pool='cls', posemb='sincos2d'),
-    dict(pool='mean', posemb='none', unroll=False, remat='names')], ids=str)
+    dict(pool='cls', **ALL), dict(pool='cls', posemb='sincos2d'),
+    dict(pool='map', fused_qkv=False, registers=1),
+    dict(pool='mean', posemb='none', exact_gelu=True, unroll=False, remat='names')], ids=str)
 def test_parity_with_the_equations(options):
   """Logits, every gradient and the attention weights, on rectangular images."""
   model = build(**options)
@@ -86,7 +95,7 @@ def test_parity_with_the_equations(options):
   out, attention = ours(params)
   np.testing.assert_allclose(out.logits_BK, expected_BK, atol=1e-5, rtol=1e-5)
   np.testing.assert_allclose(attention, weights, atol=1e-6, rtol=1e-5)
-  assert distance(loss_and_grad(model, params)[1], grads) < 5e-6
+  assert distance(loss_and_grad(**options)[1], grads) < 5e-6
   extra = (options['pool'] == 'cls') + options.get('registers', 0)
   assert out.tokens_BND.shape == (4, 6 + extra, 32)
 
@@ -104,36 +113,25 @@ def test_no_classes_no_head():
     dict(remat='names'), dict(remat='full', unroll=False)], ids=str)
 def test_execution_changes_no_number(options):
   """Dropout included; the programs differ."""
-  model, other = (build(dropout=0.2, stochastic_depth=0.3, **keys) for keys in ({}, options))
-  params = params_of(model)
-  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, params_of(other))
-  assert program(model, params) != program(other, params)
-  loss, grads = loss_and_grad(model, params, train=True)
-  other_loss, other_grads = loss_and_grad(other, params, train=True)
+  chance = dict(dropout=0.2, stochastic_depth=0.3)
+  assert lowered(True, **chance).as_text() != lowered(True, **chance, **options).as_text()
+  shapes = [jax.tree.map(jnp.shape, params_of(build(**keys))) for keys in ({}, options)]
+  assert shapes[0] == shapes[1]
+  loss, grads = loss_and_grad(True, **chance)
+  other_loss, other_grads = loss_and_grad(True, **chance, **options)
   assert float(loss) == pytest.approx(float(other_loss), rel=1e-6)
   assert distance(other_grads, grads) < 5e-6
 
 
-def program(model, params):
-  """The gradient as StableHLO."""
-  return jax.jit(jax.grad(lambda p: model.apply(
-      {'params': p}, IMAGES, train=True, rngs={'dropout': jax.random.key(0)}
-  ).logits_BK.sum())).lower(params).as_text()
-
-
 def test_remat_policies_compute_again_what_they_say():
-  def dots(remat):
-    model = build(remat=remat)
-    return program(model, params_of(model)).count('stablehlo.dot_general')
-
-  none, kept_dots, kept_names, full = map(dots, ('none', 'dots', 'names', 'full'))
-  assert none < kept_dots < full and none < kept_names < full
+  none, dots, names, full = (lowered(remat=remat).as_text().count('stablehlo.dot_general')
+                             for remat in ('none', 'dots', 'names', 'full'))
+  assert none < dots < full and none < names < full
 
 
 def test_rolled_layers_are_a_loop():
-  params = params_of(build())
-  assert 'stablehlo.while' not in program(build(), params)
-  assert 'stablehlo.while' in program(build(unroll=False), params)
+  assert 'stablehlo.while' not in lowered().as_text()
+  assert 'stablehlo.while' in lowered(unroll=False).as_text()
 
 
 @pytest.mark.parametrize('options', [dict(dropout=0.5), dict(stochastic_depth=0.5)], ids=str)
@@ -165,17 +163,19 @@ def test_stochastic_depth_over_depth():
 
 def test_initial_values():
   model = build(width=64, mlp=256, registers=4, layerscale=0.01, head_bias=-3.0)
-  params = jax.jit(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])()
+  init = lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params']  # noqa: E731
+  params = jax.jit(init)()
   blocks = params['encoder']['blocks']
+  attention, mlp = blocks['attention'], blocks['mlp']
   for kernel, fan_in, fan_out in (  # Xavier uniform reaches, and does not pass, its bound
-      (blocks['attention']['qkv']['kernel'], 64, 64), (blocks['attention']['out']['kernel'], 64, 64),
-      (blocks['mlp']['up']['kernel'], 64, 256), (blocks['mlp']['down']['kernel'], 256, 64)):
+      (attention['qkv']['kernel'], 64, 64), (attention['out']['kernel'], 64, 64),
+      (mlp['up']['kernel'], 64, 256), (mlp['down']['kernel'], 256, 64)):
     bound = math.sqrt(6 / (fan_in + fan_out))
     assert 0.98 * bound < np.abs(kernel).max() <= bound
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1 * bound
   assert np.std(params['embedding']['kernel']) == pytest.approx((8 * 8 * 3) ** -0.5, rel=0.03)
   assert np.std(params['pos_embedding']) == pytest.approx(0.02, rel=0.2)
-  assert np.std(blocks['mlp']['up']['bias']) == pytest.approx(1e-6, rel=0.2)
+  assert np.std(mlp['up']['bias']) == pytest.approx(1e-6, rel=0.2)
   assert not np.any(params['cls']) and not np.any(params['head']['kernel'])
   assert np.all(params['head']['bias'] == -3.0) and np.all(blocks['scale1'] == np.float32(0.01))
 

@@ -31,12 +31,6 @@ class Timm:
   """timm's model of the same shape, trained by a worker process."""
 
   def __init__(self, model_name: str, batch: int, image_size: int, dtype: str, compiled: bool):
-    if model_name not in TIMM_NAMES:
-      raise UserError(f'--against=timm has no model {model_name!r}; '
-                      f'{nearest(model_name, TIMM_NAMES)}')
-    missing = [name for name in ('torch', 'timm') if name not in self.versions()]
-    if missing:
-      raise UserError(f'--against=timm needs {" and ".join(missing)}: pip install torch timm')
     self.name = f'timm {dtype} {"compiled" if compiled else "eager"}'
     job = {'model': TIMM_NAMES[model_name], 'batch': batch, 'image_size': image_size,
            'dtype': dtype, 'compiled': compiled}
@@ -56,6 +50,16 @@ class Timm:
     assert self._worker.stdin
     self._worker.stdin.close()
     self._worker.wait()
+
+  @classmethod
+  def check(cls, model_name: str) -> None:
+    """Raises a UserError where this rival cannot run."""
+    if model_name not in TIMM_NAMES:
+      raise UserError(f'--against=timm has no model {model_name!r}; '
+                      f'{nearest(model_name, TIMM_NAMES)}')
+    missing = [name for name in ('torch', 'timm') if name not in cls.versions()]
+    if missing:
+      raise UserError(f'--against=timm needs {" and ".join(missing)}: pip install torch timm')
 
   @staticmethod
   def versions() -> dict[str, str]:

@@ -32,6 +32,7 @@ from vit_jax.training.tasks import Classification
 NUM_CLASSES = 1000
 OPTIM = config.Optim(lr=1e-3, weight_decay=0.05, schedule='constant')
 TURN_SECONDS = 2.0
+FEWEST_TURNS = 5
 
 
 class Contender(Protocol):
@@ -94,19 +95,22 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
   Args:
     options: of our model, as `models.build` takes them.
   """
+  if against == 'timm':
+    Timm.check(model_name)
   ours = [Ours(model_name, batch, image_size, dtype, options or {}) for dtype in dtypes]
   macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
   contenders: list[Contender] = [*ours]
   if against == 'timm':
     contenders += [Timm(model_name, batch, image_size, dtype, compiled=compiled)
                    for dtype in dtypes for compiled in (False, True)]
+  turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
   counts = []
   for contender in contenders:  # warm up, and size the turns
     contender.steps(1)
-    counts.append(max(1, round(TURN_SECONDS / contender.steps(1))))
+    counts.append(max(1, round(turn_seconds / contender.steps(1))))
   rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
   matmul: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
-  for _ in range(max(3, round(seconds / TURN_SECONDS))):
+  for _ in range(max(FEWEST_TURNS, round(seconds / turn_seconds))):
     for dtype in dtypes:
       matmul[dtype].append(device.measured_matmul_rate(dtype))
     for contender, count in zip(contenders, counts, strict=True):

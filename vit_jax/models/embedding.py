@@ -51,6 +51,20 @@ class PatchEmbedding(nn.Module):
     return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
 
 
+def drop_patches(key: Array, x_BND: Array, first: int, rate: float) -> Array:
+  """Keeps a random share 1 - `rate` of the patches of each image, in their order, at least one.
+
+  Args:
+    x_BND: tokens, of which the patches begin at `first`; those before it are kept.
+  """
+  batch, patches = x_BND.shape[0], x_BND.shape[1] - first
+  keep = max(1, round((1 - rate) * patches))
+  order_BN = jnp.argsort(jax.random.uniform(key, (batch, patches)), axis=1)
+  kept_BN = first + jnp.sort(order_BN[:, :keep], axis=1)
+  kept_BND = jnp.take_along_axis(x_BND, kept_BN[:, :, None], axis=1)
+  return jnp.concatenate([x_BND[:, :first], kept_BND], axis=1)
+
+
 def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
   """Fixed positions (1, N, D): sines and cosines of column, then of row (arXiv:2104.02057).
 

@@ -12,7 +12,7 @@ from flax import linen as nn
 from vit_jax.models.attention import Implementation
 from vit_jax.models.blocks import BlockConfig, Encoder, Remat
 from vit_jax.models.dense import Dense
-from vit_jax.models.embedding import sincos2d
+from vit_jax.models.embedding import drop_patches, sincos2d
 from vit_jax.models.options import bounded
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import MapHead
@@ -39,6 +39,8 @@ class ViT(nn.Module):
     layerscale: initial scale of the residual branches; 0 is without.
     stochastic_depth: probability of dropping a residual branch for an example; with the rule
       'linear' it grows to that from 0 in the first layer.
+    patch_dropout: share of the patches of each image that a training step leaves away
+      (arXiv:2208.07220): cheaper steps, and a regulariser.
     dropout: after the positions and after every dense layer but qkv.
     representation: a tanh layer `pre_logits` before the head, as in the paper's pretraining.
     head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
@@ -65,6 +67,7 @@ class ViT(nn.Module):
   layerscale: float = bounded(0.0, low=0)
   stochastic_depth: float = bounded(0.0, low=0, high=0.99)
   stochastic_depth_rule: Literal['linear', 'constant'] = 'linear'
+  patch_dropout: float = bounded(0.0, low=0, high=0.99)
   dropout: float = bounded(0.0, low=0, high=0.99)
   representation: bool = False
   head_bias: float = 0.0
@@ -93,7 +96,7 @@ class ViT(nn.Module):
     """
     block = BlockConfig(**{field.name: getattr(self, field.name)
                            for field in dataclasses.fields(BlockConfig)})
-    x_BND = self._tokens(self.embedding(images_BHWC, train))
+    x_BND = self._tokens(self.embedding(images_BHWC, train), train)
     x_BND = nn.Dropout(self.dropout, deterministic=not train)(x_BND)
     tokens_BND = Encoder(self.depth, block, self.stochastic_depth, self.stochastic_depth_rule,
                          self.unroll, self.remat, name='encoder')(x_BND, train)
@@ -113,7 +116,7 @@ class ViT(nn.Module):
                  **options)
 
   @nn.nowrap
-  def _tokens(self, x_BHWD: Array) -> Array:
+  def _tokens(self, x_BHWD: Array, train: bool) -> Array:
     """Equation 1: class token, registers and patches with their positions, (B, N, D)."""
     batch, rows, columns, width = x_BHWD.shape
     x_BND = x_BHWD.reshape(batch, rows * columns, width)
@@ -130,8 +133,10 @@ class ViT(nn.Module):
       table_1ND = self.param('pos_embedding', nn.initializers.normal(0.02),
                              (1, *x_BND.shape[1:]), jnp.float32)
       x_BND += table_1ND.astype(x_BND.dtype)
+    first = x_BND.shape[1] - rows * columns
+    if train and self.patch_dropout:
+      x_BND = drop_patches(self.make_rng('dropout'), x_BND, first, self.patch_dropout)
     if self.registers:
-      first = x_BND.shape[1] - rows * columns
       registers_BND = extra('registers', nn.initializers.normal(0.02), self.registers)
       x_BND = jnp.concatenate([x_BND[:, :first], registers_BND, x_BND[:, first:]], axis=1)
     return x_BND
