@@ -79,8 +79,10 @@ def train(argv: list[str]) -> int:
   args, overrides = parser.parse_known_args(argv)
   x = config.resolve(load_config(args.config, overrides))
   workdir = args.workdir or Path('runs') / x.name
+  from vit_jax.parallel.device import keep_cpu_memory
   from vit_jax.report.page import write_page
   from vit_jax.training import loop
+  keep_cpu_memory()
   code = loop.train(x, workdir, _data_dir(args))
   if code == 0:
     print(f'report: {write_page([workdir])}')
@@ -111,6 +113,8 @@ def bench(argv: list[str]) -> int:
   parser.add_argument('--json', type=Path, help='also write the figures here')
   args = parser.parse_args(argv)
   from vit_jax.bench.run import run
+  from vit_jax.parallel.device import keep_cpu_memory
+  keep_cpu_memory()
   dtypes = ('float32', 'bfloat16') if args.dtype == 'both' else (args.dtype,)
   run(args.model, args.batch, image_size=args.image_size, dtypes=dtypes,
       against=args.against, seconds=args.seconds, json_path=args.json)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax import models
+from vit_jax.models import flops
 from vit_jax.models.embedding import drop_patches
 
 
@@ -35,3 +36,12 @@ def test_only_training_drops():
   trained = dropping.apply(variables, images_BHWC, train=True,
                            rngs={'dropout': jax.random.key(2)})
   assert trained.tokens_BND.shape == (2, 1 + 8, 32)
+
+
+def test_dropped_patches_cost_the_embedding_only():
+  keys = dict(width=32, depth=2, heads=2, mlp=64, pool='mean')
+  plain, half = (models.build('Ti/8', 3, patch_dropout=rate, **keys) for rate in (0.0, 0.5))
+  small = flops.forward_macs(plain, (32, 16, 3))  # half of the patches
+  embedding_of_eight = 8 * 8 * 8 * 3 * 32
+  assert flops.forward_macs(half, (32, 32, 3), train=True) == small + embedding_of_eight
+  assert flops.forward_macs(half, (32, 32, 3)) == flops.forward_macs(plain, (32, 32, 3))

@@ -51,16 +51,20 @@ class PatchEmbedding(nn.Module):
     return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
 
 
+def kept_patches(patches: int, rate: float) -> int:
+  """How many patches patch dropout leaves: at least one."""
+  return max(1, round((1 - rate) * patches))
+
+
 def drop_patches(key: Array, x_BND: Array, first: int, rate: float) -> Array:
-  """Keeps a random share 1 - `rate` of the patches of each image, in their order, at least one.
+  """Keeps a random share 1 - `rate` of the patches of each image, in their order.
 
   Args:
     x_BND: tokens, of which the patches begin at `first`; those before it are kept.
   """
   batch, patches = x_BND.shape[0], x_BND.shape[1] - first
-  keep = max(1, round((1 - rate) * patches))
   order_BN = jnp.argsort(jax.random.uniform(key, (batch, patches)), axis=1)
-  kept_BN = first + jnp.sort(order_BN[:, :keep], axis=1)
+  kept_BN = first + jnp.sort(order_BN[:, :kept_patches(patches, rate)], axis=1)
   kept_BND = jnp.take_along_axis(x_BND, kept_BN[:, :, None], axis=1)
   return jnp.concatenate([x_BND[:, :first], kept_BND], axis=1)
 

@@ -126,7 +126,7 @@ class Loop:
     self._writers = writers.open_writers(x, workdir, self.start) if self._lead else []
     self._progress = Progress(self.start, setup.steps, quiet=not self._lead)
     self._peak = device.device_peak() * jax.device_count()
-    self._flop_per_image = 6 * flops.forward_macs(setup.model, setup.image_shape)
+    self._flop_per_image = 6 * flops.forward_macs(setup.model, setup.image_shape, train=True)
 
   @property
   def total_seconds(self) -> float:
