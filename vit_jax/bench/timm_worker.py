@@ -38,12 +38,12 @@ def _import_timm() -> ModuleType:
       module = _Anything(f'torchvision{name}')
       module.__path__ = []
       sys.modules[module.__name__] = module
-  import timm
+  import timm  # pyright: ignore[reportMissingImports]
   return timm
 
 
 def main() -> None:
-  import torch
+  import torch  # pyright: ignore[reportMissingImports]
   job = json.loads(sys.argv[1])
   timm = _import_timm()
   torch.set_num_threads(len(os.sched_getaffinity(0)))
