@@ -44,7 +44,7 @@ def get_config():
 '''
 
 
-def write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
+def _write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
   """Noisy images, one mean colour a class."""
   rng = np.random.default_rng(seed)
   for k, (name, count) in enumerate(counts.items()):
@@ -54,12 +54,17 @@ def write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int
       cv2.imwrite(str(folder / name / f'{i:03}.png'), image_HWC)
 
 
+@pytest.fixture
+def write_images():
+  return _write_images
+
+
 @pytest.fixture(scope='session')
 def tiny_folder(tmp_path_factory) -> Path:
   """75 training and 21 test images of three classes: neither is a multiple of a batch."""
   folder = tmp_path_factory.mktemp('images')
-  write_images(folder / 'train', {'dark': 25, 'grey': 25, 'light': 25})
-  write_images(folder / 'test', {'dark': 7, 'grey': 7, 'light': 7}, seed=1)
+  _write_images(folder / 'train', {'dark': 25, 'grey': 25, 'light': 25})
+  _write_images(folder / 'test', {'dark': 7, 'grey': 7, 'light': 7}, seed=1)
   return folder
 
 

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_images
 
 from vit_jax import cli
 
@@ -64,7 +63,7 @@ def test_missing_folder(tiny_recipe, tmp_path, capsys):
       train(tiny_recipe, tmp_path / 'run', f'--config.data.dir={gone}'), capsys)
 
 
-def test_unreadable_image(tiny_recipe, tmp_path, capsys):
+def test_unreadable_image(tiny_recipe, write_images, tmp_path, capsys):
   images = tmp_path / 'images'
   for split in ('train', 'test'):
     write_images(images / split, {'a': 9, 'b': 9})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from conftest import write_images
 
 from vit_jax import cli, config
 from vit_jax.training.checkpoint import Checkpoints
@@ -19,7 +18,7 @@ def params_of(workdir) -> dict:
     checkpoints.close()
 
 
-def test_finetune_from_a_run(tiny_recipe, tmp_path, capsys):
+def test_finetune_from_a_run(tiny_recipe, write_images, tmp_path, capsys):
   pretrained, tuned = tmp_path / 'pretrained', tmp_path / 'tuned'
   assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={pretrained}',
                    '--config.steps=2']) == 0
