@@ -140,7 +140,8 @@ def python(argv: list[str]) -> str:
 
 
 def test_full_disk_keeps_what_was_saved(tiny_recipe, tmp_path):
-  flags = ('--config.steps=400', '--config.checkpoint.keep_last=100', '--config.evaluate.steps=0')
+  flags = ('--config.steps=40', '--config.checkpoint.keep_last=100', '--config.evaluate.steps=0',
+           '--config.checkpoint.every.steps=2')
   run, rescued = tmp_path / 'disk' / 'run', tmp_path / 'rescued'
   done = on_a_disk(tmp_path, '-o size=3m', python([*train(tiny_recipe, run), *flags]) +
                    f'; code=$?; cp -r {run} {rescued}; exit $code')
