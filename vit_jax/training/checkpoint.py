@@ -17,8 +17,8 @@ from orbax.checkpoint import v1 as ocp
 
 from vit_jax import config
 from vit_jax.errors import UserError
-from vit_jax.parallel.rules import path_name
 from vit_jax.training.state import TrainState
+from vit_jax.weights.adapt import first_few, flatten
 
 # Orbax narrates every save, and logs with a traceback what it raises as well.
 logging.getLogger('absl').setLevel(logging.CRITICAL)
@@ -122,17 +122,14 @@ def pick_step(checkpoints: Checkpoints, workdir: Path, which: str) -> int:
 
 def check_tree(stored: Any, wanted: Any, where: str) -> None:
   """Raises a UserError that lists the leaves whose names or shapes differ."""
-  shapes = [{path_name(path): tuple(leaf.shape)
-             for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-            for tree in (stored, wanted)]
-  has, wants = shapes
+  has, wants = ({name: tuple(leaf.shape) for name, leaf in flatten(tree).items()}
+                for tree in (stored, wanted))
   wrong = [f'{name} is {has[name]}, not {wants[name]}'
            for name in wants if name in has and has[name] != wants[name]]
   wrong += [f'{name} is missing' for name in wants if name not in has]
   wrong += [f'{name} is not of this model' for name in has if name not in wants]
   if wrong:
-    more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
-    raise UserError(f'{where} belongs to another model: {"; ".join(wrong[:5])}{more}')
+    raise UserError(f'{where} belongs to another model: {first_few(wrong)}')
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

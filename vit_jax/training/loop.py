@@ -119,10 +119,10 @@ class Loop:
     self._evaluation: tuple[int, dict[str, finish.Evaluation]] = (-1, {})
     self._lead = jax.process_index() == 0
     path = workdir / 'metrics.jsonl'
-    self._evaluated = {row['step'] for row in writers.read_rows(path)
-                       if x.checkpoint.best in row and row['step'] <= self.start}
-    self._best = [row[x.checkpoint.best] for row in writers.read_rows(path)
-                  if x.checkpoint.best in row and row['step'] <= self.start]
+    judged = [row for row in writers.read_rows(path)
+              if x.checkpoint.best in row and row['step'] <= self.start]
+    self._evaluated = {row['step'] for row in judged}
+    self._best = [row[x.checkpoint.best] for row in judged]
     self._writers = writers.open_writers(x, workdir, self.start) if self._lead else []
     self._progress = Progress(self.start, setup.steps, quiet=not self._lead)
     self._peak = device.device_peak() * jax.device_count()

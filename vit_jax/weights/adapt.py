@@ -39,7 +39,7 @@ def adapt(loaded: Any, wanted: Any, where: str, old_grid: tuple[int, int],
   Raises:
     UserError: any other leaf is missing, unknown, or of another shape.
   """
-  flat_loaded, flat_wanted = _flatten(loaded), _flatten(wanted)
+  flat_loaded, flat_wanted = flatten(loaded), flatten(wanted)
   out, matched, resized, fresh, wrong = {}, 0, [], [], []
   for name, leaf in flat_wanted.items():
     value = flat_loaded.pop(name, None)
@@ -58,12 +58,18 @@ def adapt(loaded: Any, wanted: Any, where: str, old_grid: tuple[int, int],
   wrong += [f'{name} is not of this model' for name in flat_loaded
             if not name.startswith(('head/', 'pre_logits/'))]
   if wrong:
-    more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
-    raise UserError(f'{where} does not fit the model: {"; ".join(wrong[:5])}{more}')
+    raise UserError(f'{where} does not fit the model: {first_few(wrong)}')
   line = f'{where}: {matched} leaves matched, {len(resized)} resized, {len(fresh)} fresh'
   return jax.tree.unflatten(jax.tree.structure(wanted), list(out.values())), line
 
 
-def _flatten(tree: Any) -> dict[str, Any]:
+def first_few(faults: list[str]) -> str:
+  """Up to five faults in one line, and how many more there are."""
+  more = f' and {len(faults) - 5} more' if len(faults) > 5 else ''
+  return '; '.join(faults[:5]) + more
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+  """Leaves by the names down the tree, joined by '/'."""
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
