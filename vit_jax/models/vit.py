@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vit_jax.errors import UserError
 from vit_jax.models.attention import Implementation
 from vit_jax.models.blocks import BlockConfig, Encoder, Remat
 from vit_jax.models.dense import Dense
-from vit_jax.models.embedding import drop_patches, sincos2d
-from vit_jax.models.options import bounded
+from vit_jax.models.embedding import PatchEmbedding, drop_patches, sincos2d
+from vit_jax.models.names import Entry
+from vit_jax.models.options import bounded, check_options
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import MapHead
+from vit_jax.models.sizes import SIZES, Size
 
 Array = jax.Array
 
@@ -152,3 +156,26 @@ class ViT(nn.Module):
     else:
       features_BD = MapHead(block, name='map_head')(patches_BND, train)
     return features_BD.astype(jnp.float32)
+
+
+def check_vit(options: dict[str, Any]) -> None:
+  """Raises a UserError where options of a ViT, its size among them, are wrong or do not fit."""
+  check_options(ViT, options, fixed=('num_classes', 'embedding'))
+  width, heads = options['width'], options['heads']
+  if width % heads:
+    raise UserError(f'model option heads is {heads}, which does not divide width {width}')
+  if options.get('posemb') == 'sincos2d' and width % 4:
+    raise UserError(f"model option posemb is 'sincos2d', which needs a width divisible by 4, not "
+                    f'{width}')
+
+
+def build_vit(size: Size, patch: int, variant: str, num_classes: int,
+              options: dict[str, Any]) -> ViT:
+  """A plain ViT; `options` are fields of `ViT` and override `size`."""
+  options = size._asdict() | options
+  check_vit(options)
+  dtype = options.get('dtype', ViT.dtype)
+  return ViT(num_classes, PatchEmbedding(patch, options['width'], jnp.dtype(dtype)), **options)
+
+
+MODELS = {name: Entry(functools.partial(build_vit, size)) for name, size in SIZES.items()}
