@@ -114,6 +114,7 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
     for dtype in dtypes:
       matmul[dtype].append(device.measured_matmul_rate(dtype))
     for contender, count in zip(contenders, counts, strict=True):
+      contender.steps(1)  # caches and memory were another's a moment ago
       rates[contender.name].append(count * batch / contender.steps(count))
   figures = _figures(model_name, batch, image_size, rates, matmul, macs)
   for contender in contenders:
