@@ -110,7 +110,7 @@ def test_init_from_another_model(tiny_recipe, trained, tmp_path, capsys):
 
 def test_init_from_nowhere(tiny_recipe, tmp_path, capsys):
   error = refused(train(tiny_recipe, tmp_path / 'run', '--config.init_from=nowhere'), capsys)
-  assert 'nowhere is not a run folder' in error
+  assert 'there is no run folder or file nowhere to start from' in error
 
 
 def test_checkpoint_that_is_not_there(trained, capsys):

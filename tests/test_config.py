@@ -10,7 +10,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from vit_jax import cli, config
+from vit_jax import cli, config, recipes
 from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
 from vit_jax.training import setup
@@ -24,13 +24,24 @@ RECIPES = {
     'vit_i1k:B/16': [],
     'vit_i21k:L/16': [],
     'finetune:cifar10': ['--config.init_from=run'],
+    'deit:S/16': [],
+    'deit:S/16-distilled': ['--config.loss.distill.teacher_weights=resnet152.safetensors'],
+    'deit3:B/16': [],
+    'deit3:H/14': [],
+    'cait:XXS24': [],
+    'dinov2:B/14-reg4': ['--config.init_from=dinov2.safetensors'],
+    'resnet:50': [],
+    'bit:R50x1': [],
+    'hybrid:R26+S/32': [],
+    'convnets:AlexNet': [],
+    'convnets:LeNet-5': [],
 }
 
 
 def resolved(spec: str) -> config.Experiment:
   name, _, arg = spec.partition(':')
   path = f'{ROOT}/configs/{name}.py' + (f':{arg}' if arg else '')
-  return config.resolve(cli.load_config(path, RECIPES[spec]))
+  return config.resolve(recipes.load_config(path, RECIPES[spec]))
 
 
 def test_every_recipe_is_listed_here():
@@ -59,7 +70,8 @@ def test_every_recipe_builds_abstractly(spec):
   batch = {'image': jax.ShapeDtypeStruct((x.batch_size, *built.image_shape), 'uint8'),
            'label': jax.ShapeDtypeStruct((x.batch_size,), 'int32'),
            'mask': jax.ShapeDtypeStruct((x.batch_size,), 'bool')}
-  state, metrics = jax.eval_shape(built.train_step(), built.abstract_state, batch)
+  state, metrics = jax.eval_shape(built.train_step(), built.abstract_state, batch,
+                                  *built.abstract_frozen)
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state,
                       built.abstract_state)
   assert all(jax.tree.leaves(same))
@@ -124,7 +136,7 @@ def test_overrides_set_keys_that_the_recipe_leaves_out(tmp_path):
   recipe = tmp_path / 'r.py'
   recipe.write_text('from ml_collections import ConfigDict\n'
                     'def get_config():\n  return ConfigDict(dict(epochs=1.0, optim=dict(lr=1)))\n')
-  loaded = cli.load_config(str(recipe), [
+  loaded = recipes.load_config(str(recipe), [
       '--config.optim.lr=1e-3', '--config.optim.warmup.steps=5', '--config.data.flip=false',
       '--config.data.image_size=(32, 48)', '--config.name=some name'])
   assert isinstance(loaded, ConfigDict)

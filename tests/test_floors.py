@@ -16,14 +16,16 @@ ROOT = Path(__file__).parent.parent
 # A file imports from lower floors and from its own room. The ground is open to all. The first
 # pattern that fits a module says where it stands.
 FLOORS = {
-  -1: ['vit_jax', 'vit_jax.errors'],
+  -1: ['vit_jax', 'vit_jax.errors', 'vit_jax.trees'],
   0: ['vit_jax.config', 'vit_jax.models*', 'vit_jax.data.augment'],
-  1: ['vit_jax.data*', 'vit_jax.weights*', 'vit_jax.training', 'vit_jax.training.losses',
-      'vit_jax.training.optim', 'vit_jax.training.metrics', 'vit_jax.training.writers',
-      'vit_jax.training.progress', 'vit_jax.parallel', 'vit_jax.parallel.mesh',
-      'vit_jax.parallel.rules', 'vit_jax.parallel.device'],
-  2: ['vit_jax.training.tasks', 'vit_jax.training.state', 'vit_jax.training.step'],
-  3: ['vit_jax.training.checkpoint', 'vit_jax.training.setup', 'vit_jax.transfer*'],
+  1: ['vit_jax.recipes', 'vit_jax.data*', 'vit_jax.weights*', 'vit_jax.training',
+      'vit_jax.training.losses', 'vit_jax.training.optim', 'vit_jax.training.metrics',
+      'vit_jax.training.writers', 'vit_jax.training.progress', 'vit_jax.parallel',
+      'vit_jax.parallel.mesh', 'vit_jax.parallel.rules', 'vit_jax.parallel.device'],
+  2: ['vit_jax.training.tasks', 'vit_jax.training.state', 'vit_jax.training.step',
+      'vit_jax.training.checkpoint'],
+  3: ['vit_jax.training.setup', 'vit_jax.training.pretrained',
+      'vit_jax.training.teacher', 'vit_jax.transfer*'],
   4: ['vit_jax.training.loop', 'vit_jax.training.finish', 'vit_jax.training.evaluate',
       'vit_jax.bench*'],
   5: ['vit_jax.report*'],

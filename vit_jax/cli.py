@@ -7,18 +7,14 @@ Exit codes: 0 done, 75 preempted and saved (run the same command again), 1 a fau
 from __future__ import annotations
 
 import argparse
-import ast
-import importlib.util
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-from ml_collections import ConfigDict
+from typing import NoReturn
 
 from vit_jax import config
 from vit_jax.errors import UserError, nearest, storage_sentence
+from vit_jax.recipes import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,17 +118,98 @@ def bench(argv: list[str]) -> int:
 
 
 def report(argv: list[str]) -> int:
-  """Write report.html for a run folder."""
+  """Write report.html for a run folder, or print a table of the models."""
   parser = _parser('report', report)
-  parser.add_argument('runs', type=Path, nargs='+', help='run folders')
+  parser.add_argument('runs', type=Path, nargs='*', help='run folders')
+  parser.add_argument('--table', choices=('models', 'timm'),
+                      help='models: parameters and GMACs of every model; timm: beside its table')
+  parser.add_argument('--csv', type=Path, help='also write the table here')
   args = parser.parse_args(argv)
+  if args.table and args.runs:
+    raise UserError(f'--table: a table is of models, not of run folders; leave {args.runs[0]} out')
+  if args.table:
+    from vit_jax.report.models import write_table
+    print(write_table(args.table, args.csv))
+    return 0
+  if not args.runs:
+    raise UserError('report: name at least one run folder, or a table as in --table=models')
+  if args.csv:
+    raise UserError('--csv writes a table, but none is asked for; add --table=models')
   from vit_jax.report.page import write_page
   print(write_page(args.runs))
   return 0
 
 
+def predict(argv: list[str]) -> int:
+  """Predict images with any model: classes, logits, features, attention."""
+  parser = _parser('predict', predict)
+  parser.add_argument('--model', default='', help='its name, such as DeiT-Ti/16; a run knows it')
+  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
+                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  parser.add_argument('--input', required=True, nargs='+', metavar='IMAGES',
+                      help='image files, folders, or a float32 .npy (N, H, W, C) that goes in as '
+                           'it is')
+  parser.add_argument('--output', type=Path, metavar='OUT.npz',
+                      help='for logits (N, K), features (N, D) and files (N,)')
+  parser.add_argument('--top', type=_at_least(1), default=5, help='classes to print an image')
+  parser.add_argument('--batch', type=_at_least(1), default=32, help='images at a time')
+  parser.add_argument('--image_size', type=_at_least(1), nargs='+', metavar='PIXELS',
+                      help='a side, or height and width (default: that of the weights)')
+  parser.add_argument('--num_classes', type=_at_least(0), help='0: features alone')
+  parser.add_argument('--attention', type=Path, metavar='OUT.png',
+                      help='picture of where the model looks')
+  parser.add_argument('--rollout', action='store_true', help='with --attention: over all layers')
+  _add_data_dir(parser)
+  args = parser.parse_args(argv)
+  if args.rollout and not args.attention:
+    raise UserError('--rollout is a kind of --attention; add --attention=OUT.png')
+  size = args.image_size and tuple(args.image_size * 2)[:2]
+  if args.image_size and len(args.image_size) > 2:
+    raise UserError('--image_size takes one side, or height and width')
+  for flag, suffix in (('output', '.npz'), ('attention', '.png')):
+    path = getattr(args, flag)
+    if path is not None and (path.suffix != suffix or not path.absolute().parent.is_dir()):
+      raise UserError(f'--{flag} is {path}; it must be a {suffix} file in a folder that exists')
+  from vit_jax.transfer import predict as work
+  from vit_jax.transfer.images import open_images
+  images = open_images(args.input)
+  predictor = work.make_predictor(args.model, args.weights, images, _data_dir(args),
+                                  image_size=size, num_classes=args.num_classes)
+  print(predictor.line, flush=True)
+  if args.attention:
+    from vit_jax.report import attention
+    shown, stacks = predictor.attention(images)
+    maps, words = attention.attention_maps(stacks, predictor.grid, predictor.has_class_token,
+                                           args.rollout)
+    attention.draw(shown, maps, [Path(name).name for name in images.names], words, args.attention)
+    print(f'{args.attention}: {words}; {len(shown)} of {len(images)} images')
+  answers = predictor.predict(images, args.batch)
+  if args.output:
+    work.write(args.output, images, answers)
+  print('\n'.join(work.top_lines(predictor, images, answers, args.top)))
+  return 0
+
+
+def convert(argv: list[str]) -> int:
+  """Write published weights in another layout."""
+  parser = _parser('convert', convert)
+  parser.add_argument('--model', required=True, help='its name, such as DeiT-Ti/16')
+  parser.add_argument('--from', dest='source', required=True, metavar='FILE',
+                      help='.npz or .safetensors, an address, or augreg:B/16')
+  parser.add_argument('--to', type=Path, required=True, help='.npz or .safetensors')
+  parser.add_argument('--layout', help='google, timm or hf (default: google for .npz, else timm)')
+  parser.add_argument('--num_classes', type=int, help='another number, with a fresh head')
+  _add_data_dir(parser)
+  args = parser.parse_args(argv)
+  from vit_jax.weights import load
+  print(load.convert(args.model, args.source, args.to, args.layout, args.num_classes,
+                     _data_dir(args) / 'weights'))
+  return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    'prepare': prepare, 'train': train, 'evaluate': evaluate, 'bench': bench, 'report': report}
+    'prepare': prepare, 'train': train, 'evaluate': evaluate, 'predict': predict,
+    'convert': convert, 'bench': bench, 'report': report}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,6 +217,14 @@ class _Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{self.prog}: {message}')
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+  def number(text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+      raise argparse.ArgumentTypeError(f'{text!r} is no whole number of at least {least}')
+    return int(text)
+  return number
 
 
 def _parser(name: str, command: Callable) -> argparse.ArgumentParser:
@@ -154,64 +239,6 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
 def _data_dir(args: argparse.Namespace) -> Path:
   from vit_jax.data.sources import default_data_dir
   return args.data_dir or default_data_dir()
-
-
-def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
-  """The ConfigDict of 'FILE' or 'FILE:ARG', with '--config.KEY=VALUE' overrides set in it.
-
-  A value is read as a Python literal where it is one, and as text elsewhere. A key that the
-  recipe leaves at its default is added; `config.resolve` then refuses keys that do not exist.
-  """
-  file, _, arg = spec.partition(':')
-  path = Path(file)
-  if not path.is_file():
-    others = sorted(path.parent.glob('*.py')) if path.parent.is_dir() else []
-    hint = nearest(path.name, [other.name for other in others]) if others else \
-        f'the folder {path.parent} does not exist or holds no recipes'
-    raise UserError(f'--config: there is no file {path}; {hint}')
-  module_spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert module_spec and module_spec.loader
-  module = importlib.util.module_from_spec(module_spec)
-  module_spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
-    raise UserError(f'--config: {path} has no function get_config()')
-  takes_arg = bool(inspect.signature(module.get_config).parameters)
-  if arg and not takes_arg:
-    raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
-  try:
-    recipe = module.get_config(arg) if arg else module.get_config()
-  except ValueError as error:
-    raise UserError(f'--config: {path}: {error}') from None
-  for override in overrides:
-    _override(recipe, override)
-  return recipe
-
-
-def _override(recipe: ConfigDict, text: str) -> None:
-  key, equals, value = text.partition('=')
-  if not key.startswith('--config.') or not equals:
-    raise UserError(f'{text!r} is not a flag of this command; keys of the recipe are changed with '
-                    '--config.KEY=VALUE')
-  *groups, last = key.removeprefix('--config.').split('.')
-  node = recipe
-  for group in groups:
-    if group not in node:
-      with node.unlocked():
-        node[group] = ConfigDict()
-    node = node[group]
-    if not isinstance(node, ConfigDict):
-      raise UserError(f'{key} cannot be set: config.{group} is a value, not a group of keys')
-  with node.unlocked(), node.ignore_type():
-    node[last] = _literal(value)
-
-
-def _literal(text: str) -> Any:
-  if text.lower() in ('true', 'false'):
-    return text.lower() == 'true'
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
 
 
 if __name__ == '__main__':

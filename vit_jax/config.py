@@ -94,9 +94,21 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Distill:
+  """What a teacher adds to the loss (DeiT, arXiv:2012.12877 section 4)."""
+
+  kind: Literal['none', 'hard', 'soft'] = 'none'
+  alpha: float = bounded(0.5, 0, 1)  # the teacher's share of the loss
+  tau: float = bounded(1.0, 0.01)  # temperature, of the soft kind
+  teacher: Model = Model()
+  teacher_weights: str = ''  # a run folder or a weight file
+
+
+@dataclass(frozen=True)
 class Loss:
   name: Literal['softmax', 'sigmoid'] = 'softmax'
   label_smoothing: float = bounded(0.0, 0, 0.999)
+  distill: Distill = Distill()
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ class Experiment:
   examples: int = bounded(0, 0)
   batch_size: int = bounded(128, 1)  # global
   eval_batch_size: int = bounded(0, 0)  # 0: batch_size
-  init_from: str = ''  # a run folder to start from; its head is replaced where classes differ
+  init_from: str = ''  # a run folder, file or address, or augreg:NAME, to start from
   baseline: Literal['none', 'colour_histogram'] = 'none'  # judged beside the model at the end
   model: Model = Model()
   data: Data = Data()
@@ -206,6 +218,10 @@ def _settle(x: Experiment) -> Experiment:
     if low > high:
       raise UserError(f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the '
                       'smaller')
+  distill = x.loss.distill
+  if distill.kind != 'none' and not distill.teacher_weights:
+    raise UserError(f'config.loss.distill.teacher_weights is missing: give a run folder or a '
+                    f'weight file of the teacher, a {distill.teacher.name}')
   if not data.evals:
     raise UserError("config.data.evals is empty: name at least one split, as in {'test': 'test'}")
   if x.batch_size % x.optim.accumulate:
@@ -287,7 +303,9 @@ def from_run(workdir: Path) -> Experiment:
   if not path.is_file():
     raise UserError(f'{workdir} is not a run folder: it has no config.json')
   values = json.loads(path.read_text())
-  values['model'] = {'name': values['model']['name'], **values['model']['options']}
+  for group, key in ((values, 'model'), (values['loss'].get('distill', {}), 'teacher')):
+    if key in group:
+      group[key] = {'name': group[key]['name'], **group[key]['options']}
   return resolve(values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -22,6 +22,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
   if close:
     return 'did you mean ' + ' or '.join(repr(name) for name in close) + '?'
   return 'known: ' + ', '.join(known)
+
+
+def first_few(faults: Sequence[str]) -> str:
+  """Up to five faults in one line, and how many more there are."""
+  more = f' and {len(faults) - 5} more' if len(faults) > 5 else ''
+  return '; '.join(faults[:5]) + more
 
 
 def storage_sentence(error: BaseException, where: object) -> str | None:

@@ -17,6 +17,7 @@ from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
 from vit_jax.training.optim import make_optimizer
 from vit_jax.training.state import init_state
+from vit_jax.trees import flatten
 
 GOLDEN = Path(__file__).parent.parent / 'golden' / 'shardings_B_16.txt'
 
@@ -41,8 +42,7 @@ def test_optimizer_state_lies_as_its_parameter():
   tx = make_optimizer(Optim(), lambda step: 1e-3)
   state = jax.eval_shape(lambda: init_state(model, tx, (16, 16, 3), 0))
   sharded = rules.shardings(state, mesh)
-  specs = {rules.path_name(path): leaf.spec
-           for path, leaf in jax.tree_util.tree_flatten_with_path(sharded)[0]}
+  specs = {name: leaf.spec for name, leaf in flatten(sharded).items()}
   up = 'encoder/blocks/mlp/up/kernel'
   assert specs[f'params/{up}'] == P(None, 'fsdp', 'tensor')
   moments = [name for name in specs if name.startswith('opt_state') and name.endswith(up)]

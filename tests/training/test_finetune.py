@@ -13,7 +13,7 @@ from vit_jax.training.checkpoint import Checkpoints
 def params_of(workdir) -> dict:
   checkpoints = Checkpoints(workdir, config.from_run(workdir).checkpoint)
   try:
-    return checkpoints.load_params(checkpoints.steps()[-1])
+    return checkpoints.load_variables(checkpoints.steps()[-1])['params']
   finally:
     checkpoints.close()
 

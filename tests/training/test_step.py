@@ -47,7 +47,8 @@ def run(steps: int = 3, *, mesh: Mesh = ONE, task: Classification = TASK, count:
     # The head starts at zero, which would hide faults of the body in the first step.
     head = jax.random.normal(jax.random.key(1), state.params['head']['kernel'].shape) * 0.1
     params = {**state.params, 'head': {**state.params['head'], 'kernel': head}}
-    return state.replace(params=params, ema=jax.tree.map(jnp.copy, params) if ema else None)
+    averaged = {'params': jax.tree.map(jnp.copy, params)} if ema else None
+    return state.replace(params=params, ema=averaged)
 
   shapes = jax.eval_shape(init)
   state = jax.jit(init, out_shardings=rules.shardings(shapes, device_mesh))()
@@ -150,7 +151,8 @@ def test_ema_follows_the_parameters(plain):
     average = jax.tree.map(lambda a, p, d=decay: a * d + p * (1 - d), average, after)
   assert difference(state.ema, average) < 1e-6
   assert difference(state.ema, state.params) > 1e-3
-  assert state.eval_params is state.ema and plain[1].eval_params is plain[1].params
+  assert state.eval_variables is state.ema
+  assert plain[1].eval_variables['params'] is plain[1].params
 
 
 def test_training_learns():
@@ -167,10 +169,10 @@ def test_every_example_is_judged_once_on_one_and_on_eight_devices(plain):
   batch['mask'][13:] = False
   results = []
   for mesh in (meshes.make_mesh(Mesh(), jax.devices()[:1]), meshes.make_mesh(Mesh(4, 2, 1))):
-    params = jax.device_put(jax.device_get(plain[1].params),
-                            rules.shardings(plain[1].params, mesh))
-    step = make_eval_step(model, deterministic(), mesh=mesh, params=params)
-    rows = metrics.concatenate([jax.device_get(step(params, meshes.put_batch(batch, mesh, 16)))])
+    variables = jax.device_put(jax.device_get(plain[1].variables),
+                               rules.shardings(plain[1].variables, mesh))
+    step = make_eval_step(model, deterministic(), mesh=mesh, variables=variables)
+    rows = metrics.concatenate([jax.device_get(step(variables, meshes.put_batch(batch, mesh, 16)))])
     assert list(rows['index']) == list(range(13))
     results.append(metrics.summarise(rows))
   assert results[0]['top1'] == results[1]['top1'] and results[0]['top5'] == 1

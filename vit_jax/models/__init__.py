@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from vit_jax.models import names, vit
+from vit_jax.models import cait, convnets, deit, hybrid, names, resnet, vit
 from vit_jax.models.names import Entry
 from vit_jax.models.output import Output
 from vit_jax.models.sizes import SIZES
@@ -16,6 +16,11 @@ __all__ = ['MODELS', 'SIZES', 'Output', 'build']
 # By what stands before the slash of a name.
 MODELS: dict[str, Entry] = {
     **vit.MODELS,
+    **deit.MODELS,
+    **cait.MODELS,
+    **hybrid.MODELS,
+    **resnet.MODELS,
+    **convnets.MODELS,
 }
 
 

@@ -1,40 +1,105 @@
-"""What a model costs, counted from shapes: parameters, and multiply-accumulates."""
+"""What a model costs, counted from shapes: parameters, and multiply-accumulates.
+
+Nothing is allocated or compiled.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from vit_jax.models.embedding import kept_patches
+# How a forward pass is executed, where a model lets one choose. These trace quickly, and leave
+# every product in sight.
+TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
 
 
 def count_parameters(model: Any, image_shape: tuple[int, int, int]) -> int:
-  """Parameters of `model` for images of shape (H, W, C); nothing is allocated."""
-  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  init = lambda images: model.init(jax.random.key(0), images, train=False)  # noqa: E731
-  shapes = jax.eval_shape(init, images_BHWC)
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
+  """Parameters of `model` for images of shape (H, W, C)."""
+  _, _, variables = _traceable(model, image_shape)
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
 
 
-def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> float:
-  """Multiply-accumulates of the forward pass of a ViT for one image of shape (H, W, C).
+def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> int:
+  """Multiply-accumulates of the forward pass of any model for one image of shape (H, W, C).
 
-  Counts matrix products: the patch embedding N P^2 C D, in each layer the projections and the MLP
-  N (4 D^2 + 2 D F) and the attention 2 N^2 D, the pooling, and the head. A training step is
+  Counts matrix products and convolutions, as they stand in the model's jaxpr. A training step is
   three forward passes, and a multiply-accumulate two FLOP; with `train` patches that patch
   dropout leaves away count in the embedding only.
   """
-  height, width, channels = image_shape
-  rows, columns = model.grid((height, width))
-  patches, D, F = rows * columns, model.width, model.mlp
-  macs = patches * (height // rows) * (width // columns) * channels * D
-  if train:
-    patches = kept_patches(patches, model.patch_dropout)
-  N = patches + model.registers + (model.pool == 'cls')
-  macs += model.depth * (N * (4 * D * D + 2 * D * F) + 2 * N * N * D)
-  if model.pool == 'map':  # keys and values of every patch; one query, one output, one MLP
-    macs += 2 * patches * D * D + 2 * patches * D + 2 * D * D + 2 * D * F
-  return macs + model.representation * D * D + D * model.num_classes
+  return jaxpr_macs(trace(model, image_shape, train))
+
+
+def trace(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> Jaxpr:
+  """The forward pass for one image."""
+  model, images_BHWC, variables = _traceable(model, image_shape)
+
+  def forward(variables, images_BHWC):
+    return model.apply(variables, images_BHWC, train=train, mutable=['batch_stats'],
+                       rngs={'dropout': jax.random.key(0)})
+
+  return jax.make_jaxpr(forward)(variables, images_BHWC).jaxpr
+
+
+def jaxpr_macs(jaxpr: Jaxpr) -> int:
+  """Multiply-accumulates of a jaxpr, those of the functions it calls included.
+
+  A scan counts as often as it runs, and of the branches of a condition the dearest.
+
+  Raises:
+    ValueError: products in a loop whose length is not known.
+  """
+  macs = 0
+  eqn: Any  # jax's own types do not say that arrays have shapes
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'dot_general':
+      (contracted, _), _ = eqn.params['dimension_numbers']
+      inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+      macs += math.prod(eqn.outvars[0].aval.shape) * inner
+    elif eqn.primitive.name == 'conv_general_dilated':
+      kernel = eqn.invars[1].aval.shape  # with groups, it has the input channels of one
+      inner = math.prod(kernel) // kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
+      macs += math.prod(eqn.outvars[0].aval.shape) * inner
+    else:
+      inner = [jaxpr_macs(called) for called in _called(eqn)]
+      if eqn.primitive.name == 'while' and sum(inner):
+        raise ValueError('a loop of unknown length holds matrix products; use a scan')
+      if eqn.primitive.name == 'cond':
+        macs += max(inner)
+      else:
+        macs += sum(inner) * (eqn.params['length'] if eqn.primitive.name == 'scan' else 1)
+  return macs
+
+
+def convolutions(jaxpr: Jaxpr) -> tuple[int, int]:
+  """(numbers that come out, weights) of all convolutions, outside of scans."""
+  outputs = weights = 0
+  eqn: Any
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'conv_general_dilated':
+      found = [(eqn.outvars[0].aval.size, eqn.invars[1].aval.size)]
+    else:
+      found = [convolutions(called) for called in _called(eqn)]
+    outputs, weights = (sum(sizes) for sizes in zip((outputs, weights), *found, strict=True))
+  return outputs, weights
+
+
+def _called(eqn: Any) -> list[Jaxpr]:
+  leaves = jax.tree.leaves(list(eqn.params.values()),
+                           is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr | Jaxpr))
+  return [leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+          for leaf in leaves if isinstance(leaf, ClosedJaxpr | Jaxpr)]
+
+
+def _traceable(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:
+  """(the model as it traces best, shape of its images, shapes of its variables)."""
+  fields = {field.name for field in dataclasses.fields(model)}
+  model = model.clone(**{name: TRACED[name] for name in TRACED.keys() & fields})
+  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False),
+                             images_BHWC)
+  return model, images_BHWC, variables

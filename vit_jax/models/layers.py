@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from flax import linen as nn
 from vit_jax.models.dense import Dense
 
 Array = jax.Array
+MlpKind = Literal['gelu', 'swiglu']
 LAYER_NORM_EPSILON = 1e-6
 
 
@@ -94,6 +95,27 @@ def _gelu_backward(exact, saved, dy):
 gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
+@jax.custom_vjp
+def swiglu(gate: Array, up: Array) -> Array:
+  """silu(gate) times up (arXiv:2002.05202 equation 6)."""
+  gate_f = gate.astype(jnp.float32)
+  return (gate_f * jax.nn.sigmoid(gate_f) * up.astype(jnp.float32)).astype(gate.dtype)
+
+
+def _swiglu_forward(gate, up):
+  return swiglu(gate, up), (gate, up)
+
+
+def _swiglu_backward(saved, dy):
+  gate, up, dy_f = (x.astype(jnp.float32) for x in (*saved, dy))
+  sigmoid = jax.nn.sigmoid(gate)
+  dgate = dy_f * up * sigmoid * (1 + gate * (1 - sigmoid))
+  return dgate.astype(dy.dtype), (dy_f * gate * sigmoid).astype(dy.dtype)
+
+
+swiglu.defvjp(_swiglu_forward, _swiglu_backward)
+
+
 def drop_examples(key: Array, x: Array, rate: Array) -> Array:
   """Stochastic depth (arXiv:1603.09382): zero for whole examples, the others scaled up.
 
@@ -106,18 +128,25 @@ def drop_examples(key: Array, x: Array, rate: Array) -> Array:
 
 
 class Mlp(nn.Module):
-  """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1)."""
+  """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1).
+
+  With kind 'swiglu' a third, `gate`, goes through SiLU and multiplies the hidden units instead.
+  """
 
   hidden: int
   exact_gelu: bool
   dropout: float
   dtype: Any
+  kind: MlpKind = 'gelu'
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
-    init: dict[str, Any] = dict(kernel_init=nn.initializers.xavier_uniform(),
-                                bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
-    h_BNF = gelu(Dense(self.hidden, **init, save_as='mlp_hidden', name='up')(x_BND),
-                 self.exact_gelu)
+    dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform(),
+                              bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
+    h_BNF = dense(self.hidden, save_as='mlp_hidden', name='up')(x_BND)
+    if self.kind == 'swiglu':
+      h_BNF = swiglu(dense(self.hidden, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
+    else:
+      h_BNF = gelu(h_BNF, self.exact_gelu)
     h_BNF = nn.Dropout(self.dropout, deterministic=not train)(h_BNF)
-    return Dense(x_BND.shape[-1], **init, name='down')(h_BNF)
+    return dense(x_BND.shape[-1], name='down')(h_BNF)

@@ -13,7 +13,7 @@ from vit_jax.errors import UserError, nearest
 
 def bounded(default: Any = dataclasses.MISSING, low: float = -math.inf,
             high: float = math.inf) -> Any:
-  """A field whose number must lie in [low, high]."""
+  """A field whose number, or each of whose numbers, must lie in [low, high]."""
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
 
 
@@ -30,8 +30,10 @@ def check_options(cls: type, options: Mapping[str, Any], fixed: tuple[str, ...])
       raise UserError(f'model option {name!r} is unknown; {nearest(name, fields)}')
     if not _fits(value, hints[name]):
       raise UserError(f'model option {name} is {value!r}; it must be {_words(hints[name])}')
-    low, high = (fields[name].metadata.get(end, value) for end in ('low', 'high'))
-    if not low <= value <= high:
+    limits = fields[name].metadata
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if limits and not all(limits['low'] <= number <= limits['high'] for number in numbers):
+      low, high = limits['low'], limits['high']
       right = f'lie in [{low:g}, {high:g}]' if high < math.inf else f'be at least {low:g}'
       raise UserError(f'model option {name} is {value!r}; it must {right}')
 
@@ -40,6 +42,8 @@ def _fits(value: Any, hint: Any) -> bool:
   args = typing.get_args(hint)
   if typing.get_origin(hint) is typing.Literal:
     return any(value == arg and type(value) is type(arg) for arg in args)
+  if typing.get_origin(hint) is tuple:  # of any length; a recipe's JSON has lists
+    return isinstance(value, list | tuple) and all(_fits(item, args[0]) for item in value)
   if args:
     return any(_fits(value, arg) for arg in args)
   if hint is float:
@@ -51,6 +55,8 @@ def _words(hint: Any) -> str:
   args = typing.get_args(hint)
   if typing.get_origin(hint) is typing.Literal:
     return ' or '.join(repr(arg) for arg in args)
+  if typing.get_origin(hint) is tuple:
+    return 'a list, each of it ' + _words(args[0])
   if args:
     return ' or '.join(_words(arg) for arg in args)
   return {int: 'a whole number', float: 'a number', bool: 'true or false'}[hint]

@@ -12,9 +12,12 @@ class Output:
 
   `logits_BK` is float32. `features_BD` is what the head sees (float32), the input of every
   transfer evaluator. `tokens_BND` are all tokens after the last normalisation, in the compute
-  dtype: class token, registers, then patches row by row.
+  dtype: class token, distillation token, registers, then patches row by row.
+  `distill_logits_BK`, like `logits_BK`, comes from the distillation head, in training only:
+  otherwise `logits_BK` is the mean of both heads.
   """
 
   logits_BK: jax.Array | None = None
   features_BD: jax.Array | None = None
   tokens_BND: jax.Array | None = None
+  distill_logits_BK: jax.Array | None = None

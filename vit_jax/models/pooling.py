@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax.models.attention import OutProjection, Projections, attend
+from vit_jax.models.attention import OutProjection, Projections, attend, attention_weights
 from vit_jax.models.blocks import BlockConfig
 from vit_jax.models.layers import LayerNorm, Mlp
 
@@ -17,7 +17,10 @@ Array = jax.Array
 
 
 class ProbeAttention(nn.Module):
-  """Attention of the tokens `probe_BND` over the tokens `x_BTD`."""
+  """Attention of the tokens `probe_BND` over the tokens `x_BTD`.
+
+  When the collection 'intermediates' is mutable, the weights are sown as `weights_BANT`.
+  """
 
   config: BlockConfig
 
@@ -26,6 +29,9 @@ class ProbeAttention(nn.Module):
     c, width = self.config, x_BTD.shape[-1]
     (q_BNAE,) = Projections(1, c.heads, c.dtype, name='query')(probe_BND)
     k_BTAE, v_BTAE = Projections(2, c.heads, c.dtype, name='kv')(x_BTD)
+    if self.is_mutable_collection('intermediates'):
+      weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BTAE)
+      self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
     return OutProjection(width, dtype=c.dtype)(attend(q_BNAE, k_BTAE, v_BTAE, c.attention))
 
 
@@ -42,5 +48,5 @@ class MapHead(nn.Module):
     probe_B1D = jnp.broadcast_to(probe_11D.astype(x_BND.dtype), (batch, 1, width))
     pooled_B1D = ProbeAttention(c, name='attention')(probe_B1D, x_BND)
     y_B1D = LayerNorm(name='norm')(pooled_B1D)
-    y_B1D = Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, name='mlp')(y_B1D, train)
+    y_B1D = Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, c.mlp_kind, name='mlp')(y_B1D, train)
     return (pooled_B1D + y_B1D).squeeze(1)

@@ -12,9 +12,10 @@ from flax import linen as nn
 
 from vit_jax.errors import UserError
 from vit_jax.models.attention import Implementation
-from vit_jax.models.blocks import BlockConfig, Encoder, Remat
+from vit_jax.models.blocks import BlockConfig, Encoder, Remat, Unroll
 from vit_jax.models.dense import Dense
 from vit_jax.models.embedding import PatchEmbedding, drop_patches, sincos2d
+from vit_jax.models.layers import MlpKind
 from vit_jax.models.names import Entry
 from vit_jax.models.options import bounded, check_options
 from vit_jax.models.output import Output
@@ -27,17 +28,21 @@ Array = jax.Array
 class ViT(nn.Module):
   """A Vision Transformer.
 
-  Parameters are float32. The tree: cls (1, 1, D), registers (1, R, D), pos_embedding (1, N, D),
-  embedding/{kernel, bias}, encoder/blocks/{norm1, attention/{qkv, out}, norm2, mlp/{up, down},
-  scale1, scale2} with a leading axis L, encoder/norm, map_head, pre_logits, head.
+  Parameters are float32. The tree: cls, dist (1, 1, D), registers (1, R, D), pos_embedding
+  (1, N, D), embedding/{kernel, bias}, encoder/blocks/{norm1, attention/{qkv, out}, norm2,
+  mlp/{gate, up, down}, scale1, scale2} with a leading axis L, encoder/norm, map_head, pre_logits,
+  head, head_dist.
 
   Attributes:
     num_classes: 0 leaves the head away.
     embedding: the stem, (images_BHWC, train) -> x_BHWD; see `embedding.PatchEmbedding`.
     width, depth, mlp, heads: D, L, F, A of the legend.
     pool: what the head sees: the class token, the mean of the patches, or a MAP head.
+    distilled: a second token after the class token, with a head of its own, that learns from a
+      teacher (arXiv:2012.12877 section 4); evaluation takes the mean of both heads.
     posemb: learned, one for the class token and each patch; sines and cosines of the row and
       column of each patch; or none.
+    posemb_class: whether the class and distillation tokens have learned positions too.
     registers: extra tokens that the head does not see (arXiv:2309.16588).
     qk_norm: LayerNorm of queries and keys (arXiv:2302.05442).
     layerscale: initial scale of the residual branches; 0 is without.
@@ -46,6 +51,7 @@ class ViT(nn.Module):
     patch_dropout: share of the patches of each image that a training step leaves away
       (arXiv:2208.07220): cheaper steps, and a regulariser.
     dropout: after the positions and after every dense layer but qkv.
+    mlp_kind: two dense layers with a GELU, or three with a SiLU gate (arXiv:2002.05202).
     representation: a tanh layer `pre_logits` before the head, as in the paper's pretraining.
     head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
     exact_gelu: the normal distribution function in GELU, else its tanh form.
@@ -65,7 +71,9 @@ class ViT(nn.Module):
   mlp: int = bounded(low=1)
   heads: int = bounded(low=1)
   pool: Literal['cls', 'mean', 'map'] = 'cls'
+  distilled: bool = False
   posemb: Literal['learned', 'sincos2d', 'none'] = 'learned'
+  posemb_class: bool = True
   registers: int = bounded(0, low=0)
   qk_norm: bool = False
   layerscale: float = bounded(0.0, low=0)
@@ -73,12 +81,13 @@ class ViT(nn.Module):
   stochastic_depth_rule: Literal['linear', 'constant'] = 'linear'
   patch_dropout: float = bounded(0.0, low=0, high=0.99)
   dropout: float = bounded(0.0, low=0, high=0.99)
+  mlp_kind: MlpKind = 'gelu'
   representation: bool = False
   head_bias: float = 0.0
   exact_gelu: bool = False
   fused_qkv: bool = True
   attention: Implementation = 'auto'
-  unroll: Literal['auto'] | bool = 'auto'
+  unroll: Unroll = 'auto'
   remat: Remat = 'none'
   dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32'
 
@@ -108,11 +117,18 @@ class ViT(nn.Module):
     if self.representation:
       features_BD = jnp.tanh(self._dense(self.width, nn.initializers.lecun_normal(),
                                          name='pre_logits')(features_BD))
-    logits_BK = None
-    if self.num_classes:
-      logits_BK = self._dense(self.num_classes, nn.initializers.zeros, name='head',
-                              bias_init=nn.initializers.constant(self.head_bias))(features_BD)
-    return Output(logits_BK, features_BD, tokens_BND)
+    seen = {'head': features_BD}
+    if self.distilled:
+      seen['head_dist'] = tokens_BND[:, 1].astype(jnp.float32)
+    features_BD = _mean(list(seen.values()))
+    if not self.num_classes:
+      return Output(features_BD=features_BD, tokens_BND=tokens_BND)
+    logits = [self._dense(self.num_classes, nn.initializers.zeros, name=name,
+                          bias_init=nn.initializers.constant(self.head_bias))(x_BD)
+              for name, x_BD in seen.items()]
+    if train:
+      return Output(logits[0], features_BD, tokens_BND, *logits[1:])
+    return Output(_mean(logits), features_BD, tokens_BND)
 
   @nn.nowrap
   def _dense(self, features: int, kernel_init: Any, **options: Any) -> Dense:
@@ -129,14 +145,21 @@ class ViT(nn.Module):
       token_1ND = self.param(name, init, (1, count, width), jnp.float32)
       return jnp.broadcast_to(token_1ND, (batch, count, width)).astype(x_BND.dtype)
 
-    if self.posemb == 'sincos2d':
-      x_BND += jnp.asarray(sincos2d(rows, columns, width), x_BND.dtype)
-    if self.pool == 'cls':
-      x_BND = jnp.concatenate([extra('cls', nn.initializers.zeros, 1), x_BND], axis=1)
-    if self.posemb == 'learned':
+    def placed(x_BND: Array) -> Array:
       table_1ND = self.param('pos_embedding', nn.initializers.normal(0.02),
                              (1, *x_BND.shape[1:]), jnp.float32)
-      x_BND += table_1ND.astype(x_BND.dtype)
+      return x_BND + table_1ND.astype(x_BND.dtype)
+
+    if self.posemb == 'sincos2d':
+      x_BND += jnp.asarray(sincos2d(rows, columns, width), x_BND.dtype)
+    if self.posemb == 'learned' and not self.posemb_class:
+      x_BND = placed(x_BND)
+    front = [extra('cls', nn.initializers.zeros, 1)] if self.pool == 'cls' else []
+    if self.distilled:
+      front.append(extra('dist', nn.initializers.normal(0.02), 1))
+    x_BND = jnp.concatenate([*front, x_BND], axis=1)
+    if self.posemb == 'learned' and self.posemb_class:
+      x_BND = placed(x_BND)
     first = x_BND.shape[1] - rows * columns
     if train and self.patch_dropout:
       x_BND = drop_patches(self.make_rng('dropout'), x_BND, first, self.patch_dropout)
@@ -148,7 +171,7 @@ class ViT(nn.Module):
   @nn.nowrap
   def _pool(self, tokens_BND: Array, block: BlockConfig, train: bool) -> Array:
     """Equation 4, or its alternatives: (B, D) float32."""
-    patches_BND = tokens_BND[:, (self.pool == 'cls') + self.registers:]
+    patches_BND = tokens_BND[:, (self.pool == 'cls') + self.distilled + self.registers:]
     if self.pool == 'cls':
       features_BD = tokens_BND[:, 0]
     elif self.pool == 'mean':
@@ -156,6 +179,10 @@ class ViT(nn.Module):
     else:
       features_BD = MapHead(block, name='map_head')(patches_BND, train)
     return features_BD.astype(jnp.float32)
+
+
+def _mean(arrays: list[Array]) -> Array:
+  return functools.reduce(jnp.add, arrays) / len(arrays)
 
 
 def check_vit(options: dict[str, Any]) -> None:
@@ -167,6 +194,11 @@ def check_vit(options: dict[str, Any]) -> None:
   if options.get('posemb') == 'sincos2d' and width % 4:
     raise UserError(f"model option posemb is 'sincos2d', which needs a width divisible by 4, not "
                     f'{width}')
+  if options.get('distilled'):
+    for name, only in (('pool', 'cls'), ('representation', False)):
+      if options.get(name, only) != only:
+        raise UserError(f'model option {name} is {options[name]!r}, but a distilled model has '
+                        f'{only!r}')
 
 
 def build_vit(size: Size, patch: int, variant: str, num_classes: int,
@@ -178,4 +210,8 @@ def build_vit(size: Size, patch: int, variant: str, num_classes: int,
   return ViT(num_classes, PatchEmbedding(patch, options['width'], jnp.dtype(dtype)), **options)
 
 
-MODELS = {name: Entry(functools.partial(build_vit, size)) for name, size in SIZES.items()}
+# Published with; any other patch works too.
+_PATCHES = {'S': (16, 32), 'B': (16, 32, 8), 'L': (16, 32), **dict.fromkeys(
+    ('So150m', 'So400m', 'H', 'H52', 'g', 'g4', 'G', 'G4', 'g-opt', 'G-opt', 'e'), (14,))}
+MODELS = {name: Entry(functools.partial(build_vit, size), _PATCHES.get(name, (16,)))
+          for name, size in SIZES.items()}

@@ -92,7 +92,8 @@ HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14  # madvise(2), linux/mman.h
 
 def _accelerator_in_sight() -> bool:
   """Whether JAX may come to use something else than the CPU, judged without asking it."""
-  if jax.config.jax_platforms:
-    return jax.config.jax_platforms != 'cpu'
+  platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+  if platforms:
+    return platforms != 'cpu'
   return any(glob.glob(node) for node in ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*',
                                           '/dev/kfd'))

@@ -17,14 +17,16 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.errors import UserError
+from vit_jax.trees import flatten, path_name
 
 # Leading axis of everything under blocks/: the layers L.
 RULES: tuple[tuple[str, P], ...] = (
-    (r'blocks/attention/qkv/kernel$', P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
-    (r'blocks/attention/qkv/bias$', P(None, None, 'tensor', None)),  # L 3 A E
+    (r'blocks/attention/(qkv|query|kv)/kernel$',
+     P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
+    (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor', None)),  # L 3 A E
     (r'blocks/attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
-    (r'blocks/mlp/up/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
-    (r'blocks/mlp/up/bias$', P(None, 'tensor')),  # L F
+    (r'blocks/mlp/(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
+    (r'blocks/mlp/(gate|up)/bias$', P(None, 'tensor')),  # L F
     (r'blocks/mlp/down/kernel$', P(None, 'tensor', 'fsdp')),  # L F D
     (r'map_head/attention/(query|kv)/kernel$', P('fsdp')),
     (r'map_head/attention/out/kernel$', P(None, None, 'fsdp')),  # A E D
@@ -32,15 +34,13 @@ RULES: tuple[tuple[str, P], ...] = (
     (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
     (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
     (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
-    (r'(pre_logits|head)/kernel$', P('fsdp', None)),  # D K
+    (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
+    (r'unit\d+/conv\w+/kernel$', P(None, None, None, 'fsdp')),  # H W C D
+    (r'fc6/kernel$', P(None, None, None, 'fsdp')),  # H W C D
+    (r'fc7/kernel$', P('fsdp', None)),  # D D
     (r'', P()),  # biases, LayerNorms, tokens, counters
 )
 LARGEST_REPLICATED = 1 << 20  # elements; above it a parameter must be sharded if fsdp or tensor is
-
-
-def path_name(path: tuple) -> str:
-  """'params/head/kernel' for a key path of `jax.tree_util`."""
-  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def spec_for(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> P:
@@ -74,9 +74,8 @@ def shardings(tree: Any, mesh: DeviceMesh) -> Any:
 
 def table(tree: Any, mesh: DeviceMesh) -> str:
   """One line a leaf: path, shape, spec. For people and for the golden test."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  rows = [(path_name(path), 'x'.join(map(str, leaf.shape)) or 'scalar',
-           str(spec_for(path_name(path), leaf.shape, mesh))) for path, leaf in leaves]
+  rows = [(name, 'x'.join(map(str, leaf.shape)) or 'scalar',
+           str(spec_for(name, leaf.shape, mesh))) for name, leaf in flatten(tree).items()]
   widths = [max(len(row[i]) for row in rows) for i in range(2)]
   return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec}'
                    for name, shape, spec in rows)

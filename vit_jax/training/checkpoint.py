@@ -16,9 +16,9 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from vit_jax import config
-from vit_jax.errors import UserError
-from vit_jax.training.state import TrainState
-from vit_jax.weights.adapt import first_few, flatten
+from vit_jax.errors import UserError, first_few
+from vit_jax.training.state import TrainState, as_variables
+from vit_jax.trees import flatten
 
 # Orbax narrates every save, and logs with a traceback what it raises as well.
 logging.getLogger('absl').setLevel(logging.CRITICAL)
@@ -79,10 +79,10 @@ class Checkpoints:
         self._checkpointer.metadata(step).metadata)
     return jax.device_get(self._checkpointer.load(step, abstract))
 
-  def load_params(self, step: int) -> Any:
-    """The parameters to evaluate with."""
+  def load_variables(self, step: int) -> dict[str, Any]:
+    """The variables to evaluate with."""
     state = self.load(step)
-    return state.get('ema') or state['params']
+    return state.get('ema') or as_variables(state['params'], state.get('batch_stats'))
 
   def close(self) -> None:
     """Waits for the save under way, and raises what went wrong in it."""
@@ -90,18 +90,18 @@ class Checkpoints:
 
 
 def latest_weights(workdir: Path) -> tuple[Any, tuple[int, int], str]:
-  """What `init_from` takes from a run folder: its newest parameters, averaged ones if it has them.
+  """What `init_from` takes from a run folder: its newest variables, averaged ones if it has them.
 
-  Returns (parameters as a tree of arrays, the (H, W) they were trained at, words for the source).
+  Returns (variables as a tree of arrays, the (H, W) they were trained at, words for the source).
   """
   x = config.from_run(workdir)
   checkpoints = Checkpoints(workdir, x.checkpoint)
   try:
     step = pick_step(checkpoints, workdir, 'last')
-    params = checkpoints.load_params(step)
+    variables = checkpoints.load_variables(step)
   finally:
     checkpoints.close()
-  return params, x.data.image_size, f'{workdir} at step {step}'
+  return variables, x.data.image_size, f'{workdir} at step {step}'
 
 
 def pick_step(checkpoints: Checkpoints, workdir: Path, which: str) -> int:

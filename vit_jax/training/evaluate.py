@@ -30,7 +30,7 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[st
     checkpoints.close()
   results = {}
   for name, split in x.data.evals.items():
-    evaluation = finish.Evaluation(*setup.evaluate(state.eval_params, split))
+    evaluation = finish.Evaluation(*setup.evaluate(state.eval_variables, split))
     results[name] = metrics.summarise(evaluation.rows)
     if jax.process_index() == 0:
       print(f'{workdir} at step {step}, {name}: {len(evaluation.rows["index"])} examples')

@@ -52,7 +52,7 @@ def claim(workdir: Path, x: Experiment) -> None:
   write_atomically(workdir / 'config.json', x.to_json())
 
 
-def finish(setup: Setup, workdir: Path, params: Any, evaluations: Mapping[str, Evaluation], *,
+def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str, Evaluation], *,
            train_seconds: float, total_seconds: float) -> None:
   """Writes predictions/*.npz and summary.json, and prints the result beside the baselines."""
   x = setup.experiment
@@ -66,7 +66,7 @@ def finish(setup: Setup, workdir: Path, params: Any, evaluations: Mapping[str, E
                    'jaxlib': jaxlib.version.__version__, 'flax': flax.__version__,
                    'optax': optax.__version__, 'python': platform.python_version()}}
   first = next(iter(evaluations))
-  predictions = {**evaluations, **{name: Evaluation(*setup.evaluate(params, split))
+  predictions = {**evaluations, **{name: Evaluation(*setup.evaluate(variables, split))
                                    for name, split in x.data.predict.items()}}
   if jax.process_index() == 0:
     for name, evaluation in predictions.items():

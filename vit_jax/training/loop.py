@@ -25,11 +25,11 @@ from vit_jax.data import loader
 from vit_jax.models import flops
 from vit_jax.parallel import device
 from vit_jax.training import finish, metrics, writers
-from vit_jax.training.checkpoint import Checkpoints, latest_weights
+from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.training.pretrained import pretrained
 from vit_jax.training.progress import Progress
 from vit_jax.training.setup import Setup, set_up
 from vit_jax.training.state import TrainState
-from vit_jax.weights.adapt import adapt
 
 PREEMPTED = 75  # exit code: saved, please run the same command again
 NOTHING_BESIDE = {'data_position': 0, 'window': {}, 'train_seconds': 0.0, 'total_seconds': 0.0}
@@ -57,7 +57,7 @@ def train(x: Experiment, workdir: Path, data_dir: Path) -> int:
   if run.step < setup.steps:
     print(f'stopped and saved at step {run.step}; the same command goes on from there')
     return PREEMPTED
-  finish.finish(setup, workdir, state.eval_params, run.last_evaluation(state),
+  finish.finish(setup, workdir, state.eval_variables, run.last_evaluation(state),
                 train_seconds=run.watch.seconds, total_seconds=run.total_seconds)
   return 0
 
@@ -74,11 +74,11 @@ def start(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, dict[str,
   state = setup.fresh_state()
   if not x.init_from:
     return state, NOTHING_BESIDE, f'start: fresh, seed {x.seed}'
-  loaded, image_size, where = latest_weights(Path(x.init_from))
-  params, line = adapt(loaded, state.params, where, setup.model.grid(image_size), setup.grid)
-  params = jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, state.params))
-  ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), params)
-  return dataclasses.replace(state, params=params, ema=ema), NOTHING_BESIDE, f'start: {line}'
+  loaded, line = pretrained(x.init_from, setup.model, state.variables, x.data.image_size,
+                            setup.data_dir)
+  variables = jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, state.variables))
+  ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), variables)
+  return dataclasses.replace(state, ema=ema, **variables), NOTHING_BESIDE, f'start: {line}'
 
 
 class Stopwatch:
@@ -110,6 +110,7 @@ class Loop:
                beside: Mapping[str, Any], began: float):
     x = setup.experiment
     self.setup, self.checkpoints = setup, checkpoints
+    self._frozen = setup.load_frozen()
     self.step = self.start = int(beside['data_position']) // x.batch_size
     self.watch = Stopwatch(beside['train_seconds'])
     self._window: dict[str, float] = dict(beside['window'])  # sums since the last logged row
@@ -166,10 +167,10 @@ class Loop:
           break
         batch = next(batches)
         if train_step is None:
-          train_step = self.setup.train_step().lower(state, batch).compile()
+          train_step = self.setup.train_step().lower(state, batch, *self._frozen).compile()
           self._window_began = self.watch.seconds  # the compiler's time is not throughput
         with jax.transfer_guard('disallow'):
-          state, sums = train_step(state, batch)
+          state, sums = train_step(state, batch, *self._frozen)
         self._log(pending)
         pending = s + 1, sums
         self._progress.advance()
@@ -181,7 +182,7 @@ class Loop:
   def evaluate(self, state: TrainState, s: int) -> dict[str, float]:
     """Judges every eval split; writes one row, unless the run folder has it already."""
     x = self.setup.experiment
-    evaluations = {name: finish.Evaluation(*self.setup.evaluate(state.eval_params, split))
+    evaluations = {name: finish.Evaluation(*self.setup.evaluate(state.eval_variables, split))
                    for name, split in x.data.evals.items()}
     self._evaluation = s, evaluations
     row = {f'{name}/{metric}': value for name, evaluation in evaluations.items()

@@ -25,3 +25,19 @@ LOSSES = {'softmax': softmax_cross_entropy, 'sigmoid': sigmoid_cross_entropy}
 def smooth(targets_BK: Array, label_smoothing: float) -> Array:
   """Moves `label_smoothing` of the mass to the uniform distribution (Szegedy et al. 2016)."""
   return targets_BK * (1 - label_smoothing) + label_smoothing / targets_BK.shape[-1]
+
+
+def hard_distillation(logits_BK: Array, teacher_BK: Array) -> Array:
+  """loss_B: cross-entropy to what the teacher decides (arXiv:2012.12877 equation 3)."""
+  decision_BK = jax.nn.one_hot(jnp.argmax(teacher_BK, axis=-1), teacher_BK.shape[-1])
+  return softmax_cross_entropy(logits_BK, decision_BK)
+
+
+def soft_distillation(logits_BK: Array, teacher_BK: Array, tau: float) -> Array:
+  """loss_B: tau^2 KL(teacher, student) at temperature tau (arXiv:2012.12877 equation 2).
+
+  The teacher is what is approximated, as in Hinton et al. 2015, arXiv:1503.02531.
+  """
+  log_p_BK = jax.nn.log_softmax(teacher_BK / tau)
+  log_q_BK = jax.nn.log_softmax(logits_BK / tau)
+  return tau ** 2 * jnp.sum(jnp.exp(log_p_BK) * (log_p_BK - log_q_BK), axis=-1)

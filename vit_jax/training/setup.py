@@ -17,7 +17,7 @@ from vit_jax.config import Experiment
 from vit_jax.data import loader, sources
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.training import metrics, optim, step
+from vit_jax.training import metrics, optim, step, teacher
 from vit_jax.training.state import TrainState, init_state
 from vit_jax.training.tasks import Classification
 
@@ -36,6 +36,7 @@ class Setup:
   tx: optax.GradientTransformation
   steps: int
   abstract_state: TrainState  # shapes with shardings
+  abstract_frozen: tuple[Any, ...] = ()  # likewise, what the task reads and no step changes
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -63,7 +64,12 @@ class Setup:
     x = self.experiment
     return step.make_train_step(self.model, self.task, self.tx, mesh=self.mesh,
                                 state=self.abstract_state, seed=x.seed,
-                                accumulate=x.optim.accumulate, ema=x.optim.ema)
+                                accumulate=x.optim.accumulate, ema=x.optim.ema,
+                                frozen=self.abstract_frozen)
+
+  def load_frozen(self) -> tuple[Any, ...]:
+    """What a training step takes after state and batch: a teacher's variables, or nothing."""
+    return teacher.load_frozen(self.experiment, self.task, self.abstract_frozen, self.data_dir)
 
   def train_loader(self) -> loader.Loader:
     """This process's rows of each global training batch."""
@@ -77,13 +83,13 @@ class Setup:
   @cached_property
   def eval_step(self) -> Callable:
     return step.make_eval_step(self.model, self.task, mesh=self.mesh,
-                               params=self.abstract_state.eval_params)
+                               variables=self.abstract_state.eval_variables)
 
-  def evaluate(self, params: Any, split: str) -> tuple[metrics.Rows, sources.Source]:
+  def evaluate(self, variables: Any, split: str) -> tuple[metrics.Rows, sources.Source]:
     """(one row for each example of `split`, in order, the same on every process; the source)."""
     size = self.experiment.eval_batch_size
     batches = self._eval_loader(split)
-    rows = [jax.device_get(self.eval_step(params, batch)) for batch in
+    rows = [jax.device_get(self.eval_step(variables, batch)) for batch in
             loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))]
     return metrics.concatenate(rows), batches.source
 
@@ -120,13 +126,14 @@ def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_e
              num_classes: int) -> Setup:
   """A Setup from the sizes of the data alone: what plans and abstract checks need."""
   model = models.build(x.model.name, num_classes, **x.model.options)
-  task = Classification(num_classes, x.loss, x.augment, x.data.mean, x.data.std)
+  task = teacher.make_task(x, num_classes)
   steps = x.length.to_steps(x.batch_size, num_examples)
   schedule = optim.make_schedule(x.optim, steps, x.batch_size, num_examples)
   tx = optim.make_optimizer(x.optim, schedule)
-  shapes = jax.eval_shape(lambda: init_state(model, tx, (*x.data.image_size, x.data.channels),
-                                             x.seed, bool(x.optim.ema)))
+  image_shape = *x.data.image_size, x.data.channels
+  shapes = jax.eval_shape(lambda: init_state(model, tx, image_shape, x.seed, bool(x.optim.ema)))
   abstract = jax.tree.map(
       lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
       shapes, rules.shardings(shapes, mesh))
-  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps, abstract)
+  frozen = teacher.abstract_frozen(task, image_shape, mesh)
+  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps, abstract, frozen)

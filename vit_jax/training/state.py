@@ -17,11 +17,21 @@ class TrainState:
   step: jax.Array  # int32, updates done so far
   params: Any
   opt_state: optax.OptState
-  ema: Any = None  # averaged parameters, where config.optim.ema asks for them
+  ema: Any = None  # averaged `variables`, where config.optim.ema asks for them
+  batch_stats: Any = None  # running statistics, where the model has a BatchNorm
 
   @property
-  def eval_params(self) -> Any:
-    return self.params if self.ema is None else self.ema
+  def variables(self) -> dict[str, Any]:
+    return as_variables(self.params, self.batch_stats)
+
+  @property
+  def eval_variables(self) -> dict[str, Any]:
+    return self.variables if self.ema is None else self.ema
+
+
+def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
+  """What `model.apply` takes; `batch_stats` may be None."""
+  return {'params': params} | ({} if batch_stats is None else {'batch_stats': batch_stats})
 
 
 def init_state(model: Any, tx: optax.GradientTransformation, image_shape: tuple[int, int, int],
@@ -32,6 +42,7 @@ def init_state(model: Any, tx: optax.GradientTransformation, image_shape: tuple[
     image_shape: (H, W, C) of one image.
   """
   images_BHWC = jnp.zeros((1, *image_shape), jnp.float32)
-  params = model.init(jax.random.key(seed), images_BHWC, train=False)['params']
-  return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params),
-                    jax.tree.map(jnp.copy, params) if ema else None)
+  variables = model.init(jax.random.key(seed), images_BHWC, train=False)
+  params, batch_stats = variables['params'], variables.get('batch_stats')
+  averaged = jax.tree.map(jnp.copy, as_variables(params, batch_stats)) if ema else None
+  return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), averaged, batch_stats)

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from vit_jax.parallel import rules
 from vit_jax.parallel.mesh import BATCH_SPEC
-from vit_jax.training.state import TrainState
+from vit_jax.training.state import TrainState, as_variables
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -22,75 +22,87 @@ Metrics = dict[str, jax.Array]
 
 def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
                     mesh: DeviceMesh, state: TrainState, seed: int = 0, accumulate: int = 1,
-                    ema: float = 0.0) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """The jitted (state, batch) -> (state, metrics), state donated.
+                    ema: float = 0.0, frozen: tuple[Any, ...] = ()
+                    ) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
 
   A batch has `image` (B, H, W, C) uint8, `label` (B,) int32 and `mask` (B,) bool; a masked row
   counts nowhere. Metrics are sums over examples (`loss`, `top1`, `examples`) and, of the update,
   `grad_norm` before clipping. With `accumulate` > 1 the batch runs as that many micro-batches
-  whose gradients add up to the whole batch's.
+  whose gradients add up to the whole batch's; a BatchNorm sees one after the other.
 
   Args:
     state: arrays or shapes, from which the shardings follow.
+    frozen: likewise; trees that the task reads and no step changes.
   """
 
-  def micro_loss(params, batch, key, total):
+  def micro_loss(params, batch_stats, batch, key, total, frozen):
     augment_key, dropout_key = jax.random.split(key)
-    images_BHWC, targets_BK = task.inputs(batch, augment_key)
-    output = model.apply({'params': params}, images_BHWC, train=True,
-                         rngs={'dropout': dropout_key})
+    images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
+    counts = {} if batch_stats is None else {'mask_B': batch['mask']}
+    output, updated = model.apply(as_variables(params, batch_stats), images_BHWC, train=True,
+                                  rngs={'dropout': dropout_key}, mutable=['batch_stats'], **counts)
     mask_B = batch['mask'].astype(jnp.float32)
-    loss = jnp.sum(task.loss(output, targets_BK, train=True) * mask_B)
-    correct_B = jnp.argmax(output.logits_BK, axis=-1) == jnp.argmax(targets_BK, axis=-1)
+    loss = jnp.sum(task.loss(output, targets, train=True) * mask_B)
+    correct_B = jnp.argmax(output.logits_BK, axis=-1) == jnp.argmax(targets.labels_BK, axis=-1)
     sums = {'loss': loss, 'top1': jnp.sum(correct_B * mask_B), 'examples': jnp.sum(mask_B)}
-    return loss / total, sums
+    return loss / total, (sums, updated.get('batch_stats'))
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       key = jax.random.fold_in(jax.random.key(seed), state.step)
       total = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
       grad = jax.grad(micro_loss, has_aux=True)
       if accumulate == 1:
-        grads, sums = grad(state.params, batch, key, total)
+        grads, (sums, batch_stats) = grad(state.params, state.batch_stats, batch, key, total,
+                                          frozen)
       else:
         # Row i goes to micro-batch i % accumulate, so that no row leaves its device.
         micro = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch)
-        add_one = lambda carry, xs: (  # noqa: E731
-            jax.tree.map(jnp.add, carry, grad(state.params, xs[0], xs[1], total)), None)
-        shapes = jax.eval_shape(grad, state.params, jax.tree.map(lambda x: x[0], micro), key, total)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (grads, sums), _ = jax.lax.scan(add_one, zeros, (micro, jax.random.split(key, accumulate)))
+
+        def add_one(carry, xs):
+          summed, batch_stats = carry
+          grads, (sums, batch_stats) = grad(state.params, batch_stats, *xs, total, frozen)
+          return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
+
+        xs = micro, jax.random.split(key, accumulate)
+        grads, (sums, _) = jax.eval_shape(grad, state.params, state.batch_stats,
+                                          *jax.tree.map(lambda x: x[0], xs), total, frozen)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
+        ((grads, sums), batch_stats), _ = jax.lax.scan(add_one, (zeros, state.batch_stats), xs)
       updates, opt_state = tx.update(grads, state.opt_state, state.params)
       params = optax.apply_updates(state.params, updates)
       averaged = state.ema
       if averaged is not None:
         # Warmed up as in Adam's bias correction, or the first epochs would average the init.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-        averaged = jax.tree.map(lambda a, p: a * decay + p * (1 - decay), averaged, params)
+        averaged = jax.tree.map(lambda a, v: a * decay + v * (1 - decay), averaged,
+                                as_variables(params, batch_stats))
       metrics = {**sums, 'grad_norm': optax.global_norm(grads)}
-      return TrainState(state.step + 1, params, opt_state, averaged), metrics
+      return TrainState(state.step + 1, params, opt_state, averaged, batch_stats), metrics
 
   state_shardings = rules.shardings(state, mesh)
   return jax.jit(train_step, donate_argnums=0,
-                 in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC)),
+                 in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC),
+                               *rules.shardings(frozen, mesh)),
                  out_shardings=(state_shardings, NamedSharding(mesh, P())))
 
 
-def make_eval_step(model: Any, task: Any, *, mesh: DeviceMesh, params: Any
+def make_eval_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
                    ) -> Callable[[Any, Batch], Batch]:
-  """The jitted (params, batch) -> arrays over B, the same on every process.
+  """The jitted (variables, batch) -> arrays over B, the same on every process.
 
   Args:
-    params: arrays or shapes, from which the shardings follow.
+    variables: arrays or shapes, from which the shardings follow.
   """
 
-  def eval_step(params, batch: Batch) -> Batch:
+  def eval_step(variables, batch: Batch) -> Batch:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      images_BHWC, targets_BK = task.inputs(batch, None)
-      output = model.apply({'params': params}, images_BHWC, train=False)
-      rows = task.metrics(output, batch, task.loss(output, targets_BK, train=False))
+      images_BHWC, targets = task.inputs(batch, None)
+      output = model.apply(variables, images_BHWC, train=False)
+      rows = task.metrics(output, batch, task.loss(output, targets, train=False))
       return {**rows, 'label': batch['label'], 'index': batch['index'], 'mask': batch['mask']}
 
   return jax.jit(eval_step, out_shardings=NamedSharding(mesh, P()),
-                 in_shardings=(rules.shardings(params, mesh), NamedSharding(mesh, BATCH_SPEC)))
+                 in_shardings=(rules.shardings(variables, mesh), NamedSharding(mesh, BATCH_SPEC)))

@@ -1,75 +1,92 @@
-"""Fits loaded parameters to a model: positions resized, the head replaced, all else must match."""
+"""Fits loaded leaves to a model: positions resized, the head replaced, all else must match."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import scipy.ndimage
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, first_few
+from vit_jax.weights import positions
+from vit_jax.weights.layout import Resize
+from vit_jax.weights.positions import Grid
+
+HEADS = ('head/', 'head_dist/', 'pre_logits/')
 
 
-def resize_positions(table_1ND: np.ndarray, old: tuple[int, int],
-                     new: tuple[int, int]) -> np.ndarray:
-  """Bilinear zoom of a position table from grid `old` to `new` (rows, columns).
+class Source(NamedTuple):
+  """Where leaves come from.
 
-  Corners stay corners, as in the ViT paper's code (`scipy.ndimage.zoom`, order 1); rectangles
-  work. Slots before the grid (class token) are kept as they are.
+  Attributes:
+    where: names the source in messages.
+    grid: (rows, columns) of its positions; None where only the table tells, if it is square.
+    resize: how its home resizes positions.
+    left: names it holds that no leaf of ours was made from -> our name, '' where there is none.
+    faults: what else was found wrong in reading it.
   """
-  extra = table_1ND.shape[1] - old[0] * old[1]
-  grid_HWD = table_1ND[0, extra:].reshape(*old, -1)
-  zoomed_HWD = np.asarray(
-      scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1))
-  width = table_1ND.shape[-1]
-  return np.concatenate([table_1ND[:, :extra], zoomed_HWD.reshape(1, -1, width)], axis=1)
+
+  where: str
+  grid: Grid | None = None
+  resize: Resize = 'bilinear'
+  left: dict[str, str] = {}
+  faults: tuple[str, ...] = ()
 
 
-def adapt(loaded: Any, wanted: Any, where: str, old_grid: tuple[int, int],
-          new_grid: tuple[int, int]) -> tuple[dict[str, Any], str]:
-  """(parameters for the leaves of `wanted`, one line that says what was done).
+def adapt(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
+          grid: Grid) -> tuple[dict[str, Any], str]:
+  """(leaves for the names of `wanted`, one line that says what was done).
 
   Args:
-    loaded: a tree of arrays.
-    wanted: the model's freshly initialised tree; its head stays where the classes differ.
-    where: names the source in messages.
-    old_grid: patches down and across when `loaded` was trained; `new_grid` likewise for `wanted`.
+    wanted: the model's freshly initialised leaves; those of a head stay where classes differ.
+    grid: (rows, columns) of the model's positions.
 
   Raises:
     UserError: any other leaf is missing, unknown, or of another shape.
   """
-  flat_loaded, flat_wanted = flatten(loaded), flatten(wanted)
-  out, matched, resized, fresh, wrong = {}, 0, [], [], []
-  for name, leaf in flat_wanted.items():
-    value = flat_loaded.pop(name, None)
+  loaded, resized = _positions(loaded, wanted, source, grid)
+  out, fresh, faults = {}, [], list(source.faults)
+  for name, leaf in wanted.items():
+    value = loaded.get(name)
     if value is not None and value.shape == leaf.shape:
-      out[name], matched = value, matched + 1
-    elif name.startswith(('head/', 'pre_logits/')):
-      out[name] = leaf
+      out[name] = value
+    elif name.startswith(HEADS):
       fresh.append(name)
-    elif value is None:
-      wrong.append(f'{name} is missing')
-    elif name == 'pos_embedding' and value.shape[-1] == leaf.shape[-1]:
-      out[name] = resize_positions(np.asarray(value), old_grid, new_grid)
-      resized.append(name)
-    else:
-      wrong.append(f'{name} is {value.shape}, not {leaf.shape}')
-  wrong += [f'{name} is not of this model' for name in flat_loaded
-            if not name.startswith(('head/', 'pre_logits/'))]
-  if wrong:
-    raise UserError(f'{where} does not fit the model: {first_few(wrong)}')
-  line = f'{where}: {matched} leaves matched, {len(resized)} resized, {len(fresh)} fresh'
-  return jax.tree.unflatten(jax.tree.structure(wanted), list(out.values())), line
+    elif value is not None:
+      faults.append(f'{name} is {value.shape}, not {leaf.shape}')
+    elif not source.faults:  # which say why it is missing
+      faults.append(f'{name} {tuple(leaf.shape)} is missing')
+  left = {name: name for name in loaded if name not in wanted} | source.left
+  if any(name.startswith('pre_logits/') for name in (*fresh, *left.values())):
+    fresh += [name for name in out if name.startswith('head/')]  # it stands on another layer
+  faults += [f'{name} is not of this model' for name, ours in left.items()
+             if not ours.startswith(HEADS)]
+  if faults:
+    raise UserError(f'{source.where} does not fit the model: {first_few(faults)}')
+  matched = len(wanted) - resized - len(fresh)
+  out = {name: wanted[name] if name in fresh else out[name] for name in wanted}
+  return out, f'{source.where}: {matched} leaves matched, {resized} resized, {len(fresh)} fresh'
 
 
-def first_few(faults: list[str]) -> str:
-  """Up to five faults in one line, and how many more there are."""
-  more = f' and {len(faults) - 5} more' if len(faults) > 5 else ''
-  return '; '.join(faults[:5]) + more
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-  """Leaves by the names down the tree, joined by '/'."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+def _positions(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
+               grid: Grid) -> tuple[dict[str, np.ndarray], int]:
+  """Leaves with the position table the model wants, if that can be; and how many changed."""
+  name = 'pos_embedding'
+  if name not in wanted or name not in loaded:
+    return loaded, 0
+  shape, tokens = wanted[name].shape, loaded[name].shape[1]
+  slots = shape[1] - grid[0] * grid[1]
+  if source.grid is None:
+    found = positions.square(tokens, (slots, 1, 0, 2))
+    if loaded[name].shape == shape or found is None:
+      return loaded, 0
+    had, old = found[0], (found[1], found[1])
+  else:
+    had, old = tokens - source.grid[0] * source.grid[1], source.grid
+  if had and not slots and set(positions.SLOTS[:had]) <= set(loaded):
+    loaded = positions.fold_slots(loaded, had)
+  elif slots and not had:
+    loaded = positions.make_slots(loaded, slots)
+  if old != grid and loaded[name].shape[-1] == shape[-1]:
+    table_1ND = positions.resize(np.asarray(loaded[name]), old, grid, source.resize)
+    loaded = loaded | {name: table_1ND}
+  return loaded, int(old != grid or had != slots)

@@ -1,0 +1,320 @@
+"""ResNet and BiT: published counts, a plain second implementation, BatchNorm's two lives."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vit_jax import models
+from vit_jax.errors import UserError
+from vit_jax.models import flops
+from vit_jax.models.norms import BatchNorm, Conv, GroupNorm, standardise
+
+# Parameters at 1000 classes: pytorch/vision models/resnet.py; for BiT timm resnetv2.py.
+COUNTS = {
+    'ResNet-18': 11_689_512, 'ResNet-34': 21_797_672, 'ResNet-50': 25_557_032,
+    'ResNet-101': 44_549_160, 'ResNet-152': 60_192_808,
+    'BiT-R50x1': 25_549_352, 'BiT-R50x3': 217_319_080, 'BiT-R101x1': 44_541_480,
+    'BiT-R101x3': 387_934_888, 'BiT-R152x2': 236_335_208, 'BiT-R152x4': 936_533_224,
+}
+# Without normalisation: pytorch/vision models/resnet.py, _ops of each entry.
+GMACS = {'ResNet-18': 1.814, 'ResNet-34': 3.664, 'ResNet-50': 4.089, 'ResNet-101': 7.801,
+         'ResNet-152': 11.514}
+IMAGES = np.random.default_rng(0).normal(size=(3, 40, 36, 3)).astype(np.float32)
+TINY = dict(stages=(2, 1), width=32)
+
+
+@pytest.mark.parametrize('name', COUNTS)
+def test_published_counts(name):
+  assert flops.count_parameters(models.build(name, 1000), (224, 224, 3)) == COUNTS[name]
+
+
+@pytest.mark.parametrize('name', GMACS)
+def test_published_macs(name):
+  macs = flops.forward_macs(models.build(name, 1000), (224, 224, 3))
+  assert macs / 1e9 == pytest.approx(GMACS[name], abs=5e-4)
+
+
+def random_variables(model, images=IMAGES, seed=1):
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+  rng = np.random.default_rng(seed)
+
+  def leaf(path, shape):
+    value = rng.normal(0.1, 0.2, shape.shape).astype(np.float32)
+    return 0.5 + np.abs(value) if path[-1].key == 'var' else value
+
+  return jax.tree_util.tree_map_with_path(leaf, dict(shapes))
+
+
+# A plain second implementation: loops over places of the image and numpy sums, in float64.
+
+
+def conv(x, kernel, stride, same=False, outside=None, inside=None):
+  kernel = np.float64(kernel)
+  if outside is not None:
+    kernel = kernel - kernel.mean((0, 1, 2))
+    kernel = kernel / (np.sqrt((kernel ** 2).mean((0, 1, 2)) + inside) + outside)
+  size, (_, rows, columns, _) = len(kernel), x.shape
+  out = [-(-rows // stride), -(-columns // stride)]
+  pad = [(size // 2, size // 2)] * 2
+  if same:
+    total = [max((n - 1) * stride + size - side, 0) for n, side in zip(out, (rows, columns),
+                                                                       strict=True)]
+    pad = [(n // 2, n - n // 2) for n in total]
+  x = np.pad(x, [(0, 0), *pad, (0, 0)])
+  y = np.zeros((len(x), *out, kernel.shape[-1]))
+  for i, j in itertools.product(*map(range, out)):
+    patch = x[:, i * stride:i * stride + size, j * stride:j * stride + size]
+    y[:, i, j] = np.tensordot(patch, kernel, 3)
+  return y
+
+
+def pool(x, border, same=False):
+  rows, columns = (-(-side // 2) for side in x.shape[1:3])
+  first = [(max((n - 1) * 2 + 3 - side, 0)) // 2 if same else 1
+           for n, side in zip((rows, columns), x.shape[1:3], strict=True)]
+  x = np.pad(x, [(0, 0), (first[0], 2), (first[1], 2), (0, 0)], constant_values=border)
+  return np.stack([np.stack([x[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3].max((1, 2))
+                             for j in range(columns)], 1) for i in range(rows)], 1)
+
+
+def group_norm(x, p, epsilon, groups=32):
+  batch, rows, columns, width = x.shape
+  y = x.reshape(batch, rows * columns, groups, -1)
+  y = (y - y.mean((1, 3), keepdims=True)) / np.sqrt(y.var((1, 3), keepdims=True) + epsilon)
+  return y.reshape(x.shape) * p['scale'] + p['bias']
+
+
+def batch_norm(x, p, stats):
+  return (x - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * p['scale'] + p['bias']
+
+
+def relu(x):
+  return np.maximum(x, 0)
+
+
+def plain_resnet(variables, images, block, stages):
+  """Post-activation with running statistics: He et al. 2016, Figure 5."""
+  p, s = variables['params'], variables['batch_stats']
+  x = relu(batch_norm(conv(images, p['stem']['conv']['kernel'], 2), p['stem']['norm'],
+                      s['stem']['norm']))
+  x = pool(x, -np.inf)
+  convs = 2 if block == 'basic' else 3
+  strided = 1 if block == 'basic' else 2
+  for i, units in enumerate(stages, 1):
+    for j in range(1, units + 1):
+      q, t = (tree[f'stage{i}'][f'unit{j}'] for tree in (p, s))
+      stride, y = 2 if i > 1 and j == 1 else 1, x
+      for k in range(1, convs + 1):
+        y = conv(y, q[f'conv{k}']['kernel'], stride if k == strided else 1)
+        y = batch_norm(y, q[f'norm{k}'], t[f'norm{k}'])
+        y = relu(y) if k < convs else y
+      if 'conv_proj' in q:
+        x = batch_norm(conv(x, q['conv_proj']['kernel'], stride), q['norm_proj'], t['norm_proj'])
+      x = relu(x + y)
+  return x.mean((1, 2)) @ p['head']['kernel'] + p['head']['bias']
+
+
+def plain_bit(variables, images, stages):
+  """Pre-activation: He et al. 2016 (arXiv:1603.05027) Figure 4 (e), the shortcut after ReLU."""
+  p = variables['params']
+  std = functools.partial(conv, outside=0.0, inside=1e-8)
+  norm = functools.partial(group_norm, epsilon=1e-5)
+  x = pool(std(images, p['stem']['conv']['kernel'], 2), 0.0)
+  for i, units in enumerate(stages, 1):
+    for j in range(1, units + 1):
+      q, stride = p[f'stage{i}'][f'unit{j}'], 2 if i > 1 and j == 1 else 1
+      first = relu(norm(x, q['norm1']))
+      y = std(first, q['conv1']['kernel'], 1)
+      y = std(relu(norm(y, q['norm2'])), q['conv2']['kernel'], stride)
+      y = std(relu(norm(y, q['norm3'])), q['conv3']['kernel'], 1)
+      x = y + (std(first, q['conv_proj']['kernel'], stride) if 'conv_proj' in q else x)
+  x = relu(norm(x, p['norm']))
+  return x.mean((1, 2)) @ p['head']['kernel'] + p['head']['bias']
+
+
+def plain_hybrid_map(params, images, stages):
+  """Below a hybrid: google-research/vision_transformer, vit_jax/models_resnet.py."""
+  std = functools.partial(conv, outside=1e-5, inside=0.0, same=True)
+  norm = functools.partial(group_norm, epsilon=1e-6)
+  x = pool(relu(norm(std(images, params['stem']['conv']['kernel'], 2), params['stem']['norm'])),
+           -np.inf, same=True)
+  for i, units in enumerate(stages, 1):
+    for j in range(1, units + 1):
+      q, stride, y = params[f'stage{i}'][f'unit{j}'], 2 if i > 1 and j == 1 else 1, x
+      for k in (1, 2, 3):
+        y = norm(std(y, q[f'conv{k}']['kernel'], stride if k == 2 else 1), q[f'norm{k}'])
+        y = relu(y) if k < 3 else y
+      if 'conv_proj' in q:
+        x = norm(std(x, q['conv_proj']['kernel'], stride), q['norm_proj'])
+      x = relu(x + y)
+  return x
+
+
+@pytest.mark.parametrize('name', ['ResNet-18', 'ResNet-50', 'BiT-R50x1'])
+def test_parity_with_a_plain_implementation(name):
+  model = models.build(name, 5, **TINY)
+  variables = random_variables(model)
+  out = jax.jit(functools.partial(model.apply, train=False))(variables, IMAGES)
+  if name.startswith('BiT'):
+    expected = plain_bit(variables, IMAGES, TINY['stages'])
+  else:
+    expected = plain_resnet(variables, IMAGES, model.block, TINY['stages'])
+  assert expected.std() > 0.1
+  np.testing.assert_allclose(out.logits_BK, expected, atol=1e-4 * np.abs(expected).max())
+  rows, columns = model.grid(IMAGES.shape[1:3])
+  assert (rows, columns) == (5, 5) and out.tokens_BND.shape[:2] == (3, 25)
+  np.testing.assert_allclose(out.features_BD, np.mean(out.tokens_BND, axis=1), atol=1e-5)
+
+
+def test_running_statistics_follow_the_batches():
+  """Against the moments of each batch by numpy; a masked row counts nowhere."""
+  norm, rng = BatchNorm(1e-5), np.random.default_rng(0)
+  variables = norm.init(jax.random.key(0), np.zeros((1, 4, 3, 6), np.float32), train=False)
+  mean, var = np.zeros(6), np.ones(6)
+  mask = np.array([True, True, False, True])
+  for step in range(3):
+    x = rng.normal(5 + step, 2, (4, 4, 3, 6)).astype(np.float32)
+    counted = np.float64(x[mask]).reshape(-1, 6)
+    x[~mask] = 1e6
+    y, updated = norm.apply(variables, x, train=True, mask_B=mask, mutable=['batch_stats'])
+    mean = 0.9 * mean + 0.1 * counted.mean(0)
+    var = 0.9 * var + 0.1 * counted.var(0, ddof=1)
+    expected = (x[mask] - counted.mean(0)) / np.sqrt(counted.var(0) + 1e-5)
+    np.testing.assert_allclose(np.asarray(y)[mask], expected, atol=1e-5)
+    variables = {**variables, **updated}
+    np.testing.assert_allclose(variables['batch_stats']['mean'], mean, rtol=1e-5)
+    np.testing.assert_allclose(variables['batch_stats']['var'], var, rtol=1e-5)
+  y = norm.apply(variables, x, train=False)
+  np.testing.assert_allclose(np.asarray(y)[mask], (x[mask] - mean) / np.sqrt(var + 1e-5), rtol=1e-4)
+  unchanged = norm.apply(variables, x, train=True, mask_B=np.zeros(4, bool),
+                         mutable=['batch_stats'])[1]
+  jax.tree.map(np.testing.assert_array_equal, unchanged['batch_stats'], variables['batch_stats'])
+
+
+def test_moments_far_from_zero_keep_their_digits():
+  """Once the running mean is near: a sum of plain squares would be wrong by its own size."""
+  norm = BatchNorm(1e-5)
+  x = np.random.default_rng(0).normal(1e4, 1, (8, 16, 16, 2)).astype(np.float32)
+  variables = norm.init(jax.random.key(0), x[:1], train=False)
+  near = {'batch_stats': {'mean': jnp.full(2, 9_999.0), 'var': jnp.ones(2)}}
+  y = norm.apply({**variables, **near}, x, train=True)
+  np.testing.assert_allclose(np.std(y, axis=(0, 1, 2)), 1, rtol=1e-3)
+
+
+def test_gradient_of_a_masked_batch_is_that_of_the_short_one():
+  model = models.build('ResNet-18', 5, **TINY)
+  variables = random_variables(model)
+
+  def grads(images, mask):
+    def loss(params):
+      out, _ = model.apply({**variables, 'params': params}, images, train=True, mask_B=mask,
+                           mutable=['batch_stats'])
+      return jnp.sum(jnp.where(mask[:, None], jnp.sin(out.logits_BK), 0))
+    return jax.jit(jax.grad(loss))(variables['params'])
+
+  padded = np.concatenate([IMAGES, 9 * IMAGES[:1]])
+  full, masked = grads(IMAGES, np.ones(3, bool)), grads(padded, np.arange(4) < 3)
+  for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(masked), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4 * max(1e-2, np.abs(a).max()))
+
+
+@pytest.mark.parametrize('inside, outside', [(1e-8, 0.0), (0.0, 1e-5)])
+def test_standardised_filters(inside, outside):
+  """Mean 0 and variance 1; small kernels tell the two epsilons apart."""
+  kernel = np.random.default_rng(0).normal(3, 2, (3, 3, 8, 5)).astype(np.float32)
+  out = np.asarray(standardise(kernel, inside, outside))
+  np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-6)
+  np.testing.assert_allclose(out.std((0, 1, 2)), 1, rtol=1e-4)
+  small = kernel * 1e-4 / kernel.std((0, 1, 2))
+  expected = np.sqrt(1 / 2) if inside else 1 / 1.1
+  np.testing.assert_allclose(np.asarray(standardise(small, inside, outside)).std((0, 1, 2)),
+                             expected, rtol=1e-3)
+
+
+def test_same_padding_differs_from_symmetric_at_stride_2_only():
+  x = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
+  for stride in (1, 2):
+    outs = []
+    for padding in (1, 'SAME'):
+      layer = Conv(4, 3, stride, padding, jnp.float32, jax.nn.initializers.normal(1.0))
+      variables = layer.init(jax.random.key(0), x)
+      outs.append(layer.apply(variables, x))
+      plain = conv(x, variables['params']['kernel'], stride, same=padding == 'SAME')
+      np.testing.assert_allclose(outs[-1], plain, atol=1e-5)
+    assert np.allclose(*outs, atol=1e-5) == (stride == 1)
+
+
+def test_group_norm_is_by_example():
+  norm = GroupNorm(1e-6)
+  x = np.random.default_rng(0).normal(2, 3, (3, 4, 5, 64)).astype(np.float32)
+  params = {'scale': np.linspace(0.5, 1.5, 64), 'bias': np.linspace(-1, 1, 64)}
+  y = norm.apply({'params': jax.tree.map(np.float32, params)}, x, train=True)
+  np.testing.assert_allclose(y, group_norm(np.float64(x), params, 1e-6), atol=1e-4)
+  alone = norm.apply({'params': jax.tree.map(np.float32, params)}, x[:1], train=True)
+  np.testing.assert_allclose(y[:1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('name', ['ResNet-18', 'ResNet-50', 'BiT-R50x1'])
+def test_strict_promotion_forward_and_backward(name, dtype):
+  model = models.build(name, 5, **TINY, dtype=dtype)
+  variables = random_variables(model)
+
+  def loss(params):
+    out, _ = model.apply({**variables, 'params': params}, IMAGES, train=True,
+                         mask_B=jnp.ones(3, bool), mutable=['batch_stats'])
+    assert out.tokens_BND.dtype == dtype and out.features_BD.dtype == jnp.float32
+    return jnp.sum(out.logits_BK) + jnp.sum(out.features_BD)
+
+  with jax.numpy_dtype_promotion('strict'), jax.numpy_rank_promotion('raise'):
+    grads = jax.eval_shape(jax.grad(loss), variables['params'])
+    text = jax.jit(jax.grad(loss)).trace(variables['params']).lower(
+        lowering_platforms=('tpu',)).as_text()
+  assert all(grad.dtype == jnp.float32 for grad in jax.tree.leaves(grads))
+  element = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
+  convs = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+  assert len(convs) > 20 and all(line.count(f'x{element}>') == 3 for line in convs)
+
+
+def test_a_fresh_unit_is_the_identity_and_a_fresh_head_small():
+  """The last scale of each branch starts at 0 (arXiv:1706.02677 section 5.1)."""
+  model = models.build('ResNet-50', 5, **TINY)
+  variables = jax.jit(lambda: model.init(jax.random.key(0), IMAGES, train=False))()
+  unit = variables['params']['stage1']['unit2']
+  assert not np.any(unit['norm3']['scale']) and np.all(unit['norm2']['scale'] == 1)
+  stds = np.std(unit['conv2']['kernel']), np.std(variables['params']['head']['kernel'])
+  np.testing.assert_allclose(stds, [np.sqrt(2 / (9 * 32)), 0.01], rtol=0.05)
+
+
+def test_no_classes_no_head():
+  model = models.build('ResNet-18', 0, **TINY)
+  variables = random_variables(model)
+  assert 'head' not in variables['params']
+  out = jax.eval_shape(functools.partial(model.apply, train=False), variables, IMAGES)
+  assert out.logits_BK is None and out.features_BD.shape == (3, 64)
+
+
+@pytest.mark.parametrize('name, options, words', [
+    ('ResNet-50', dict(stages=(3, 0)), r'stages is \(3, 0\); it must be at least 1'),
+    ('ResNet-50', dict(stages=3), 'stages is 3; it must be a list, each of it a whole number'),
+    ('ResNet-50', dict(stages=(3, 1.5)), 'each of it a whole number'),
+    ('ResNet-50', dict(style=1), "'style' is unknown"),
+    ('ResNet-50', dict(block='wide'), "block is 'wide'; it must be 'basic' or 'bottleneck'"),
+    ('BiT-R50x1', dict(width=40), 'width is 40, which is not a multiple of the 32 groups')])
+def test_wrong_options(name, options, words):
+  with pytest.raises(UserError, match=words):
+    models.build(name, 10, **options)
+
+
+@pytest.mark.parametrize('name, words', [
+    ('resnet-50', "did you mean 'ResNet-50'"), ('ResNet50', "did you mean 'ResNet-50'"),
+    ('ResNet-50/16', "'ResNet-50/16' is unknown"), ('BiT-R50', "did you mean 'BiT-R50x")])
+def test_misspelt_names(name, words):
+  with pytest.raises(UserError, match=words):
+    models.build(name, 10)

@@ -1,0 +1,60 @@
+"""Every family learns: its smallest member, whole, on the climates of the Earth.
+
+Larger members are the same code with other numbers. Minutes on two cores:
+
+    pytest -m slow tests/training/test_zoo.py
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from vit_jax import config, models
+from vit_jax.training.setup import set_up
+
+STEPS, ENDS = 50, 10
+# Images are resized to as few pixels as the family's strides leave a map of at least 2x2.
+ROWS = [('Ti/8', 32, 1e-3), ('DeiT-Ti/8', 32, 1e-3), ('DeiT-Ti/8-distilled', 32, 1e-3),
+        ('DeiT3-S/8', 32, 1e-3), ('CaiT-XXS24', 64, 1e-3), ('DINOv2-S/14', 42, 1e-3),
+        ('DINOv2-S/14-reg4', 42, 1e-3), ('R+Ti/16', 64, 1e-3), ('R26+S/32', 64, 3e-4),
+        ('R50+B/16', 64, 1e-4), ('ResNet-18', 64, 1e-3), ('ResNet-50', 64, 1e-3),
+        ('BiT-R50x1', 64, 1e-3), ('AlexNet', 96, 3e-4), ('LeNet-5', 32, 3e-3)]
+
+
+def recipe(name: str, pixels: int, lr: float) -> config.Experiment:
+  return config.resolve(ConfigDict(dict(
+      name='zoo', steps=STEPS, batch_size=64, model=dict(name=name),
+      data=dict(name='earth_climate', image_size=(pixels, pixels), crop='none',
+                eval_resize=pixels, mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32)),
+      optim=dict(lr=lr, weight_decay=0.05, clip_norm=1.0, warmup=dict(steps=10)))))
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory) -> Path:
+  kept = os.environ.get('VIT_JAX_DATA_DIR')
+  return Path(kept) if kept else tmp_path_factory.mktemp('data')
+
+
+def test_every_family_is_there():
+  family = lambda entry: entry.build.func if hasattr(entry.build, 'func') else entry.build  # noqa: E731
+  tested = {family(models.MODELS[name.split('/')[0]]) for name, *_ in ROWS}
+  assert tested == {family(entry) for entry in models.MODELS.values()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, pixels, lr', ROWS, ids=[row[0] for row in ROWS])
+def test_the_loss_falls(name, pixels, lr, data_dir):
+  setup = set_up(recipe(name, pixels, lr), data_dir)
+  state, loader, step = setup.fresh_state(), setup.train_loader(), setup.train_step()
+  losses = []
+  for s in range(STEPS):
+    state, metrics = step(state, setup.put(loader.batch(s), 64), *setup.load_frozen())
+    losses.append(float(metrics['loss']) / 64)
+  first, last = np.mean(losses[:ENDS]), np.mean(losses[-ENDS:])
+  print(f'{name}: loss {first:.3f} -> {last:.3f}')
+  assert np.isfinite(losses).all() and last < 0.9 * first

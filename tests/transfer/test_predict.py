@@ -1,0 +1,308 @@
+"""`vit_jax predict`: what goes in, what comes out, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_jax import cli, config, models, recipes
+from vit_jax.data import sources
+from vit_jax.errors import UserError
+from vit_jax.report.attention import attention_maps
+from vit_jax.training import finish
+from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.training.setup import set_up
+from vit_jax.transfer.features import attention_fn, features_fn
+from vit_jax.transfer.images import published_view
+from vit_jax.transfer.predict import IMAGENET_LABELS
+from vit_jax.weights import files, layout, load, registry
+
+CLASSES = 5
+HALF = (0.5, 0.5, 0.5)
+
+
+def random_variables(model, size: int, seed: int = 0):
+  """Of a normal distribution, so that no leaf is neutral."""
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)),
+                                             train=False))
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+
+
+def write_weights(path: Path, variables, **changes: np.ndarray) -> Path:
+  ours = load.flat_variables(variables) | changes
+  files.write(path, layout.to_published(registry.LAYOUTS['timm'], ours))
+  return path
+
+
+@pytest.fixture(scope='module')
+def model():
+  return models.build('mu/16', CLASSES, exact_gelu=True)  # as timm's are
+
+
+@pytest.fixture(scope='module')
+def variables(model):
+  return random_variables(model, 32)
+
+
+@pytest.fixture(scope='module')
+def weights(variables, tmp_path_factory) -> Path:
+  """Of a ViT of width 32 and depth 1, for images of 32 pixels."""
+  return write_weights(tmp_path_factory.mktemp('weights') / 'mu.safetensors', variables)
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory) -> Path:
+  """Three files of different shapes and kinds, one below a folder; and two that do not count."""
+  folder = tmp_path_factory.mktemp('pictures')
+  (folder / 'below').mkdir()
+  rng = np.random.default_rng(0)
+  for name, shape in (('a.png', (40, 60, 3)), ('b.jpg', (70, 50, 3)), ('below/c.png', (32, 32))):
+    cv2.imwrite(str(folder / name), rng.integers(0, 256, shape, np.uint8))
+  (folder / 'notes.txt').write_text('not an image')
+  (folder / '.hidden.png').write_text('not an image either')
+  return folder
+
+
+def predict(weights: Path, place, tmp_path: Path, *flags: str) -> dict[str, np.ndarray]:
+  out = tmp_path / 'out.npz'
+  assert cli.main(['predict', f'--weights={weights}', f'--input={place}', f'--output={out}',
+                   *flags]) == 0
+  with np.load(out, allow_pickle=False) as stored:
+    return dict(stored)
+
+
+def save_array(tmp_path: Path, array: np.ndarray) -> Path:
+  np.save(tmp_path / 'images.npy', array)
+  return tmp_path / 'images.npy'
+
+
+def test_an_array_goes_in_as_it_is(model, variables, weights, tmp_path, capsys):
+  images_NHWC = np.random.default_rng(1).normal(size=(9, 32, 32, 3)).astype(np.float32)
+  place = save_array(tmp_path, images_NHWC)
+  out = predict(weights, place, tmp_path, '--model=mu/16', '--batch=8', '--top=2')
+  expected = model.apply(variables, images_NHWC, train=False)
+  assert out['logits'].shape == (9, CLASSES) and out['logits'].dtype == np.float32
+  assert out['features'].shape == (9, 32) and out['features'].dtype == np.float32
+  np.testing.assert_allclose(out['logits'], expected.logits_BK, atol=1e-5)
+  np.testing.assert_allclose(out['features'], expected.features_BD, atol=1e-5)
+  assert out['files'].tolist() == [f'{place}[{i}]' for i in range(9)]
+  first, *lines = capsys.readouterr().out.splitlines()
+  assert 'leaves matched, 0 resized, 0 fresh' in first and len(lines) == 9
+  share_K = np.asarray(jax.nn.softmax(expected.logits_BK[0]))
+  best, second = np.argsort(-share_K)[:2]
+  assert lines[0] == (f'{place}[0]: class {best} {share_K[best]:.1%}, '
+                      f'class {second} {share_K[second]:.1%}')
+
+
+def central(path: Path, size: int, crop: float) -> np.ndarray:
+  """timm's evaluation of an image file, step by step."""
+  image = Image.open(path).convert('RGB')
+  shorter, (width, height) = math.floor(size / crop), image.size
+  if width < height:
+    new = shorter, int(shorter * height / width)
+  else:
+    new = int(shorter * width / height), shorter
+  image = image.resize(new, Image.Resampling.BICUBIC)
+  left, top = round((new[0] - size) / 2), round((new[1] - size) / 2)
+  return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize('name, size, crop', [('a.png', 32, 0.875), ('a.png', 64, 0.9),
+                                              ('below/c.png', 32, 1.0), ('a.png', 40, 1.0)])
+def test_published_preprocessing_pixel_by_pixel(pictures, name, size, crop):
+  out_HWC = np.zeros((size, size, 3), np.uint8)
+  published_view((pictures / name).read_bytes(), out_HWC, crop)
+  np.testing.assert_array_equal(out_HWC, central(pictures / name, size, crop))
+
+
+def test_a_wide_target_is_filled(pictures):
+  out_HWC = np.zeros((32, 96, 3), np.uint8)
+  published_view((pictures / 'b.jpg').read_bytes(), out_HWC, 0.875)
+  assert (out_HWC.std((0, 2)) > 0).all() and (out_HWC.std((1, 2)) > 0).all()
+
+
+def test_a_folder_in_order_through_the_models_preprocessing(model, variables, weights, pictures,
+                                                            tmp_path):
+  out = predict(weights, pictures, tmp_path, '--model=mu/16', '--batch=2')
+  found = [pictures / name for name in ('a.png', 'b.jpg', 'below/c.png')]
+  assert out['files'].tolist() == list(map(str, found))
+  pixels_NHWC = np.stack([central(path, 32, 0.875) for path in found])[[0, 2]]  # not the JPEG:
+  images_NHWC = np.float32((pixels_NHWC / 255 - 0.5) / 0.5)  # decoders differ by a bit
+  expected = model.apply(variables, images_NHWC, train=False)
+  np.testing.assert_allclose(out['logits'][[0, 2]], expected.logits_BK, atol=1e-4)
+
+
+def test_another_image_size_and_no_head(weights, pictures, tmp_path, capsys):
+  out = predict(weights, pictures / 'a.png', tmp_path, '--model=mu/16', '--num_classes=0',
+                '--image_size', '48', '64')
+  assert out['logits'].shape == (1, 0) and out['features'].shape == (1, 32)
+  assert '1 resized' in capsys.readouterr().out
+
+
+def test_imagenet_classes_have_names(tmp_path, pictures, capsys):
+  labels = IMAGENET_LABELS.read_text().splitlines()
+  assert len(labels) == len(set(labels)) == 1000
+  variables = random_variables(models.build('mu/16', 1000), 32)
+  variables['params']['head']['bias'][207] = 100
+  predict(write_weights(tmp_path / 'mu.npz', variables), pictures / 'a.png', tmp_path,
+          '--model=mu/16', '--top=1')
+  assert f'{pictures / "a.png"}: golden retriever 100.0%' in capsys.readouterr().out
+
+
+@pytest.fixture(scope='module')
+def run(tiny_recipe, tmp_path_factory) -> Path:
+  """As training would leave it, but with random averaged weights and without the training."""
+  x = config.resolve(recipes.load_config(str(tiny_recipe)))
+  workdir = tmp_path_factory.mktemp('run')
+  (workdir / 'config.json').write_text(x.to_json())
+  setup = set_up(x, workdir)
+  state = dataclasses.replace(setup.fresh_state(), ema=random_variables(setup.model, 16))
+  checkpoints = Checkpoints(workdir, x.checkpoint)
+  checkpoints.save(3, state, {}, None)
+  checkpoints.close()
+  evaluation = finish.Evaluation(*setup.evaluate(state.eval_variables, 'test'))
+  finish.write_predictions(setup, workdir / 'predictions' / 'test.npz', evaluation)
+  return workdir
+
+
+def test_a_run_predicts_what_it_predicted(run, tiny_folder, tmp_path, capsys):
+  out = predict(run, tiny_folder / 'test', tmp_path, '--top=1')
+  lines = capsys.readouterr().out.splitlines()[1:]
+  source = sources.open_source(config.from_run(run).data, 'test')
+  with np.load(run / 'predictions' / 'test.npz') as stored:
+    rows = {source.where(i): (k, share) for i, k, share in zip(
+        stored['index_N'], stored['prediction_N'], stored['confidence_N'], strict=True)}
+  assert sorted(rows) == out['files'].tolist() and len(rows) == 21
+  share_NK = np.asarray(jax.nn.softmax(out['logits']))
+  names = ('dark', 'grey', 'light')
+  for file, share_K, line in zip(out['files'].tolist(), share_NK, lines, strict=True):
+    k, share = rows[file]
+    assert np.argmax(share_K) == k
+    assert share_K.max() == pytest.approx(share, abs=1e-5)
+    assert line == f'{file}: {names[k]} {share_K[k]:.1%}'
+
+
+def test_features_of_any_number_of_images(model, variables):
+  pixels_NHWC = np.random.default_rng(2).integers(0, 256, (9, 32, 32, 3), np.uint8)
+  features = features_fn(model, variables, HALF, HALF, batch_size=3)
+  images_NHWC = np.float32(pixels_NHWC / 255 * 2 - 1)
+  expected_ND = np.asarray(model.apply(variables, images_NHWC, train=False).features_BD)
+  for count in (0, 1, 8, 9):
+    found_ND = features(pixels_NHWC[:count])
+    assert found_ND.shape == (count, 32)
+    np.testing.assert_allclose(found_ND, expected_ND[:count], atol=1e-5)
+  np.testing.assert_allclose(features(images_NHWC), expected_ND, atol=1e-5)
+
+
+SMALL = dict(width=32, depth=2, heads=2, mlp=64)
+
+
+@pytest.mark.parametrize('name, options, stacks', [
+    ('Ti/8', {}, {'encoder/blocks': (3, 2, 17, 17)}),
+    ('Ti/8', dict(pool='map', registers=2),
+     {'encoder/blocks': (3, 2, 18, 18), 'map_head': (3, 1, 1, 16)}),
+    ('CaiT-XXS24', dict(patch=8), {'encoder/blocks': (3, 2, 16, 16),
+                                   'class_blocks': (3, 2, 1, 17)}),
+])
+def test_attention_of_every_layer(name, options, stacks):
+  model = models.build(name, 0, **SMALL, **options)
+  images_NHWC = np.random.default_rng(3).normal(size=(3, 32, 32, 3)).astype(np.float32)
+  found = attention_fn(model, random_variables(model, 32), HALF, HALF)(images_NHWC)
+  assert {stack: weights.shape for stack, weights in found.items()} == stacks
+  for weights in found.values():
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert weights.min() >= 0 and weights.std() > 1e-3
+
+
+def test_attention_is_drawn(run, tiny_folder, tmp_path, capsys):
+  picture = tmp_path / 'attention.png'
+  predict(run, tiny_folder / 'test', tmp_path, f'--attention={picture}', '--rollout')
+  assert 'class token, rollout over depth, mean of heads; 12 of 21 images' in \
+      capsys.readouterr().out
+  assert min(Image.open(picture).size) > 300
+
+
+def refused(argv: list[str], capsys) -> str:
+  assert cli.main(['predict', *argv]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith('vit_jax: ') and error.count('\n') == 1
+  return error
+
+
+@pytest.mark.parametrize('place, sentence', [
+    ('nowhere', 'there is no file or folder'),
+    ('empty', 'holds no image'),
+    ('notes.txt', 'notes.txt cannot be read as an image: it is damaged'),
+])
+def test_bad_places(weights, pictures, tmp_path, capsys, place, sentence):
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'notes.txt').write_text('not an image')
+  argv = ['--model=mu/16', f'--weights={weights}', f'--input={tmp_path / place}']
+  assert sentence in refused(argv, capsys)
+
+
+@pytest.mark.parametrize('array, sentence', [
+    (np.zeros((2, 32, 32, 3)), 'float64 of shape (2, 32, 32, 3); it should be float32'),
+    (np.zeros((32, 32, 3), np.float32), 'of shape (32, 32, 3); it should be'),
+    (np.zeros((0, 32, 32, 3), np.float32), 'of shape (0, 32, 32, 3)'),
+    (np.zeros((1, 32, 32, 1), np.float32), 'has 1 channels, but the model takes 3'),
+    (np.zeros((1, 33, 32, 3), np.float32), '32x32 would'),
+    (np.full((1, 32, 32, 3), np.nan, np.float32), 'images.npy[0] holds a number'),
+    (np.array([None]), 'is damaged or no array'),  # a pickle
+], ids=['dtype', 'axes', 'empty', 'channels', 'size', 'nan', 'pickle'])
+def test_bad_arrays(weights, tmp_path, capsys, array, sentence):
+  place = save_array(tmp_path, array)
+  argv = ['--model=mu/16', f'--weights={weights}', f'--input={place}']
+  assert sentence in refused(argv, capsys)
+
+
+def test_a_truncated_array(weights, tmp_path, capsys):
+  place = save_array(tmp_path, np.zeros((2, 32, 32, 3), np.float32))
+  place.write_bytes(place.read_bytes()[:-5])
+  assert 'is damaged' in refused(['--model=mu/16', f'--weights={weights}', f'--input={place}'],
+                                 capsys)
+
+
+@pytest.mark.parametrize('flags, sentence', [
+    (['--model=mu/16', '--num_classes=7'], 'has a head of 5 classes'),
+    (['--model=Ti/16'], 'does not fit the model'),
+    (['--model=mu/17x'], "'mu/17x'"),
+    ([], '--model is missing'),
+    (['--model=mu/16', '--top=0'], 'no whole number of at least 1'),
+    (['--model=mu/16', '--image_size', '1', '2', '3'], 'one side, or height and width'),
+    (['--model=mu/16', '--output=out.txt'], 'it must be a .npz file'),
+    (['--model=mu/16', '--attention=nowhere/a.png'], 'in a folder that exists'),
+    (['--model=mu/16', '--rollout'], 'add --attention'),
+])
+def test_bad_flags(weights, pictures, capsys, flags, sentence):
+  argv = [f'--weights={weights}', f'--input={pictures / "a.png"}', *flags]
+  assert sentence in refused(argv, capsys)
+
+
+def test_weights_that_are_not_finite(variables, pictures, tmp_path, capsys):
+  bad = np.full(CLASSES, np.nan, np.float32)
+  path = write_weights(tmp_path / 'nan.safetensors', variables, **{'head/bias': bad})
+  argv = ['--model=mu/16', f'--weights={path}', f'--input={pictures}']
+  assert 'not finite in head.bias' in refused(argv, capsys)
+
+
+def test_a_run_of_another_model(run, pictures, capsys):
+  argv = ['--model=mu/16', f'--weights={run}', f'--input={pictures}']
+  assert 'holds Ti/8; leave --model out' in refused(argv, capsys)
+
+
+def test_a_model_without_attention():
+  model = models.build('ResNet-18', 0, width=8, stages=(1,))
+  stacks = attention_fn(model, random_variables(model, 32), HALF, HALF)(
+      np.zeros((1, 32, 32, 3), np.float32))
+  with pytest.raises(UserError, match='no attention to draw'):
+    attention_maps(stacks, model.grid((32, 32)), False, False)

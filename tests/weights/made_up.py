@@ -1,0 +1,37 @@
+"""Random variables for any model, from its shapes alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax import models
+from vit_jax.weights.load import flat_variables, tree_variables
+
+TINY = dict(width=32, depth=2, heads=2, mlp=64)
+
+
+def shapes(model: Any, size: int | tuple[int, int]) -> dict[str, Any]:
+  height, width = (size, size) if isinstance(size, int) else size
+  images_BHWC = np.zeros((1, height, width, 3), np.float32)
+  return jax.eval_shape(lambda: model.init(jax.random.key(0), images_BHWC, train=False))
+
+
+def random_variables(model: Any, size: int | tuple[int, int], seed: int = 0) -> dict[str, Any]:
+  """Every leaf random, LayerScale and biases too; running variances positive."""
+  rng, out = np.random.default_rng(seed), {}
+  for name, leaf in flat_variables(shapes(model, size)).items():
+    value = rng.normal(size=leaf.shape).astype(np.float32) * 0.1
+    if name.endswith(('scale', 'scale1', 'scale2', 'var')):
+      value = 1 + value.clip(-0.5, 0.5)
+    out[name] = value
+  return tree_variables(out)
+
+
+def tiny(name: str = 'Ti/8', num_classes: int = 5, size: int | tuple[int, int] = 16,
+         seed: int = 0, **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
+  """(a small model, its random leaves by our names)."""
+  model = models.build(name, num_classes, **TINY | options)
+  return model, flat_variables(random_variables(model, size, seed))

@@ -1,0 +1,170 @@
+"""vit_jax convert: files in, files out, one line; and a sentence for every mistake."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from tests.weights.made_up import random_variables, shapes
+from vit_jax import cli, models
+from vit_jax.weights import files, layout, load, registry
+
+
+def save(path, name: str, word: str, size: int = 224, **options) -> dict[str, np.ndarray]:
+  """Random weights of a model in a file; returns them by our names."""
+  keys = {'num_classes': 10} | options
+  ours = load.flat_variables(random_variables(models.build(name, **keys), size))
+  files.write(path, layout.to_published(registry.LAYOUTS[word], ours))
+  return ours
+
+
+def convert(tmp_path, name: str, source: str, target: str, *flags: str) -> int:
+  return cli.main(['convert', f'--model={name}', f'--from={tmp_path / source}',
+                   f'--to={tmp_path / target}', f'--data_dir={tmp_path}', *flags])
+
+
+def stored(path) -> dict[str, np.ndarray]:
+  return files.read(path)
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_round_trip_through_every_family(tmp_path, capsys):
+  ours = save(tmp_path / 'a.npz', 'Ti/32', 'google')
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.safetensors') == 0
+  line = capsys.readouterr().out
+  assert line == (f'{tmp_path / "a.npz"} (Google ViT): {len(ours)} leaves matched, 0 resized, 0 '
+                  f'fresh; written to {tmp_path / "b.safetensors"} (timm ViT)\n')
+  assert 'blocks.11.attn.qkv.weight' in stored(tmp_path / 'b.safetensors')
+  assert convert(tmp_path, 'Ti/32', 'b.safetensors', 'c.safetensors', '--layout=hf') == 0
+  assert convert(tmp_path, 'Ti/32', 'c.safetensors', 'd.npz', '--layout=big_vision-scanned') == 0
+  assert convert(tmp_path, 'Ti/32', 'd.npz', 'e.npz') == 0
+  assert same(stored(tmp_path / 'a.npz'), stored(tmp_path / 'e.npz'))
+
+
+def test_weights_of_another_image_size_keep_theirs(tmp_path, capsys):
+  save(tmp_path / 'a.npz', 'Ti/32', 'google', size=384)
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.safetensors') == 0
+  assert '0 resized' in capsys.readouterr().out
+  assert stored(tmp_path / 'b.safetensors')['pos_embed'].shape == (1, 145, 192)
+
+
+def test_a_representation_layer_comes_along(tmp_path, capsys):
+  ours = save(tmp_path / 'a.npz', 'Ti/32', 'google', representation=True)
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--layout=google-linen') == 0
+  assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in capsys.readouterr().out
+  np.testing.assert_array_equal(stored(tmp_path / 'b.npz')['pre_logits/kernel'],
+                                ours['pre_logits/kernel'])
+
+
+@pytest.mark.parametrize('options', [dict(pool='mean', posemb='sincos2d'), dict(pool='map')])
+def test_what_a_file_of_big_vision_tells_of_its_model(options, tmp_path, capsys):
+  ours = save(tmp_path / 'a.npz', 'Ti/32', 'big_vision', **options)
+  model, _ = load.build(load.read(str(tmp_path / 'a.npz'), tmp_path), 'Ti/32')
+  assert {option: getattr(model, option) for option in options} == options
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--layout=big_vision') == 0
+  assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in capsys.readouterr().out
+
+
+def test_another_number_of_classes(tmp_path, capsys):
+  save(tmp_path / 'a.npz', 'Ti/32', 'google')
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--num_classes=3') == 0
+  assert '2 fresh' in capsys.readouterr().out
+  assert stored(tmp_path / 'b.npz')['head/kernel'].shape == (192, 3)
+  assert convert(tmp_path, 'Ti/32', 'a.npz', 'c.npz', '--num_classes=0') == 0
+  assert 'head/kernel' not in stored(tmp_path / 'c.npz')
+
+
+def test_hugging_face_registers_have_a_class_position(tmp_path):
+  """Hugging Face's table has a slot for the class token, timm's has none; the sum is the same."""
+  ours = save(tmp_path / 'a.safetensors', 'DINOv2-S/14-reg4', 'timm', size=224, num_classes=0)
+  assert convert(tmp_path, 'DINOv2-S/14-reg4', 'a.safetensors', 'b.safetensors',
+                 '--layout=hf') == 0
+  theirs = stored(tmp_path / 'b.safetensors')
+  table_1ND, cls_11D = theirs['embeddings.position_embeddings'], theirs['embeddings.cls_token']
+  assert table_1ND.shape == (1, 257, 384)
+  np.testing.assert_array_equal(cls_11D + table_1ND[:, :1], ours['cls'])
+  assert convert(tmp_path, 'DINOv2-S/14-reg4', 'b.safetensors', 'c.safetensors') == 0
+  assert same(stored(tmp_path / 'a.safetensors'), stored(tmp_path / 'c.safetensors'))
+
+
+def test_positions_of_another_home_are_resized_as_it_does(tmp_path):
+  """Google's zoom and timm's bicubic differ; a file tells which one it wants."""
+  model = models.build('Ti/32', 10)
+  tables = []
+  for word, name in (('google', 'a.npz'), ('timm', 'a.safetensors'), ('hf', 'b.safetensors')):
+    save(tmp_path / name, 'Ti/32', word)
+    published = load.read(str(tmp_path / name), tmp_path)
+    variables, line = load.fit(published, shapes(model, 320), (10, 10))
+    assert '1 resized, 0 fresh' in line
+    tables.append(variables['params']['pos_embedding'])
+  google, timm, hf = tables
+  assert np.abs(google - timm).max() > 1e-3 and np.abs(timm - hf).max() > 1e-3
+  np.testing.assert_array_equal(google[:, 0], timm[:, 0])
+
+
+@pytest.mark.parametrize('word, first, second', [
+    ('timm-hybrid', 'a.safetensors', 'b.npz'), ('google', 'a.npz', 'b.safetensors')])
+def test_what_the_homes_do_otherwise_comes_along(word, first, second, tmp_path):
+  """Google's ViT has the tanh form of GELU and timm's the exact one: names do not tell."""
+  save(tmp_path / first, 'R26+S/32', word, num_classes=0)
+  assert convert(tmp_path, 'R26+S/32', first, second) == 0
+  timms = word == 'timm-hybrid'
+  for name in (first, second):
+    model, _ = load.build(load.read(str(tmp_path / name), tmp_path), 'R26+S/32')
+    assert load.traits(model) == {'exact_gelu': timms,
+                                  'weight_epsilon': 'variance' if timms else 'std'}
+
+
+def test_names_that_google_lacks_are_written_as_timm_has_them(tmp_path, capsys):
+  ours = save(tmp_path / 'a.safetensors', 'DeiT-Ti/16-distilled', 'timm')
+  assert convert(tmp_path, 'DeiT-Ti/16-distilled', 'a.safetensors', 'b.npz') == 0
+  assert f'{len(ours)} leaves matched' in capsys.readouterr().out
+  assert same(stored(tmp_path / 'a.safetensors'), stored(tmp_path / 'b.npz'))
+
+
+def nan(path):
+  files.write(path, files.read(path) | {'head/bias': np.full(10, np.nan, np.float32)})
+
+
+def integers(path):
+  files.write(path, files.read(path) | {'head/bias': np.arange(10)})
+
+
+@pytest.mark.parametrize('name, spoil, told', [
+    ('Ti/32', lambda path: path.write_bytes(path.read_bytes()[:99_999]), 'is no whole .npz'),
+    ('Ti/32', nan, 'a number that is not finite in head/bias'),
+    ('Ti/32', integers, 'holds int64 in head/bias'),
+    ('Ti/32', lambda path: path.unlink(), 'there is no file'),
+    ('Ti/32', lambda path: path.write_bytes(pickle.dumps({'a': 1})), 'is no whole .npz'),
+    ('Ti/32', lambda path: np.savez_compressed(path, np.zeros(70 << 20, np.uint8)), 'unpack to'),
+    ('S/32', lambda path: None, 'cls is (1, 1, 192), not (1, 1, 384)'),
+    ('Ti/16', lambda path: None, 'embedding/kernel is (32, 32, 3, 192), not (16, 16, 3, 192)'),
+    ('ResNet-18', lambda path: None, 'stage1/unit1/norm1/scale (64,) is missing'),
+    ('Ti/32s', lambda path: None, "'Ti/32s'"),
+])
+def test_bad_weights_are_answered_in_a_sentence(name, spoil, told, tmp_path, capsys):
+  save(tmp_path / 'a.npz', 'Ti/32', 'google')
+  spoil(tmp_path / 'a.npz')
+  assert convert(tmp_path, name, 'a.npz', 'b.npz') == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and told in error
+  assert not (tmp_path / 'b.npz').exists()
+
+
+@pytest.mark.parametrize('target, flags, told', [
+    ('b.pt', (), 'b.pt is a pickle'),
+    ('b.h5', (), 'must end in .npz or .safetensors'),
+    ('no/b.npz', (), 'cannot be written: No such file'),
+    ('b.npz', ('--layout=torch',), '--layout=torch is unknown'),
+    ('b.npz', ('--num_classes=-1',), 'num_classes'),
+])
+def test_targets_that_cannot_be(target, flags, told, tmp_path, capsys):
+  save(tmp_path / 'a.npz', 'Ti/32', 'google')
+  assert convert(tmp_path, 'Ti/32', 'a.npz', target, *flags) == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and told in error

@@ -1,0 +1,72 @@
+"""Recipes: a file with `get_config()`, and the keys of it that a command line changes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vit_jax.errors import UserError, nearest
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """The ConfigDict of 'FILE' or 'FILE:ARG', with '--config.KEY=VALUE' overrides set in it.
+
+  A value is read as a Python literal where it is one, and as text elsewhere. A key that the
+  recipe leaves at its default is added; `config.resolve` then refuses keys that do not exist.
+  """
+  file, _, arg = spec.partition(':')
+  path = Path(file)
+  if not path.is_file():
+    others = sorted(path.parent.glob('*.py')) if path.parent.is_dir() else []
+    hint = nearest(path.name, [other.name for other in others]) if others else \
+        f'the folder {path.parent} does not exist or holds no recipes'
+    raise UserError(f'--config: there is no file {path}; {hint}')
+  module_spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert module_spec and module_spec.loader
+  module = importlib.util.module_from_spec(module_spec)
+  module_spec.loader.exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise UserError(f'--config: {path} has no function get_config()')
+  takes_arg = bool(inspect.signature(module.get_config).parameters)
+  if arg and not takes_arg:
+    raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
+  try:
+    recipe = module.get_config(arg) if arg else module.get_config()
+  except ValueError as error:
+    raise UserError(f'--config: {path}: {error}') from None
+  for override in overrides:
+    _override(recipe, override)
+  return recipe
+
+
+def _override(recipe: ConfigDict, text: str) -> None:
+  key, equals, value = text.partition('=')
+  if not key.startswith('--config.') or not equals:
+    raise UserError(f'{text!r} is not a flag of this command; keys of the recipe are changed with '
+                    '--config.KEY=VALUE')
+  *groups, last = key.removeprefix('--config.').split('.')
+  node = recipe
+  for group in groups:
+    if group not in node:
+      with node.unlocked():
+        node[group] = ConfigDict()
+    node = node[group]
+    if not isinstance(node, ConfigDict):
+      raise UserError(f'{key} cannot be set: config.{group} is a value, not a group of keys')
+  with node.unlocked(), node.ignore_type():
+    node[last] = _literal(value)
+
+
+def _literal(text: str) -> Any:
+  if text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text

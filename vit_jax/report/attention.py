@@ -1,0 +1,127 @@
+"""Where a model looks: attention over the patches of an image, drawn beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+
+from vit_jax.errors import UserError
+from vit_jax.report import plots
+
+# Stacks of layers by their place in the model's tree.
+SELF, CLASS, MAP = 'encoder/blocks', 'class_blocks', 'map_head'
+PAIRS_A_ROW = 3
+SIDE = 1.7  # of a picture, in inches
+
+
+def attention_maps(stacks: Mapping[str, np.ndarray], grid: tuple[int, int], has_class_token: bool,
+                   rollout: bool) -> tuple[np.ndarray, str]:
+  """Attention to each patch, (images, *grid), and words that say what it is.
+
+  It is that of the token, or the query, which the head reads: in the last layer, or rolled out
+  over depth (Abnar and Zuidema 2020, arXiv:2005.00928, section 3): the layers' weights multiplied,
+  each averaged with the identity for the skip connection.
+
+  Args:
+    stacks: weights (images, layers, queries, keys) of each stack of layers, mean over heads. The
+      patches are the last of the keys.
+    grid: rows and columns of patches.
+    has_class_token: whether the first token of the encoder is the class token; where there is
+      none, and no other reader, the mean over the patches as queries is taken.
+
+  Raises:
+    UserError: the model has no attention.
+  """
+  if not stacks:
+    raise UserError('--attention: this model has no attention to draw; a ViT or a CaiT has')
+  patches = math.prod(grid)
+  words = 'rollout over depth' if rollout else 'last layer'
+  if CLASS in stacks:
+    row_BT = _class_attention(stacks[CLASS][:, :, 0], rollout)
+    words = f'class token, {words}'
+  elif MAP in stacks:
+    row_BT = stacks[MAP][:, -1, 0]
+    words = f'probe of the head, {words}'
+  else:
+    count, _, _, tokens = stacks[SELF].shape
+    row_BT = np.zeros((count, tokens))
+    row_BT[:, 0 if has_class_token else slice(tokens - patches, None)] = 1
+    row_BT /= row_BT.sum(1, keepdims=True)
+    words = f'{"class token" if has_class_token else "mean over patches"}, {words}'
+    if not rollout:
+      row_BT = _through(row_BT, stacks[SELF][:, -1])
+  if rollout:
+    beside = stacks[SELF].shape[-1] - row_BT.shape[1]  # tokens that the reader does not see
+    row_BT = np.pad(row_BT, ((0, 0), (beside, 0)))
+    for layer in reversed(range(stacks[SELF].shape[1])):
+      row_BT = 0.5 * row_BT + 0.5 * _through(row_BT, stacks[SELF][:, layer])
+  return row_BT[:, -patches:].reshape(-1, *grid), f'{words}, mean of heads'
+
+
+def _through(row_BN: np.ndarray, weights_BNT: np.ndarray) -> np.ndarray:
+  return np.einsum('bn,bnt->bt', row_BN, weights_BNT)
+
+
+def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
+  """What the class token took of each patch (B, N). It alone changes; the patches stay."""
+  if not rollout:
+    return weights_BLT[:, -1, 1:]
+  cls_B1 = np.ones((len(weights_BLT), 1))
+  patches_BN = np.zeros_like(weights_BLT[:, 0, 1:])
+  for layer in reversed(range(weights_BLT.shape[1])):
+    patches_BN = patches_BN + 0.5 * cls_B1 * weights_BLT[:, layer, 1:]
+    cls_B1 = cls_B1 * 0.5 * (1 + weights_BLT[:, layer, :1])
+  return patches_BN
+
+
+def draw(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], words: str,
+         path: Path) -> None:
+  """Writes a PNG: each image, and beside it the image lit where the attention is.
+
+  Args:
+    images_BHWC: uint8, one or three channels.
+    maps_BHW: at least 0; each is shown relative to its largest value.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  B, height, width = images_BHWC.shape[:3]
+  pairs = min(B, PAIRS_A_ROW)
+  rows = math.ceil(B / pairs)
+  with matplotlib.rc_context(plots.STYLE):
+    figure = plots.new_figure(2 * SIDE * pairs, rows * (SIDE * height / width + 0.25) + 0.35)
+    grid = figure.subplots(rows, 2 * pairs, squeeze=False)
+    for axes in grid.flat:
+      axes.set_axis_off()
+    for b in range(B):
+      left, right = grid[b // pairs, 2 * (b % pairs) : 2 * (b % pairs) + 2]
+      left.imshow(_three(images_BHWC[b]))
+      left.set_title(names[b], fontsize=7)
+      right.imshow(lit(images_BHWC[b], maps_BHW[b]))
+    figure.suptitle(f'Attention: {words}', fontsize=9)
+    try:
+      figure.savefig(path, format='png', dpi=150, facecolor='white')
+    except OSError as error:
+      raise UserError(f'--attention: {path} cannot be written ({error.strerror})') from None
+
+
+def lit(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
+  """The image in pale grey under the colours of the map, uint8 (H, W, 3).
+
+  Each patch keeps its own colour at its middle; between the middles they are interpolated.
+  """
+  height, width = image_HWC.shape[:2]
+  share_HW = (map_HW / max(map_HW.max(), np.finfo(np.float32).tiny)).astype(np.float32)
+  share_HW = cv2.resize(share_HW, (width, height), interpolation=cv2.INTER_LINEAR)
+  colours_HW3 = matplotlib.colormaps['inferno'](share_HW)[..., :3]
+  grey_HW1 = _three(image_HWC).mean(-1, keepdims=True) / 255
+  return np.round(255 * (0.35 * grey_HW1 + 0.65 * colours_HW3)).astype(np.uint8)
+
+
+def _three(image_HWC: np.ndarray) -> np.ndarray:
+  return np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))

@@ -1,0 +1,68 @@
+"""The teacher of a distillation: another model, loaded once, that no step changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh as DeviceMesh
+
+from vit_jax import config, models
+from vit_jax.config import Experiment
+from vit_jax.errors import UserError
+from vit_jax.models import names
+from vit_jax.parallel import rules
+from vit_jax.training.pretrained import pretrained
+from vit_jax.training.tasks import Classification, Distillation
+
+
+def make_task(x: Experiment, num_classes: int) -> Classification:
+  """Classification, beside a teacher where the loss asks for one.
+
+  Images are normalised for the teacher as in its run, or as its published weights expect.
+  """
+  task = num_classes, x.loss, x.augment, x.data.mean, x.data.std
+  distill = x.loss.distill
+  if distill.kind == 'none':
+    return Classification(*task)
+  teacher = models.build(distill.teacher.name, num_classes, **distill.teacher.options)
+  run = Path(distill.teacher_weights).expanduser()
+  if run.is_dir():
+    inputs: Any = config.from_run(run).data
+  else:
+    inputs = models.MODELS[names.parse(distill.teacher.name, models.MODELS)[0]].inputs
+  return Distillation(*task, teacher, inputs.mean, inputs.std)
+
+
+def abstract_frozen(task: Classification, image_shape: tuple[int, int, int],
+                    mesh: DeviceMesh) -> tuple[Any, ...]:
+  """Shapes with shardings of what the task reads and no step changes: a teacher's variables."""
+  if not isinstance(task, Distillation):
+    return ()
+  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  shapes = jax.eval_shape(
+      lambda images: task.teacher.init(jax.random.key(0), images, train=False), images_BHWC)
+  return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      shapes, rules.shardings(shapes, mesh)),
+
+
+def load_frozen(x: Experiment, task: Classification, abstract: tuple[Any, ...],
+                data_dir: Path) -> tuple[Any, ...]:
+  """The same as arrays where they will live; prints one line that says where from.
+
+  Raises:
+    UserError: they are not there, do not fit, or have a head of other classes.
+  """
+  if not isinstance(task, Distillation):
+    return ()
+  weights = x.loss.distill.teacher_weights
+  variables, line = pretrained(weights, task.teacher, abstract[0], x.data.image_size, data_dir)
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables)):
+    raise UserError(f'config.loss.distill.teacher_weights: {weights} has no head for the '
+                    f'{task.num_classes} classes of this data, which a teacher needs')
+  if jax.process_index() == 0:
+    print(f'teacher: {line}', flush=True)
+  return jax.device_put((variables,), jax.tree.map(lambda leaf: leaf.sharding, abstract))

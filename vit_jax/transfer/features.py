@@ -1,0 +1,103 @@
+"""From images to features, logits and attention, with any model: jitted, in batches of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.data.augment import normalise
+
+Array = jax.Array
+
+
+class Answers(NamedTuple):
+  """What a model says of N images; `logits_NK` has no columns where it has no head."""
+
+  logits_NK: Any  # numpy arrays, once they left the device
+  features_ND: Any
+
+
+def answers_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
+               batch_size: int = 64) -> Callable[[np.ndarray], Answers]:
+  """images_NHWC -> Answers, for any number of images.
+
+  Args:
+    variables: of the model, as `model.apply` takes them.
+    mean, std: of pixels in [0, 1], one for each channel. Images of uint8 are normalised with
+      them on the device; floats go in as they are.
+    batch_size: images at a time, rounded up to a multiple of this process's devices.
+  """
+
+  def answer(variables: Any, images_BHWC: Array) -> Answers:
+    output = model.apply(variables, _normalised(images_BHWC, mean, std), train=False)
+    logits_BK = output.logits_BK
+    if logits_BK is None:
+      logits_BK = jnp.zeros((len(images_BHWC), 0), jnp.float32)
+    return Answers(logits_BK, output.features_BD)
+
+  return _in_batches(answer, variables, batch_size)
+
+
+def features_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
+                batch_size: int = 64) -> Callable[[np.ndarray], np.ndarray]:
+  """images_NHWC -> features_ND, what the head of the model would see; see `answers_fn`."""
+  answers = answers_fn(model, variables, mean, std, batch_size)
+  return lambda images_NHWC: answers(images_NHWC).features_ND
+
+
+def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
+                 batch_size: int = 1) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+  """images_NHWC -> attention weights, mean over heads, of every layer that sows `weights_BANT`.
+
+  Returns a dictionary from the name of the stack of layers ('encoder/blocks') to an array
+  (images, layers, queries, keys); empty for a model without attention.
+  """
+
+  def attend(variables: Any, images_BHWC: Array) -> dict[str, Array]:
+    _, sown = model.apply(variables, _normalised(images_BHWC, mean, std), train=False,
+                          mutable=['intermediates'])
+    found = {}
+    for path, weights in jax.tree_util.tree_leaves_with_path(sown):
+      names = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+      if 'weights_BANT' in names:  # below intermediates/STACK/attention
+        stack = '/'.join(names[1 : names.index('weights_BANT') - 1])
+        weights_LBANT = weights.astype(jnp.float32).reshape(-1, *weights.shape[-4:])
+        found[stack] = jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
+    return found
+
+  return _in_batches(attend, variables, batch_size)
+
+
+def _normalised(images_BHWC: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+  if images_BHWC.dtype == jnp.uint8:
+    return normalise(images_BHWC, mean, std)
+  return images_BHWC.astype(jnp.float32)
+
+
+def _in_batches(function: Callable[[Any, Array], Any], variables: Any,
+                batch_size: int) -> Callable[[np.ndarray], Any]:
+  """function(variables, images_BHWC) on batches of one size; rows that only fill it are cut off."""
+  devices = jax.local_devices()
+  mesh = Mesh(np.array(devices), ('batch',))
+  size = -(-batch_size // len(devices)) * len(devices)
+  variables = jax.device_put(variables, NamedSharding(mesh, P()))
+  rows = NamedSharding(mesh, P('batch'))
+  jitted = jax.jit(function, out_shardings=rows)
+
+  def run(images_NHWC: np.ndarray) -> Any:
+    parts = []
+    for start in range(0, max(len(images_NHWC), 1), size):
+      images_BHWC = np.asarray(images_NHWC[start : start + size])
+      count = len(images_BHWC)
+      images_BHWC = np.pad(images_BHWC, ((0, size - count), (0, 0), (0, 0), (0, 0)))
+      out = jax.device_get(jitted(variables, jax.device_put(images_BHWC, rows)))
+      parts.append(jax.tree.map(lambda array, count=count: array[:count], out))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+  return run

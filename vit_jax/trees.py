@@ -1,0 +1,30 @@
+"""Names of the leaves of a tree: the keys down to them joined by '/'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+
+def path_name(path: tuple) -> str:
+  """'params/head/kernel' for a key path of `jax.tree_util`."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+  """Leaves by name."""
+  return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Nested dictionaries of leaves by name."""
+  tree: dict[str, Any] = {}
+  for name, leaf in flat.items():
+    *above, last = name.split('/')
+    node = tree
+    for key in above:
+      node = node.setdefault(key, {})
+    node[last] = leaf
+  return tree

@@ -1,0 +1,60 @@
+"""The weights of "How to train your ViT?" (Steiner et al. 2021, arXiv:2106.10270), by their index.
+
+The index has a row for each pretraining and fine-tuning: its columns are those of
+google-research/vision_transformer, vit_jax/checkpoint.py, get_augreg_df.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from vit_jax.errors import UserError, nearest
+from vit_jax.weights.fetch import fetch
+
+PREFIX = 'augreg:'
+DIRECTORY = 'https://storage.googleapis.com/vit_models/augreg'
+_NUMBERS = ('epochs', 'lr', 'wd', 'do', 'sd', 'adapt_lr', 'adapt_steps', 'adapt_resolution')
+
+
+def address(spec: str, cache: Path, directory: str) -> str:
+  """Where the file of 'augreg:B/16' or 'augreg:B/16?ds=i1k&aug=light1' lies.
+
+  Of the rows that pass the filter, that with the best `final_val` is taken: as recommended, of
+  those pretrained on i21k unless the filter names a `ds`. A filter on an `adapt_` column asks
+  for fine-tuned weights, of which that with the best `adapt_final_val` is taken.
+
+  Raises:
+    UserError: no row passes; names what the column could be.
+  """
+  name, _, query = spec.removeprefix(PREFIX).partition('?')
+  filters = {'name': name, 'ds': 'i21k', **dict(parse_qsl(query, keep_blank_values=True))}
+  with fetch(f'{directory}/index.csv', cache).open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  for column, wanted in filters.items():
+    known = {row.get(column) or '' for row in rows}
+    if not rows or column not in rows[0]:
+      raise UserError(f'{spec}: the index has no column {column!r}; '
+                      f'{nearest(column, rows[0] if rows else ())}')
+    rows = [row for row in rows if _same(column, row[column] or '', wanted)]
+    if not rows:
+      raise UserError(f'{spec}: no row of the index is left with {column}={wanted}; '
+                      f'{nearest(wanted, known)}')
+  adapted = any(column.startswith('adapt_') for column in filters)
+
+  def score(row: dict[str, str]) -> tuple[float, float]:
+    return float(row['final_val'] or 0), float(row['adapt_final_val'] or 0) if adapted else 0.0
+
+  best = max(rows, key=score)
+  return f'{directory}/{best["adapt_filename" if adapted else "filename"]}.npz'
+
+
+def _same(column: str, value: str, wanted: str) -> bool:
+  """As numbers where the column holds numbers: 0.1 is 0.10."""
+  if column in _NUMBERS:
+    try:
+      return float(value) == float(wanted)
+    except ValueError:
+      return False
+  return value == wanted

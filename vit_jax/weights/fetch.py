@@ -1,0 +1,84 @@
+"""Files from elsewhere, through fsspec: copied once into a cache, with size and checksum shown."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import fsspec
+
+from vit_jax.errors import UserError
+
+_CHUNK = 1 << 22
+
+
+def is_remote(source: str) -> bool:
+  """Whether `source` is an address such as gs://bucket/file, and no path."""
+  return bool(re.match(r'[a-zA-Z][a-zA-Z0-9+.-]*://', source))
+
+
+def fetch(source: str, cache: Path) -> Path:
+  """The local file of a path or an address; prints one line on what came from elsewhere.
+
+  Args:
+    source: may end in '#sha256=' and the checksum, or its first digits, that the file must have.
+    cache: folder where copies stay.
+
+  Raises:
+    UserError: it cannot be read, or its checksum differs.
+  """
+  address, _, wanted = source.partition('#sha256=')
+  if not is_remote(address):
+    path = Path(address).expanduser()
+    if wanted:
+      _check(path, wanted)
+    return path
+  # Two addresses may end in the same name.
+  mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+  path = cache / f'{mark}-{re.sub(r"[^A-Za-z0-9_.+-]", "_", address.rpartition("/")[2])}'
+  new = not path.exists()
+  if new:
+    _download(address, path)
+  digest = _check(path, wanted)
+  print(f'{address}: {path.stat().st_size:,} bytes, sha256 {digest}, '
+        f'{"now" if new else "already"} in {path}', flush=True)
+  return path
+
+
+def _check(path: Path, wanted: str) -> str:
+  if not path.is_file():
+    raise UserError(f'there is no file {path}')
+  with path.open('rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  if not digest.startswith(wanted.lower()):
+    raise UserError(f'{path} has sha256 {digest}, not {wanted}; it is damaged or another file')
+  return digest
+
+
+def _download(address: str, path: Path) -> None:
+  """Copies a file so that it is whole or not there."""
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    filesystem, name = fsspec.core.url_to_fs(address)
+    size = filesystem.size(name)
+    print(f'fetching {address}' + (f', {size:,} bytes' if size else ''), flush=True)
+    with filesystem.open(name, 'rb') as remote, part.open('wb') as local:
+      shutil.copyfileobj(remote, local, _CHUNK)
+    if size is not None and part.stat().st_size != size:
+      raise UserError(f'{address} broke off after {part.stat().st_size:,} of {size:,} bytes; '
+                      'run the same command again')
+    os.replace(part, path)
+  except UserError:
+    raise
+  except ImportError:
+    raise UserError(f'{address} needs a package for that kind of address; install '
+                    "'vit-jax[remote]'") from None
+  except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
+    reason = str(error).split('\n')[0] or type(error).__name__
+    raise UserError(f'{address} cannot be fetched: {reason}') from None
+  finally:
+    part.unlink(missing_ok=True)

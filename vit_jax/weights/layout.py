@@ -1,0 +1,250 @@
+"""A layout: a table between names of published weights and ours, used in both directions.
+
+Ours are the names down a model's tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. Those
+of BatchNorm's running statistics, a second collection, begin with 'batch_stats/'.
+
+How to write a table. Each row names a leaf on both sides and its axes, one letter each; whatever
+reordering and reshaping lies between follows from the letters and is exact both ways:
+
+    Row('head/kernel', 'DK', 'head.weight', 'KD')
+
+Brackets merge axes, and 1 is an axis of one. A number is an axis of that many:
+
+    Row('embedding/kernel', 'hwCD', 'patch_embed.proj.weight', 'DChw')
+    Row('cls', '11D', 'cls_token', '11D')
+    Row('map_head/attention/kv/kernel', 'D2AE', 'attn_pool.kv.weight', '(2AE)D')
+
+An axis that stands on one side only is spread over several leaves on the other: the layers L by
+{L} in the name, counted from 0; any other axis by a tuple of names.
+
+    Row('encoder/blocks/norm1/scale', 'LD', 'blocks.{L}.norm1.weight', 'D')
+    Row('encoder/blocks/attention/qkv/kernel', 'LD3AE',
+        ('h.{L}.query.weight', 'h.{L}.key.weight', 'h.{L}.value.weight'), '(AE)D')
+    Row(('encoder/blocks/mlp/gate/kernel', 'encoder/blocks/mlp/up/kernel'), 'LDF',
+        'blocks.{L}.mlp.fc1.weight', '(2F)D')
+
+Sizes of merged axes are those of the model; the others may differ from it (another head, another
+number of positions), which is for `adapt` to judge. Axes of one are not compared. Where one of
+our leaves has several rows, the first whose names are there is read, and the first is written.
+A table may have more rows than a model has leaves: write loops over as many stages and units as
+any model has. A layout joins `registry.LAYOUTS`; nothing else needs to know it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Flat = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+Names = str | tuple[str, ...]
+Resize = Literal['bilinear', 'bicubic', 'bicubic_antialias']
+
+
+class Row(NamedTuple):
+  """One correspondence; see the top of this file."""
+
+  ours: Names
+  our_axes: str
+  theirs: Names
+  their_axes: str
+
+  @property
+  def our_names(self) -> tuple[str, ...]:
+    return _tuple(self.ours)
+
+  def their_names(self, layers: int) -> list[str]:
+    """Published names in the order of their stacking: for each layer, for each of the tuple."""
+    if '{L}' not in _tuple(self.theirs)[0]:
+      return list(_tuple(self.theirs))
+    return [name.replace('{L}', str(layer)) for layer in range(layers)
+            for name in _tuple(self.theirs)]
+
+
+class Layout(NamedTuple):
+  """A table and what goes with it.
+
+  Attributes:
+    words: what it is, for messages.
+    prefixes: what may stand before all names; the first is written.
+    ignored: patterns of published names that have no meaning here, such as counters.
+    resize: how its home resizes positions; see `positions.resize`.
+    traits: options of a model, beyond its name, that all of its home have.
+    any_pool: whether models of its home may pool otherwise than by a class token.
+    class_slot: whether its position tables must have slots for class and distillation tokens.
+  """
+
+  words: str
+  rows: tuple[Row, ...]
+  prefixes: tuple[str, ...] = ('',)
+  ignored: tuple[str, ...] = ()
+  resize: Resize = 'bicubic_antialias'
+  traits: Mapping[str, Any] = {}
+  any_pool: bool = False
+  class_slot: bool = False
+
+
+class Reading(NamedTuple):
+  """What `to_ours` found: our leaves, faults as sentences, and published leaves not taken.
+
+  `left` maps their names to ours, or to '' where no row names them; `ignored` are not among them.
+  """
+
+  ours: dict[str, np.ndarray]
+  faults: list[str]
+  left: dict[str, str]
+  ignored: list[str]
+
+
+def to_ours(layout: Layout, published: Flat, wanted: Shapes) -> Reading:
+  """Our leaves, those of `wanted`, from published ones (prefix taken off)."""
+  ours: dict[str, np.ndarray] = {}
+  faults, taken = [], set()
+  for row in layout.rows:
+    if not all(name in wanted and name not in ours for name in row.our_names):
+      continue
+    sizes = _sizes(row, [wanted[name] for name in row.our_names])
+    names = row.their_names(sizes.get('L', 0))
+    missing = [name for name in names if name not in published]
+    if len(missing) == len(names):
+      continue
+    taken.update(names)
+    shapes = {name: published[name].shape for name in names if name in published}
+    first = next(iter(shapes))
+    faults += [f'{name} is missing' for name in missing]
+    faults += [f'{name} is {shape} but {first} is {shapes[first]}'
+               for name, shape in shapes.items() if shape != shapes[first]]
+    sizes |= _free_sizes(row.their_axes, shapes[first])
+    right = _shape(row.their_axes, sizes)
+    if _squeezed(right) != _squeezed(shapes[first]):
+      faults.append(f'{first} is {shapes[first]}, not {right}')
+    elif not missing and set(shapes.values()) == {shapes[first]}:
+      arrays = [published[name].reshape(right) for name in names]
+      leaves = _convert(arrays, row.their_axes, row.our_axes, sizes)
+      ours |= dict(zip(row.our_names, leaves, strict=True))
+  named = _named(layout)
+  left = {name: named(name) for name in published if name not in taken}
+  ignored = [name for name in left if is_ignored(layout, name)]
+  left = {name: our_name for name, our_name in left.items() if name not in ignored}
+  return Reading(ours, faults, left, ignored)
+
+
+def to_published(layout: Layout, ours: Flat) -> dict[str, np.ndarray]:
+  """Published leaves, with the first prefix of the layout, from all of ours it has names for."""
+  out: dict[str, np.ndarray] = {}
+  done: set[str] = set()
+  for row in layout.rows:
+    if not all(name in ours and name not in done for name in row.our_names):
+      continue
+    done.update(row.our_names)
+    arrays = [ours[name] for name in row.our_names]
+    sizes = _sizes(row, [array.shape for array in arrays])
+    leaves = _convert(arrays, row.our_axes, row.their_axes, sizes)
+    names = row.their_names(sizes.get('L', 0))
+    out |= {layout.prefixes[0] + name: leaf for name, leaf in zip(names, leaves, strict=True)}
+  return out
+
+
+def is_ignored(layout: Layout, name: str) -> bool:
+  return any(re.fullmatch(pattern, name) for pattern in layout.ignored)
+
+
+def size(layout: Layout, published: Flat, our_name: str, letter: str) -> int:
+  """Size of an axis of one of our leaves, by the published shapes; 0 where it is not there."""
+  for row in layout.rows:
+    name = row.their_names(1)[0]
+    if our_name in row.our_names and name in published:
+      return _free_sizes(row.their_axes, published[name].shape)[letter]
+  return 0
+
+
+def unnamed(layout: Layout, our_names: Iterable[str]) -> list[str]:
+  """Those of our leaves that the layout has no name for."""
+  known = {name for row in layout.rows for name in row.our_names}
+  return [name for name in our_names if name not in known]
+
+
+def count_known(layout: Layout, names: set[str]) -> int:
+  """How many of these published names (prefix taken off) the layout has rows for."""
+  named = _named(layout)
+  return sum(bool(named(name)) for name in names)
+
+
+def _named(layout: Layout) -> Callable[[str], str]:
+  """A function from a published name to the first of ours in its row, '' where there is none."""
+  plain, by_layer = {}, []
+  for row in layout.rows:
+    for name in _tuple(row.theirs):
+      if '{L}' in name:
+        by_layer.append((re.escape(name).replace(r'\{L\}', r'\d+'), row.our_names[0]))
+      else:
+        plain.setdefault(name, row.our_names[0])
+  pattern = re.compile('|'.join(f'({text})' for text, _ in by_layer) or '(?!)')
+
+  def our_name(name: str) -> str:
+    match = pattern.fullmatch(name)
+    return by_layer[(match.lastindex or 1) - 1][1] if match else plain.get(name, '')
+
+  return our_name
+
+
+def _convert(arrays: list[np.ndarray], axes: str, new_axes: str,
+             sizes: dict[str, int]) -> list[np.ndarray]:
+  """Leaves with `axes`, stacked over those axes that only `new_axes` has, as leaves with those."""
+  stacked, spread = _only(new_axes, axes), _only(axes, new_axes)
+  letters = stacked + _letters(axes)
+  joined = np.stack(arrays).reshape([sizes[letter] for letter in letters])
+  order = spread + _letters(new_axes)
+  moved = joined.transpose([letters.index(letter) for letter in order])
+  flat = moved.reshape(-1, *_shape(new_axes, sizes))
+  return [np.ascontiguousarray(leaf) for leaf in flat]
+
+
+def _groups(axes: str) -> Iterator[str]:
+  """'(3AE)D' -> '3AE', 'D'."""
+  for match in re.finditer(r'\((\w+)\)|(\w)', axes):
+    yield match[1] or match[2]
+
+
+def _letters(axes: str) -> list[str]:
+  return [letter for letter in axes if letter not in '()1']
+
+
+def _only(axes: str, other: str) -> list[str]:
+  """Letters of `axes` that `other` lacks: the layers first, as in the order of names."""
+  only = [letter for letter in _letters(axes) if letter not in other]
+  return sorted(only, key=lambda letter: letter != 'L')
+
+
+def _sizes(row: Row, shapes: list[tuple[int, ...]]) -> dict[str, int]:
+  """Size of each letter, by the shapes of our leaves; a number is its own."""
+  if len(set(shapes)) > 1 or len(row.our_axes) != len(shapes[0]):
+    raise ValueError(f'{row} does not fit leaves of shapes {shapes}')
+  sizes = dict(zip(row.our_axes, shapes[0], strict=True))
+  return sizes | {letter: int(letter) for letter in row.our_axes + row.their_axes
+                  if letter.isdigit()}
+
+
+def _free_sizes(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
+  """Sizes that a published shape itself tells: of the letters that stand alone."""
+  groups = list(_groups(axes))
+  if len(groups) != len(shape):
+    return {}
+  return {group: size for group, size in zip(groups, shape, strict=True)
+          if len(group) == 1 and group.isalpha()}
+
+
+def _shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
+  return tuple(math.prod(sizes[letter] for letter in group) for group in _groups(axes))
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+  return tuple(size for size in shape if size != 1)
+
+
+def _tuple(names: Names) -> tuple[str, ...]:
+  return (names,) if isinstance(names, str) else names
