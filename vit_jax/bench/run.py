@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ from vit_jax.training.tasks import Classification
 NUM_CLASSES = 1000
 OPTIM = config.Optim(lr=1e-3, weight_decay=0.05, schedule='constant')
 TURN_SECONDS = 2.0
-FEWEST_TURNS = 5
+FEWEST_TURNS = 3
 
 
 class Contender(Protocol):
@@ -89,6 +90,8 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
         options: Mapping[str, Any] | None = None) -> dict[str, Any]:
   """Times every contender for about `seconds` in turns; prints a table and returns the figures.
 
+  One whose steps are longer than that still takes a few.
+
   Throughput is the median over turns. FLOP/s count 6 per multiply-accumulate of the forward pass
   (2 FLOP, forward and twice backward), whatever the program really executes.
 
@@ -104,18 +107,26 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
     contenders += [Timm(model_name, batch, image_size, dtype, compiled=compiled)
                    for dtype in dtypes for compiled in (False, True)]
   turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
-  counts = []
+  step_seconds, rates, spent = {}, {}, {}
   for contender in contenders:  # warm up, and size the turns
     contender.steps(1)
-    counts.append(max(1, round(turn_seconds / contender.steps(1))))
-  rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    step_seconds[contender.name] = contender.steps(1)
+    rates[contender.name], spent[contender.name] = [], 0.0
   matmul: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
-  for _ in range(max(FEWEST_TURNS, round(seconds / turn_seconds))):
+  for turn in range(max(FEWEST_TURNS, round(seconds / turn_seconds))):
     for dtype in dtypes:
       matmul[dtype].append(device.measured_matmul_rate(dtype))
-    for contender, count in zip(contenders, counts, strict=True):
-      contender.steps(1)  # caches and memory were another's a moment ago
-      rates[contender.name].append(count * batch / contender.steps(count))
+    for contender in contenders:
+      name = contender.name
+      if turn >= FEWEST_TURNS and spent[name] > seconds:
+        continue
+      print(f'turn {turn + 1}: {name} ...', file=sys.stderr, flush=True)
+      if step_seconds[name] < turn_seconds:
+        contender.steps(1)  # caches and memory were another's a moment ago
+      count = max(1, round(turn_seconds / step_seconds[name]))
+      took = contender.steps(count)
+      rates[name].append(count * batch / took)
+      spent[name] += took
   figures = _figures(model_name, batch, image_size, rates, matmul, macs)
   for contender in contenders:
     if isinstance(contender, Timm):
@@ -136,14 +147,14 @@ def _figures(model_name: str, batch: int, image_size: int, rates: dict[str, list
   for name, turns in rates.items():
     rate = statistics.median(turns)
     peak = statistics.median(matmul[name.split()[1]]) * sharing
-    row = {'name': name, 'images_per_second': rate, 'slowest_turn': min(turns),
+    row = {'name': name, 'turns': len(turns), 'images_per_second': rate, 'slowest_turn': min(turns),
            'fastest_turn': max(turns), 'flop_per_second': 6 * macs * rate,
            'fraction_of_matmul': 6 * macs * rate / peak}
     if datasheet is not None:
       row['fraction_of_datasheet'] = 6 * macs * rate / (datasheet * devices)
     rows.append(row)
   return {'model': model_name, 'batch': batch, 'image_size': image_size,
-          'gflop_per_image': 6 * macs / 1e9, 'turns': len(next(iter(rates.values()))),
+          'gflop_per_image': 6 * macs / 1e9,
           'device': f'{devices} x {jax.devices()[0].device_kind}', 'cores': os.cpu_count(),
           'matmul_flop_per_second': {dtype: statistics.median(turns)
                                      for dtype, turns in matmul.items()},
