@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from vit_jax import models
@@ -15,8 +14,7 @@ TINY = dict(width=32, depth=2, heads=2, mlp=64)
 
 def shapes(model: Any, size: int | tuple[int, int]) -> dict[str, Any]:
   height, width = (size, size) if isinstance(size, int) else size
-  images_BHWC = np.zeros((1, height, width, 3), np.float32)
-  return jax.eval_shape(lambda: model.init(jax.random.key(0), images_BHWC, train=False))
+  return models.variable_shapes(model, (height, width, 3))
 
 
 def random_variables(model: Any, size: int | tuple[int, int], seed: int = 0) -> dict[str, Any]:

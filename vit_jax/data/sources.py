@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vit_jax.config import Data
-from vit_jax.data import datasets, folder, prepared
+from vit_jax.data import folder
 from vit_jax.errors import UserError
 
 DATA_DIR_VARIABLE = 'VIT_JAX_DATA_DIR'
@@ -70,6 +70,7 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
   if kind == 'folder':
     source = folder.open_folder(place or data.dir, split, data.test_fraction)
   else:
+    from vit_jax.data import datasets, prepared  # TFDS takes a second to import: folders need none
     root = Path(data_dir) if data_dir else default_data_dir()
     source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split)
   if 0 < data.num_classes < len(source.class_names):

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from vit_jax.models import variable_shapes
+
 # How a forward pass is executed, where a model lets one choose. These trace quickly, and leave
 # every product in sight.
 TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
@@ -100,6 +102,4 @@ def _traceable(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Any,
   fields = {field.name for field in dataclasses.fields(model)}
   model = model.clone(**{name: TRACED[name] for name in TRACED.keys() & fields})
   images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False),
-                             images_BHWC)
-  return model, images_BHWC, variables
+  return model, images_BHWC, variable_shapes(model, image_shape)

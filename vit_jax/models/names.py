@@ -47,11 +47,11 @@ def parse(name: str, models: Mapping[str, Entry]) -> tuple[str, int, str]:
   Raises:
     UserError: there is no such model; names the nearest ones.
   """
-  known = [full for base, entry in models.items() for full in entry.names(base)]
   base, _, rest = name.partition('/')
   patch, _, variant = rest.partition('-')
   entry = models.get(base)
   if entry is None:
+    known = [full for base, entry in models.items() for full in entry.names(base)]
     other_case = [full for full in known if full.lower() == name.lower()]
     raise UserError(f'model {name!r} is unknown; {nearest(name, other_case or known)}')
   if entry.patches and (not patch.isdecimal() or int(patch) < 1):

@@ -72,6 +72,13 @@ def shardings(tree: Any, mesh: DeviceMesh) -> Any:
       lambda path, leaf: NamedSharding(mesh, spec_for(path_name(path), leaf.shape, mesh)), tree)
 
 
+def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
+  """The tree of `shapes` with their shardings: what programs are compiled and arrays made for."""
+  return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      shapes, shardings(shapes, mesh))
+
+
 def table(tree: Any, mesh: DeviceMesh) -> str:
   """One line a leaf: path, shape, spec. For people and for the golden test."""
   rows = [(name, 'x'.join(map(str, leaf.shape)) or 'scalar',

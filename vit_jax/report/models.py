@@ -87,7 +87,7 @@ def costs(names: Iterable[str] | None = None) -> list[Cost]:
     names = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
   rows = []
   for name in names:
-    inputs = models.MODELS[name.partition('/')[0]].inputs
+    inputs = models.inputs_of(name)
     shape = (inputs.size, inputs.size, len(inputs.mean))
     classes = OTHER_CLASSES.get(name.partition('-')[0], CLASSES)
     _, parameters, macs, _ = _cost(name, classes, shape)

@@ -132,8 +132,6 @@ def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_e
   tx = optim.make_optimizer(x.optim, schedule)
   image_shape = *x.data.image_size, x.data.channels
   shapes = jax.eval_shape(lambda: init_state(model, tx, image_shape, x.seed, bool(x.optim.ema)))
-  abstract = jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-      shapes, rules.shardings(shapes, mesh))
   frozen = teacher.abstract_frozen(task, image_shape, mesh)
-  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps, abstract, frozen)
+  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps,
+               rules.abstract(shapes, mesh), frozen)

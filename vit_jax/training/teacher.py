@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh as DeviceMesh
 
 from vit_jax import config, models
 from vit_jax.config import Experiment
 from vit_jax.errors import UserError
-from vit_jax.models import names
 from vit_jax.parallel import rules
 from vit_jax.training.pretrained import pretrained
 from vit_jax.training.tasks import Classification, Distillation
@@ -32,7 +30,7 @@ def make_task(x: Experiment, num_classes: int) -> Classification:
   if run.is_dir():
     inputs: Any = config.from_run(run).data
   else:
-    inputs = models.MODELS[names.parse(distill.teacher.name, models.MODELS)[0]].inputs
+    inputs = models.inputs_of(distill.teacher.name)
   return Distillation(*task, teacher, inputs.mean, inputs.std)
 
 
@@ -41,12 +39,7 @@ def abstract_frozen(task: Classification, image_shape: tuple[int, int, int],
   """Shapes with shardings of what the task reads and no step changes: a teacher's variables."""
   if not isinstance(task, Distillation):
     return ()
-  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  shapes = jax.eval_shape(
-      lambda images: task.teacher.init(jax.random.key(0), images, train=False), images_BHWC)
-  return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-      shapes, rules.shardings(shapes, mesh)),
+  return rules.abstract(models.variable_shapes(task.teacher, image_shape), mesh),
 
 
 def load_frozen(x: Experiment, task: Classification, abstract: tuple[Any, ...],

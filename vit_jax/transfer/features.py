@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.data.augment import normalise
+from vit_jax.trees import flatten
 
 Array = jax.Array
 
@@ -63,8 +64,8 @@ def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequenc
     _, sown = model.apply(variables, _normalised(images_BHWC, mean, std), train=False,
                           mutable=['intermediates'])
     found = {}
-    for path, weights in jax.tree_util.tree_leaves_with_path(sown):
-      names = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+    for name, weights in flatten(sown).items():
+      names = name.split('/')
       if 'weights_BANT' in names:  # below intermediates/STACK/attention
         stack = '/'.join(names[1 : names.index('weights_BANT') - 1])
         weights_LBANT = weights.astype(jnp.float32).reshape(-1, *weights.shape[-4:])

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import config, models
 from vit_jax.data import decode
 from vit_jax.errors import UserError
-from vit_jax.models import names
 from vit_jax.training.checkpoint import latest_weights
 from vit_jax.transfer.features import Answers, answers_fn, attention_fn
 from vit_jax.transfer.images import Images, View, published_view
@@ -102,13 +99,14 @@ def _from_file(weights: str, name: str, image_size: Sequence[int] | None, num_cl
   """Published weights: images as the model's entry in `MODELS` says."""
   if not name:
     raise UserError('--model is missing: weights of a file need the name of their model')
-  inputs = models.MODELS[names.parse(name, models.MODELS)[0]].inputs
+  inputs = models.inputs_of(name)
   published = load.read(weights, cache)
   _check_classes(num_classes, published.num_classes, weights)
   model, trained_size = load.build(published, name, num_classes)
   height, width = (image_size or trained_size)[:2]
   shape = height, width, len(inputs.mean)
-  variables, line = load.fit(published, _shapes(model, shape), model.grid((height, width)))
+  variables, line = load.fit(published, models.variable_shapes(model, shape),
+                             model.grid((height, width)))
   labels = [label.partition(' ')[2] for label in IMAGENET_LABELS.read_text().splitlines()]
   class_names = labels if model.num_classes == len(labels) else ()
   return Predictor(model, variables, shape, inputs.mean, inputs.std,
@@ -129,7 +127,7 @@ def _from_run(run: Path, name: str, image_size: Sequence[int] | None,
                        **x.model.options)
   height, width = (image_size or x.data.image_size)[:2]
   shape = height, width, x.data.channels
-  flat, line = adapt(leaves, load.flat_variables(_shapes(model, shape)),
+  flat, line = adapt(leaves, load.flat_variables(models.variable_shapes(model, shape)),
                      Source(where, model.grid(trained_size)), model.grid((height, width)))
   view = functools.partial(_run_view, shorter=x.data.eval_resize)
   return Predictor(model, load.tree_variables(flat), shape, x.data.mean, x.data.std, view,
@@ -141,13 +139,6 @@ def _check_classes(wanted: int | None, held: int, weights: str) -> None:
     head = f'a head of {held} classes' if held else 'no head'
     raise UserError(f'--num_classes is {wanted}, but {weights} has {head}; leave it out, or use 0 '
                     'for features alone')
-
-
-def _shapes(model: Any, image_shape: tuple[int, int, int]) -> Any:
-  """Of the variables of a model."""
-  images_1HWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  return jax.eval_shape(
-      lambda images_1HWC: model.init(jax.random.key(0), images_1HWC, train=False), images_1HWC)
 
 
 def _run_view(record: bytes, out_HWC: np.ndarray, shorter: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.ndimage
 
 from vit_jax.weights.layout import Resize
 
@@ -25,6 +24,7 @@ def resize(table_1ND: np.ndarray, old: Grid, new: Grid, method: Resize) -> np.nd
   slots, width = table_1ND.shape[1] - old[0] * old[1], table_1ND.shape[-1]
   grid_HWD = table_1ND[0, slots:].reshape(*old, width)
   if method == 'bilinear':
+    import scipy.ndimage  # slow to import, and rarely needed
     zoomed_HWD = np.asarray(
         scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1))
   else:
