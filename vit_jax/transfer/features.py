@@ -42,7 +42,7 @@ def answers_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[
       logits_BK = jnp.zeros((len(images_BHWC), 0), jnp.float32)
     return Answers(logits_BK, output.features_BD)
 
-  return _in_batches(answer, variables, batch_size)
+  return in_batches(answer, variables, batch_size)
 
 
 def features_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
@@ -72,7 +72,7 @@ def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequenc
         found[stack] = jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
     return found
 
-  return _in_batches(attend, variables, batch_size)
+  return in_batches(attend, variables, batch_size)
 
 
 def _normalised(images_BHWC: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
@@ -81,9 +81,13 @@ def _normalised(images_BHWC: Array, mean: Sequence[float], std: Sequence[float])
   return images_BHWC.astype(jnp.float32)
 
 
-def _in_batches(function: Callable[[Any, Array], Any], variables: Any,
+def in_batches(function: Callable[[Any, Array], Any], variables: Any,
                 batch_size: int) -> Callable[[np.ndarray], Any]:
-  """function(variables, images_BHWC) on batches of one size; rows that only fill it are cut off."""
+  """function(variables, rows) on batches of one size, spread over this process's devices.
+
+  Returns a function of an array of any number of rows, to numpy arrays of as many; rows that only
+  fill the last batch are cut off.
+  """
   devices = jax.local_devices()
   mesh = Mesh(np.array(devices), ('batch',))
   size = -(-batch_size // len(devices)) * len(devices)
@@ -91,13 +95,13 @@ def _in_batches(function: Callable[[Any, Array], Any], variables: Any,
   rows = NamedSharding(mesh, P('batch'))
   jitted = jax.jit(function, out_shardings=rows)
 
-  def run(images_NHWC: np.ndarray) -> Any:
+  def run(everything: np.ndarray) -> Any:
     parts = []
-    for start in range(0, max(len(images_NHWC), 1), size):
-      images_BHWC = np.asarray(images_NHWC[start : start + size])
-      count = len(images_BHWC)
-      images_BHWC = np.pad(images_BHWC, ((0, size - count), (0, 0), (0, 0), (0, 0)))
-      out = jax.device_get(jitted(variables, jax.device_put(images_BHWC, rows)))
+    for start in range(0, max(len(everything), 1), size):
+      batch = np.asarray(everything[start : start + size])
+      count = len(batch)
+      batch = np.pad(batch, [(0, size - count)] + [(0, 0)] * (batch.ndim - 1))
+      out = jax.device_get(jitted(variables, jax.device_put(batch, rows)))
       parts.append(jax.tree.map(lambda array, count=count: array[:count], out))
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 

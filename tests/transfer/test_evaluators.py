@@ -1,0 +1,130 @@
+"""Few-shot, kNN and linear probe beside independent solutions of the same protocols."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from vit_jax.errors import UserError
+from vit_jax.transfer import fewshot, knn, probe
+
+CLASSES = 5
+
+
+def blobs(count: int, width: int, seed: int, classes: int = CLASSES):
+  """Features of `classes` overlapping clouds, with one feature that says nothing."""
+  centres_KD = np.random.default_rng(99).normal(0, 1, (classes, width))
+  rng = np.random.default_rng(seed)
+  labels_N = np.concatenate([np.arange(classes).repeat(30),
+                             rng.integers(0, classes, count - 30 * classes)]).astype(np.int32)
+  features_ND = centres_KD[labels_N] + rng.normal(0, 0.8 * width**0.5, (count, width))
+  features_ND[:, -1] = 3.0
+  return features_ND.astype(np.float32), labels_N
+
+
+@pytest.fixture(scope='module', params=[12, 150], ids=['narrow', 'wide'])
+def data(request):
+  """Features narrower and wider than examples are many: the primal and the dual system."""
+  return *blobs(400, request.param, 0), *blobs(303, request.param, 1)
+
+
+@pytest.mark.parametrize('shots', [1, 5, 10, 25])
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_few_shot_equals_an_independent_float64_solution(data, shots, seed):
+  """Least squares of the system with sqrt(l2) below it, where ours solves normal equations."""
+  train_ND, train_labels_N, test_ND, test_labels_N = data
+  rng = np.random.default_rng(seed)
+  chosen = [i for k in range(CLASSES)
+            for i in rng.permutation(np.where(train_labels_N == k)[0])[:shots]]
+  x_ND, y_N = train_ND[chosen].astype(np.float64), train_labels_N[chosen]
+  mean, std = np.mean(x_ND, 0), np.std(x_ND, 0) + 1e-5
+
+  def design(features_ND):
+    return np.pad((features_ND - mean) / std, ((0, 0), (0, 1)), constant_values=100)
+
+  width = x_ND.shape[1] + 1
+  below = np.sqrt(2.0**10) * np.eye(width)
+  targets = 2.0 * np.eye(CLASSES)[y_N] - 1
+  solution, *_ = np.linalg.lstsq(np.concatenate([design(x_ND), below]),
+                                 np.concatenate([targets, np.zeros((width, CLASSES))]), rcond=None)
+  expected = np.mean((design(test_ND) @ solution).argmax(1) == test_labels_N)
+  ours = fewshot.top1(train_ND, train_labels_N, test_ND, test_labels_N, CLASSES, shots, seed)
+  assert ours == expected
+  assert 1 / CLASSES < ours < 1  # else the test would show nothing
+
+
+def test_few_shot_draws_by_seed_and_wants_examples_enough():
+  labels_N = np.arange(40) % 4
+  picks = [fewshot.pick(labels_N, 4, 5, seed) for seed in (0, 0, 1)]
+  np.testing.assert_array_equal(picks[0], picks[1])
+  assert set(picks[0]) != set(picks[2])
+  assert (np.bincount(labels_N[picks[0]]) == 5).all()
+  np.testing.assert_array_equal(fewshot.pick(labels_N, 4, 2, 0).reshape(4, 2),
+                                picks[0].reshape(4, 5)[:, :2])  # fewer shots are the first of more
+  assert fewshot.possible_shots(labels_N, 4) == (1, 5, 10)
+  assert fewshot.possible_shots(labels_N, 5) == ()
+  with pytest.raises(UserError, match='class 0 has 10'):
+    fewshot.pick(labels_N, 4, 25, 0)
+
+
+def test_neighbours_elect_as_in_scikit_learn(data):
+  train_ND, train_labels_N, test_ND, test_labels_N = data
+  ours = knn.top1(train_ND, train_labels_N, test_ND, test_labels_N, CLASSES)
+  assert list(ours) == [10, 20, 100, 200]
+  for k, accuracy in ours.items():
+    classifier = KNeighborsClassifier(k, metric='cosine', algorithm='brute',
+                                      weights=lambda distance: np.exp((1 - distance) / 0.07))
+    classifier.fit(train_ND.astype(np.float64), train_labels_N)
+    assert accuracy == classifier.score(test_ND.astype(np.float64), test_labels_N)
+  assert len(set(ours.values())) > 1  # k matters here
+
+
+def test_neighbours_of_few_examples_and_of_a_zero_row():
+  train_ND, labels_N = np.eye(12, 4, dtype=np.float32), np.arange(12) % 3
+  assert list(knn.top1(train_ND, labels_N, train_ND[:5], labels_N[:5], 3)) == [10]
+  assert knn.top1(train_ND[:6], labels_N[:6], train_ND[:5], labels_N[:5], 3) == {}
+
+
+def test_probe_is_the_logistic_regression_of_scikit_learn(data):
+  train_ND, train_labels_N, test_ND, test_labels_N = data
+  penalty = 1e-2
+  ours = probe.fit(train_ND, train_labels_N, CLASSES, penalty)
+  scaler = StandardScaler().fit(train_ND.astype(np.float64))
+  reference = LogisticRegression(C=1 / (penalty * len(train_ND)), tol=1e-8, max_iter=5000)
+  reference.fit(scaler.transform(train_ND), train_labels_N)
+  np.testing.assert_allclose(ours.weights_DK.T, reference.coef_, atol=2e-3)
+  score = reference.score(scaler.transform(test_ND), test_labels_N)
+  assert abs(ours.top1(test_ND, test_labels_N) - score) <= 1e-3
+  assert np.isfinite(ours.weights_DK).all() and (ours.weights_DK[-1] == 0).all()
+
+
+def test_probe_chooses_its_penalty_on_held_out_training_examples():
+  """Of the training examples alone, and where there are few of them it matters."""
+  train_ND, train_labels_N = blobs(200, 40, 0)
+  test_ND, test_labels_N = blobs(200, 40, 1)
+  accuracy, choice = probe.top1(train_ND, train_labels_N, test_ND, test_labels_N, CLASSES)
+  scores = {penalty: _held_out_score(train_ND, train_labels_N, penalty)
+            for penalty in (choice.penalty, 1e-6)}
+  assert choice.validation_top1 == pytest.approx(scores[choice.penalty], abs=0.03)
+  assert scores[choice.penalty] > scores[1e-6]
+  assert accuracy == probe.fit(train_ND, train_labels_N, CLASSES,
+                               choice.penalty).top1(test_ND, test_labels_N)
+  _, same = probe.top1(train_ND, train_labels_N, test_ND, 1 - test_labels_N, CLASSES)
+  assert same == choice
+
+
+def _held_out_score(features_ND, labels_N, penalty):
+  order = np.random.default_rng(0).permutation(len(labels_N))
+  held, kept = order[:len(labels_N) // 5], order[len(labels_N) // 5:]
+  fitted = probe.fit(features_ND[kept], labels_N[kept], CLASSES, penalty)
+  return fitted.top1(features_ND[held], labels_N[held])
+
+
+def test_probe_begins_where_it_is_told_to():
+  features_ND, labels_N = blobs(400, 12, 0)  # of a shape that is compiled already
+  cold = probe.fit(features_ND, labels_N, CLASSES, 1e-2)
+  warm = probe.fit(features_ND, labels_N, CLASSES, 1e-2, cold)
+  np.testing.assert_allclose(warm.weights_DK, cold.weights_DK, atol=1e-4)

@@ -1,0 +1,77 @@
+"""Few-shot linear regression: the few-shot numbers of the ViT and Scaling-ViT papers.
+
+google-research/big_vision, evaluators/fewshot_lsr.py: a ridge regression to targets of -1 and 1 on
+k examples of each class, in closed form, so that only the choice of the examples is random. Here in
+float64 on the host: the systems are small, and no sum depends on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+
+from vit_jax.errors import UserError
+
+SHOTS, SEEDS = (1, 5, 10, 25), (0, 1, 2)
+L2 = 2.0**10
+BIAS = 100.0  # the constant feature: so large that the penalty hardly touches its weight
+EPSILON = 1e-5  # of the deviations
+
+
+def pick(labels_N: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:
+  """Positions of `shots` random examples of each class, class by class.
+
+  Raises:
+    UserError: a class has too few examples.
+  """
+  rng = np.random.default_rng(seed)
+  chosen = []
+  for k in range(num_classes):
+    members = np.flatnonzero(labels_N == k)
+    if len(members) < shots:
+      raise UserError(f'{shots} shots want as many training examples of each class, but class {k} '
+                      f'has {len(members)}; ask for fewer shots')
+    chosen.append(rng.permutation(members)[:shots])
+  return np.concatenate(chosen)
+
+
+def weights(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
+            l2: float = L2) -> np.ndarray:
+  """The regression's weights on whitened features and a constant one: (D + 1, K), float64.
+
+  Solved for D + 1 unknowns or, where there are fewer examples, in the dual form for N.
+  """
+  x_ND = with_bias(features_ND)
+  targets_NK = np.where(labels_N[:, None] == np.arange(num_classes), 1.0, -1.0)
+  count, width = x_ND.shape
+  if count >= width:
+    gram_DD = x_ND.T @ x_ND + l2 * np.eye(width)
+    return scipy.linalg.solve(gram_DD, x_ND.T @ targets_NK, assume_a='pos')
+  gram_NN = x_ND @ x_ND.T + l2 * np.eye(count)
+  return x_ND.T @ scipy.linalg.solve(gram_NN, targets_NK, assume_a='pos')
+
+
+def with_bias(features_ND: np.ndarray) -> np.ndarray:
+  constant_N1 = np.full((len(features_ND), 1), BIAS)
+  return np.concatenate([features_ND.astype(np.float64), constant_N1], axis=1)
+
+
+def top1(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
+         test_labels_N: np.ndarray, num_classes: int, shots: int, seed: int,
+         l2: float = L2) -> float:
+  """Test accuracy after learning from `shots` examples of each class."""
+  chosen = pick(train_labels_N, num_classes, shots, seed)
+  few_ND = train_ND[chosen].astype(np.float64)
+  mean_D, std_D = few_ND.mean(axis=0), few_ND.std(axis=0) + EPSILON
+  weights_DK = weights((few_ND - mean_D) / std_D, train_labels_N[chosen], num_classes, l2)
+  scores_NK = with_bias((test_ND - mean_D) / std_D) @ weights_DK
+  return float(np.mean(scores_NK.argmax(axis=1) == test_labels_N))
+
+
+def possible_shots(labels_N: np.ndarray, num_classes: int,
+                   shots: Sequence[int] = SHOTS) -> tuple[int, ...]:
+  """Those of `shots` for which every class has examples enough."""
+  fewest = np.bincount(labels_N, minlength=num_classes).min()
+  return tuple(count for count in shots if count <= fewest)

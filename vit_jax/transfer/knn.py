@@ -1,0 +1,65 @@
+"""k nearest neighbours of features, in DINO's form (arXiv:2104.14294, section 4.1).
+
+Cosine similarity; each of the k most similar training examples votes for its class with weight
+exp(similarity / 0.07).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vit_jax.transfer.features import in_batches
+
+NEIGHBOURS = (10, 20, 100, 200)
+TEMPERATURE = 0.07
+CHUNK = 1024  # test examples at once, which bounds the memory
+
+Array = jax.Array
+
+
+def top1(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
+         test_labels_N: np.ndarray, num_classes: int, neighbours: Sequence[int] = NEIGHBOURS,
+         temperature: float = TEMPERATURE) -> dict[int, float]:
+  """Test accuracy for each number of neighbours that the training examples allow.
+
+  Float32 on this process's devices, the test examples spread over them.
+  """
+  wanted = tuple(sorted(k for k in set(neighbours) if k <= len(train_ND)))
+  if not wanted:
+    return {}
+
+  def elect(train: tuple[Array, Array], queries_BD: Array) -> Array:
+    return elected(queries_BD, *train, num_classes, wanted, temperature)
+
+  train = _unit(train_ND), train_labels_N.astype(np.int32)
+  classes_NC = in_batches(elect, train, min(CHUNK, len(test_ND)))(_unit(test_ND))
+  hits_C = np.mean(classes_NC == test_labels_N[:, None], axis=0)
+  return dict(zip(wanted, map(float, hits_C), strict=True))
+
+
+def _unit(features_ND: np.ndarray) -> np.ndarray:
+  """Rows of length 1; a row of zeros stays."""
+  features_ND = features_ND.astype(np.float32)
+  length_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
+  return features_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
+
+
+def elected(queries_BD: Array, train_ND: Array, labels_N: Array, num_classes: int,
+            neighbours: Sequence[int], temperature: float) -> Array:
+  """The class elected for each query by each number of neighbours: (B, len(neighbours))."""
+  similarity_BN = jnp.matmul(queries_BD, train_ND.T, precision=jax.lax.Precision.HIGHEST)
+  nearest_BK, place_BK = jax.lax.top_k(similarity_BN, neighbours[-1])
+  # Relative to the nearest, which changes no election and cannot overflow.
+  weight_BK = jnp.exp((nearest_BK - nearest_BK[:, :1]) / temperature)
+  label_BK = labels_N[place_BK]
+  classes = jnp.arange(num_classes, dtype=labels_N.dtype)
+  choices = []
+  for k in neighbours:
+    votes_BC = jnp.sum(jnp.where(label_BK[:, :k, None] == classes[None, None],
+                                 weight_BK[:, :k, None], 0.0), axis=1)
+    choices.append(jnp.argmax(votes_BC, axis=1))
+  return jnp.stack(choices, axis=1)
