@@ -124,7 +124,8 @@ def test_an_unknown_name_gives_the_nearest(tmp_path):
   for name, hint in [('cifar01', "'cifar10'"), ('earth_climat', "'earth_climate'")]:
     with pytest.raises(UserError, match=f"no data set '{name}'.*did you mean.*{hint}"):
       open_source(Data(name=name), 'train', tmp_path)
-  with pytest.raises(UserError, match='known: earth_climate, fashion_mnist, folder'):
+  known = 'digits, earth_climate, emoji_styles, fashion_mnist, folder, mnist_10k, noto_scripts'
+  with pytest.raises(UserError, match=f'known: {known}'):
     open_source(Data(name='qqqqqqqq'), 'train', tmp_path)
 
 

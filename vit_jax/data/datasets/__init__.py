@@ -15,7 +15,10 @@ from vit_jax.data import prepared
 from vit_jax.errors import UserError, nearest, storage_sentence
 
 # Name -> builder class in the module of that name.
-OURS = {'earth_climate': 'EarthClimate', 'fashion_mnist': 'FashionMnist'}
+OURS = {
+  'earth_climate': 'EarthClimate', 'fashion_mnist': 'FashionMnist', 'emoji_styles': 'EmojiStyles',
+  'noto_scripts': 'NotoScripts', 'mnist_10k': 'Mnist10k', 'digits': 'Digits',
+}  # fmt: skip
 
 STALE_SECONDS = 3600  # what a killed preparation left is removed when it is older
 

@@ -1,0 +1,177 @@
+"""noto_scripts: which writing system is it? 17,719 glyphs of 132 scripts, 32 x 32 grey pixels.
+
+Getting it (once; 12 MB): pip install 'vit-jax[offline]' and apt-get install fonts-noto-core
+(without root: apt-get download fonts-noto-core && dpkg -x fonts-noto-core_*.deb DATA_DIR, where
+DATA_DIR is the data folder, --data_dir).
+
+Which glyphs: of the letters and digits that have a script of their own (Unicode's property), in
+all scripts with at least 25 in the fonts, the 150 with the least crc32 of their code point; each
+in the fonts that have it: sans and serif, regular and bold. A glyph is drawn white on black, cut
+out, and scaled so that its longer side is 28 pixels: its size and its place on the line tell
+nothing.
+
+Splits: train and test, disjoint by code point: the crc32 of an `x` and its decimal number, modulo
+5, is 0 for the test, in all fonts: 14,266 and 3,453 glyphs. A Latin A and a Greek Alpha are two
+code points of one look: 45 glyphs of the test are, pixel by pixel, one of train.
+
+Features: `image`, `label` (the ISO 15924 code of the script), `code_point` and `font`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from vit_jax.data.datasets import packages
+from vit_jax.errors import UserError, first_few
+
+DEBIAN = Path('/usr/share/fonts/truetype/noto')
+SCRIPTS = (
+  'Adlm Aghb Ahom Arab Armi Armn Avst Bali Bamu Bass Batk Beng Bhks Brah Cakm Cans Cari Cham '
+  'Cher Copt Cprt Cyrl Deva Dogr Dsrt Egyp Elba Ethi Geor Glag Gong Gonm Goth Gran Grek Gujr '
+  'Guru Hatr Hebr Hluw Hmng Hmnp Hung Java Kali Khar Khmr Khoj Knda Kthi Lana Laoo Latn Lepc '
+  'Limb Lina Linb Lisu Lyci Lydi Mahj Mand Mani Marc Medf Mend Merc Mero Mlym Modi Mong Mroo '
+  'Mtei Mult Mymr Narb Nbat Newa Nkoo Nshu Ogam Olck Orkh Orya Osge Osma Palm Pauc Perm Phag '
+  'Phli Phlp Phnx Plrd Prti Rohg Runr Sarb Saur Shaw Shrd Sidd Sind Sinh Sogd Sogo Sora Soyo '
+  'Sund Sylo Syrc Takr Tale Talu Taml Tang Tavt Telu Tfng Thaa Thai Tibt Tirh Ugar Vaii Wara '
+  'Wcho Xpeo Xsux Yezi Yiii Zanb'
+).split()
+# Fonts of other things than writing systems, and second drawings of a script.
+OTHER_FONTS = re.compile('Symbols|Math|Music|Italic|Slanted|SignWriting|Tifinagh[A-Z]|Display|'
+                         'Duployan|Siyaq|Unjoined|Supplement')
+CATEGORIES = ('Lo', 'Lu', 'Ll', 'Nd', 'No', 'Nl')  # letters and digits
+FEWEST, MOST = 25, 150  # code points of a script
+TEST_SHARE = 5  # one code point in so many
+SIZE, MARGIN = 32, 2  # pixels
+
+
+class Glyph(NamedTuple):
+  """One code point in one font."""
+
+  script: str
+  code_point: int
+  font: Path
+
+
+class NotoScripts(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Needs file_format='array_record' to do without TensorFlow."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  url_infos = {}  # nothing is downloaded
+  directory = DEBIAN
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description='Glyphs of the Noto fonts with the writing system they belong to.',
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format='png'),
+          'label': tfds.features.ClassLabel(names=list(SCRIPTS)),
+          'code_point': np.int32,
+          'font': tfds.features.Text(),
+        }
+      ),
+      supervised_keys=('image', 'label'),
+      homepage='https://notofonts.github.io',
+      license='OFL-1.1',
+    )
+
+  def _split_generators(self, dl_manager):
+    data_dir = Path(self.data_dir_root)
+    folder = packages.debian('noto_scripts', 'fonts-noto-core', self.directory, data_dir)
+    glyphs = find_glyphs(folder)
+    return {split: self._generate_examples(split, glyphs) for split in ('train', 'test')}
+
+  def _generate_examples(self, split, glyphs):
+    mine = [g for g in glyphs if _is_test(g.code_point) == (split == 'test')]
+    fonts: dict[Path, ImageFont.FreeTypeFont] = {}
+    title = f'preparing noto_scripts, {split}'
+    # disable=None: no bar where there is no terminal.
+    for script, code_point, path in tqdm(mine, title, unit='glyph', disable=None):
+      if path not in fonts:
+        fonts[path] = _open(path)
+      image_HW = draw(fonts[path], chr(code_point))
+      if image_HW is not None:
+        png = cv2.imencode('.png', image_HW)[1].tobytes()
+        yield f'{code_point:x}/{path.stem}', {
+          'image': io.BytesIO(png), 'label': script, 'code_point': code_point, 'font': path.stem}
+
+
+def find_glyphs(folder: Path) -> list[Glyph]:
+  """All glyphs of the data set, by script, font and code point.
+
+  Raises:
+    UserError: fontTools is not installed, a font is damaged, or scripts are missing.
+  """
+  try:
+    from fontTools.ttLib import TTFont, TTLibError
+    from fontTools.unicodedata import category, script
+  except ImportError as error:
+    raise UserError("data set 'noto_scripts' is found with the package fonttools, which is not "
+                    "installed: pip install 'vit-jax[offline]'") from error
+  found: dict[str, list[Glyph]] = {name: [] for name in SCRIPTS}
+  for path in sorted(folder.glob('Noto*.ttf')):
+    if OTHER_FONTS.search(path.name):
+      continue
+    try:
+      with TTFont(path, lazy=True) as font:
+        code_points = list(font.getBestCmap() or ())
+    except (OSError, TTLibError) as error:
+      raise UserError(f'{path} cannot be read as a font: {error}; install its package '
+                      'anew') from error
+    for code_point in code_points:
+      name = script(chr(code_point))
+      if name in found and category(chr(code_point)) in CATEGORIES:
+        found[name].append(Glyph(name, code_point, path))
+  missing = [name for name in SCRIPTS if len({g.code_point for g in found[name]}) < FEWEST]
+  if missing:
+    raise UserError(f"the fonts in {folder} lack scripts of data set 'noto_scripts': "
+                    f'{first_few(missing)}; apt-get install fonts-noto-core')
+  return [glyph for name in SCRIPTS for glyph in _least(found[name])]
+
+
+def _least(glyphs: list[Glyph]) -> Iterator[Glyph]:
+  """The glyphs of the MOST code points that a hash puts first."""
+  by_hash = sorted({g.code_point for g in glyphs}, key=lambda c: (zlib.crc32(b'%d' % c), c))
+  kept = set(by_hash[:MOST])
+  return (glyph for glyph in glyphs if glyph.code_point in kept)
+
+
+def _is_test(code_point: int) -> bool:
+  return zlib.crc32(b'x%d' % code_point) % TEST_SHARE == 0
+
+
+def _open(path: Path) -> ImageFont.FreeTypeFont:
+  # The basic layout: the other is there only on some machines, and would shape other glyphs.
+  return ImageFont.truetype(path, 2 * SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+def draw(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray | None:
+  """A glyph, uint8 [H, W], its longer side filling the square but for the margin; None: blank."""
+  side = 4 * SIZE
+  canvas = Image.new('L', (side, side))
+  ImageDraw.Draw(canvas).text((side // 2, side // 2), text, font=font, fill=255, anchor='mm')
+  box = canvas.getbbox()
+  if box is None:
+    return None
+  left, top, right, bottom = box
+  width, height = right - left, bottom - top
+  longer = max(width, height)
+  square = Image.new('L', (longer, longer))
+  square.paste(canvas.crop(box), ((longer - width) // 2, (longer - height) // 2))
+  inner = SIZE - 2 * MARGIN
+  image_HW = np.zeros((SIZE, SIZE), np.uint8)
+  small = square.resize((inner, inner), Image.Resampling.LANCZOS)
+  image_HW[MARGIN:-MARGIN, MARGIN:-MARGIN] = np.asarray(small)
+  return image_HW

@@ -1,0 +1,299 @@
+"""Bag of visual words and an SVM: how images were classified in the 2000s.
+
+An image is cut into small overlapping patches, each described by SIFT (Lowe 2004). k-means over
+the descriptors of training images gives a vocabulary, and every patch becomes its nearest word.
+The words are counted in the whole image, its quarters and its sixteenths (the spatial pyramid of
+Lazebnik, Schmid and Ponce, CVPR 2006, with its weights). A chi-square map (Vedaldi and Zisserman
+2012) makes inner products of these counts, which a linear SVM sees, approximate their kernel.
+
+SIFT sees edges, not colours: it describes the grey image, or, where held-out training images are
+told apart better by it, each of the three channels (RGB-SIFT; the descriptors are concatenated).
+Small images are enlarged first, for SIFT was made for large ones; held-out images choose by how
+much.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+cv2.setNumThreads(0)  # images go to threads of ours
+
+# What held-out training images choose from.
+SIDES = (32, 64, 96, 128)  # pixels of the shorter side; an image is enlarged, never made smaller
+VOCABULARIES = (200, 400)  # words, as in the paper
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)  # scikit-learn's C, the inverse of the L2 penalty
+
+PATCH, STRIDE = 16, 6  # pixels; SIFT divides a patch into 4 x 4 parts
+# The radius that OpenCV gives a part is 3/2 of a key point's size.
+KEY_POINT_SIZE = PATCH / 4 * 2 / 3
+GRIDS = {1: 0.25, 2: 0.25, 4: 0.5}  # cells along a side of the pyramid's levels -> weight
+CELLS = sum(grid**2 for grid in GRIDS)
+MAPPED = 3  # features that the chi-square map makes of one count
+
+SOUGHT = 2000  # training images on which the side and the colour are chosen
+JUDGED = 10_000  # and, at most, vocabulary and strength
+SAMPLE_IMAGES, SAMPLE_PATCHES = 500, 100  # what k-means sees, at most
+CHUNK = 64  # images of one task of a thread; the features of one are made dense at a time
+
+
+@dataclass(frozen=True)
+class BagOfWords:
+  """How images are cut, and the vocabulary of V words: `features_fn` is the encoder."""
+
+  side: int  # pixels, to which the shorter side of smaller images is enlarged
+  colour: bool
+  words_VE: np.ndarray  # float32
+
+  def features_fn(self, images_NHWC: np.ndarray) -> np.ndarray:
+    """Features of uint8 images of 1 or 3 channels: float32 [N, 63 V], rows of L2 norm 0.948.
+
+    An image's features are the same bits whatever it is batched with.
+    """
+    features_ND = np.empty((len(images_NHWC), MAPPED * CELLS * len(self.words_VE)), np.float32)
+    for start in range(0, len(images_NHWC), CHUNK * _threads()):
+      rows = slice(start, start + CHUNK * _threads())
+      (counts,) = _count(images_NHWC[rows], [self])
+      features_ND[rows] = _chi_square(counts).toarray()
+    return features_ND
+
+
+class Choice(NamedTuple):
+  """A strength of the SVM, and the accuracy of it all on held-out training images."""
+
+  strength: float
+  validation_top1: float
+
+
+class Fitted(NamedTuple):
+  """`classifier` is a scikit-learn estimator on the features of `bag`."""
+
+  bag: BagOfWords
+  classifier: Any
+  choice: Choice
+
+
+def fit(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None,
+        seed: int = 0) -> Fitted:
+  """Chooses side, colour, vocabulary and strength, in this order, then fits the SVM on all images.
+
+  Each choice is by accuracy on a random fifth of the images (for side and colour, of at most
+  SOUGHT; for the others of JUDGED) with words and SVM fitted on the others. The vocabulary is
+  kept, so the fifth never shapes it; the SVM is fitted anew, on all. Two fits are the same bits.
+
+  Args:
+    images_NHWC: uint8, of 1 or 3 channels, at least five.
+    labels_N: integers of at least two classes.
+    groups_N: images of one group (patches that overlap, drawings of one thing) are held out
+      together: else an image is recognised by its neighbour, and the choices follow that. Without
+      it each image is a group.
+  """
+  rng = np.random.default_rng(seed)
+  groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
+  order_N = rng.permutation(len(labels_N))
+  with threadpool_limits(1):  # k-means on several threads sums in no fixed order
+    sought, judged = order_N[:SOUGHT], order_N[:JUDGED]
+    side, colour = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
+
+    held, kept = (judged[part] for part in _hold_out(groups_N[judged], rng))
+    bags = [BagOfWords(side, colour, words) for words in
+            _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES, rng)]
+    features = [_chi_square(counts) for counts in _count(images_NHWC, bags)]
+    scores = [_score(rows, labels_N, kept, held) for rows in features]
+    best = int(np.argmax(scores))  # of equals the smallest
+    bag, rows = bags[best], features[best]
+    choice = max((Choice(strength, _score(rows, labels_N, kept, held, strength))
+                  for strength in STRENGTHS), key=lambda choice: choice.validation_top1)
+    return Fitted(bag, _svm(choice.strength).fit(rows, labels_N), choice)
+
+
+def judge_bag_of_words(
+  train_images_NHWC: np.ndarray,
+  train_labels_N: np.ndarray,
+  test_images_NHWC: np.ndarray,
+  test_labels_N: np.ndarray,
+  train_groups_N: np.ndarray | None = None,
+  seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+  """Test accuracy of a bag of visual words; the test images are looked at once, at the end.
+
+  Returns {'bag_of_words': {'top1', 'feature', 'classifier', 'side', 'colour', 'vocabulary',
+  'strength', 'validation_top1', 'seconds'}}, accuracies as fractions.
+  """
+  start = time.perf_counter()
+  bag, classifier, choice = fit(train_images_NHWC, train_labels_N, train_groups_N, seed)
+  (counts,) = _count(test_images_NHWC, [bag])
+  top1 = classifier.score(_chi_square(counts), test_labels_N)
+  kind = 'RGB-SIFT' if bag.colour else 'SIFT of the grey image'
+  return {
+    'bag_of_words': {
+      'top1': float(top1),
+      'feature': f'dense {kind} at {bag.side} pixels, {len(bag.words_VE)} words, spatial pyramid',
+      'classifier': f'linear SVM on the chi-square map, C = {choice.strength:g}',
+      'side': bag.side,
+      'colour': bag.colour,
+      'vocabulary': len(bag.words_VE),
+      'strength': choice.strength,
+      'validation_top1': choice.validation_top1,
+      'seconds': round(time.perf_counter() - start, 2),
+    },
+  }
+
+
+def _hold_out(groups_N: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+  """Indices of the images in a random fifth of the groups, and of the others."""
+  names = rng.permutation(np.unique(groups_N))
+  held_N = np.isin(groups_N, names[: len(names) // 5])
+  return np.flatnonzero(held_N), np.flatnonzero(~held_N)
+
+
+def _look(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray,
+          rng: np.random.Generator) -> tuple[int, bool]:
+  """Side and colour: first the side on grey images, then whether colour is better at that side."""
+  held, kept = _hold_out(groups_N, rng)
+
+  def score(side: int, colour: bool) -> float:
+    words = _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES[:1], rng)
+    (counts,) = _count(images_NHWC, [BagOfWords(side, colour, words[0])])
+    return _score(_chi_square(counts), labels_N, kept, held)
+
+  shorter = min(images_NHWC.shape[1:3])
+  sides = sorted({max(side, shorter) for side in SIDES})
+  grey = [score(side, False) for side in sides]
+  side = sides[int(np.argmax(grey))]
+  has_colour = bool((images_NHWC != images_NHWC[..., :1]).any())
+  return side, has_colour and score(side, True) > max(grey)
+
+
+def _score(features: sparse.csr_array, labels_N: np.ndarray, kept: np.ndarray, held: np.ndarray,
+           strength: float = 1.0) -> float:
+  """Accuracy on the held-out rows of an SVM fitted on the kept ones."""
+  classifier = _svm(strength).fit(features[kept], labels_N[kept])
+  return float(classifier.score(features[held], labels_N[held]))
+
+
+def _svm(strength: float) -> Any:
+  from sklearn.svm import LinearSVC
+
+  return LinearSVC(C=strength, tol=1e-3, random_state=0)
+
+
+def _vocabularies(images_NHWC: np.ndarray, kept: np.ndarray, side: int, colour: bool,
+                  sizes: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
+  """words_VE for each size V (fewer where there are fewer patterns), from the images in `kept`."""
+  from sklearn.cluster import MiniBatchKMeans
+
+  chosen = rng.permutation(kept)[:SAMPLE_IMAGES]
+  described = _map_images(partial(_describe, side=side, colour=colour), images_NHWC[chosen])
+  sample_PE = np.concatenate([rng.permutation(patches_RCE.reshape(-1, patches_RCE.shape[-1]))
+                              [:SAMPLE_PATCHES] for patches_RCE in described])
+  distinct_PE = np.unique(sample_PE, axis=0)
+  vocabularies = []
+  for size in sizes:
+    if len(distinct_PE) <= size:
+      vocabularies.append(distinct_PE)
+      continue
+    kmeans: Any = MiniBatchKMeans(size, batch_size=2048, max_iter=20, n_init='auto',
+                                  random_state=int(rng.integers(2**31)))
+    vocabularies.append(kmeans.fit(sample_PE).cluster_centers_.astype(np.float32))
+  return vocabularies
+
+
+def _describe(image_HWC: np.ndarray, side: int, colour: bool) -> np.ndarray:
+  """SIFT of an image's grid of patches: float32 [rows, columns, 128], 384 of three channels.
+
+  A patch without any edge is described by zeros.
+  """
+  height, width, channels = image_HWC.shape
+  scale = max(1.0, side / min(height, width))
+  size = (round(width * scale), round(height * scale))
+  if colour or channels == 1:
+    planes = np.moveaxis(image_HWC, 2, 0)
+  else:
+    planes = [cv2.cvtColor(np.ascontiguousarray(image_HWC), cv2.COLOR_RGB2GRAY)]
+  sift = cv2.SIFT.create()
+  columns, rows = (range(PATCH // 2, length - PATCH // 2 + 1, STRIDE) for length in size)
+  key_points = [cv2.KeyPoint(float(x), float(y), KEY_POINT_SIZE, 0.0)  # 0: no rotation
+                for y in rows for x in columns]
+  parts = []
+  for plane_HW in planes:
+    large_HW = cv2.resize(np.ascontiguousarray(plane_HW), size, interpolation=cv2.INTER_CUBIC)
+    parts.append(sift.compute(large_HW, key_points)[1])
+  return np.concatenate(parts, axis=1).reshape(len(rows), len(columns), -1)
+
+
+def _count(images_NHWC: np.ndarray, bags: Sequence[BagOfWords]) -> list[sparse.csr_array]:
+  """The pyramid of word counts, [N, 21 V], for each bag; all bags cut the images in the same way.
+
+  A row sums to 1: the level of the whole image to a quarter, of its quarters to a quarter, of its
+  sixteenths to a half.
+  """
+  side, colour = bags[0].side, bags[0].colour
+
+  def count(image_HWC: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    patches_RCE = _describe(image_HWC, side, colour)
+    return [_pyramid(_nearest(patches_RCE, bag.words_VE), len(bag.words_VE)) for bag in bags]
+
+  counted = _map_images(count, images_NHWC)
+  arrays = []
+  for b, bag in enumerate(bags):
+    bins = [image[b][0] for image in counted]
+    ends = np.cumsum([0, *map(len, bins)])
+    shares = np.concatenate([np.zeros(0, np.float32), *(image[b][1] for image in counted)])
+    columns = np.concatenate([np.zeros(0, np.int32), *bins])
+    shape = (len(images_NHWC), CELLS * len(bag.words_VE))
+    arrays.append(sparse.csr_array((shares, columns, ends.astype(np.int32)), shape))
+  return arrays
+
+
+def _nearest(patches_RCE: np.ndarray, words_VE: np.ndarray) -> np.ndarray:
+  """The index of the nearest word of each patch, [rows, columns]."""
+  rows, columns, width = patches_RCE.shape
+  near_PV = patches_RCE.reshape(-1, width) @ words_VE.T - (words_VE**2).sum(axis=1) / 2
+  return near_PV.argmax(axis=1).reshape(rows, columns)
+
+
+def _pyramid(words_RC: np.ndarray, V: int) -> tuple[np.ndarray, np.ndarray]:
+  """The bins that are not empty, level by level, cell by cell, and the share of each."""
+  rows, columns = words_RC.shape
+  bins, shares = [], []
+  first = 0
+  for grid, weight in GRIDS.items():
+    row_R, column_C = (np.arange(length) * grid // length for length in (rows, columns))
+    cell_RC = row_R[:, None] * grid + column_C
+    filled, counts = np.unique(first + cell_RC * V + words_RC, return_counts=True)
+    bins.append(filled)
+    shares.append(counts * (weight / words_RC.size))
+    first += grid**2 * V
+  return np.concatenate(bins).astype(np.int32), np.concatenate(shares).astype(np.float32)
+
+
+def _chi_square(counts: sparse.csr_array) -> sparse.csr_array:
+  """[N, D] -> [N, 3 D], whose inner products approximate the additive chi-square kernel."""
+  from sklearn.kernel_approximation import AdditiveChi2Sampler
+
+  sampler = AdditiveChi2Sampler(sample_steps=2)
+  return sparse.csr_array(sampler.fit_transform(counts))
+
+
+def _map_images(function: Callable[[np.ndarray], Any], images_NHWC: np.ndarray) -> list[Any]:
+  """`function` of every image, in order; OpenCV lets threads run side by side."""
+  chunks = [images_NHWC[i : i + CHUNK] for i in range(0, len(images_NHWC), CHUNK)]
+  # One thread for each product: several would fight over the cores, and sum in other orders.
+  with threadpool_limits(1), ThreadPoolExecutor(_threads()) as pool:
+    done = list(pool.map(lambda chunk: [function(image_HWC) for image_HWC in chunk], chunks))
+  return [result for chunk in done for result in chunk]
+
+
+def _threads() -> int:
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
