@@ -122,8 +122,8 @@ def test_pictures_are_those_of_the_script():
 
 
 @pytest.mark.parametrize('argv, sentence', [
-    (['--table=tim'], "invalid choice: 'tim'"),
-    (['--table=timm', 'runs/a'], 'a table is of models, not of run folders'),
+    (['--table=tim'], "there is no table 'tim'; did you mean 'timm'?"),
+    (['--table=timm', 'runs/a'], "'timm' is of models, not of run folders"),
     ([], 'name at least one run folder, or a table'),
     (['--csv=a.csv', 'runs/a'], '--csv writes a table'),
 ])

@@ -1,0 +1,58 @@
+"""What a model of a paper costs as we count it, by its name, options and image size."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, NamedTuple
+
+import jax
+
+from vit_jax import models
+from vit_jax.errors import UserError
+from vit_jax.models import flops
+
+HEADS = ('head', 'head_dist', 'pre_logits')  # what fine-tuning replaces
+
+
+class Spec(NamedTuple):
+  """A model that `models.build` makes."""
+
+  name: str
+  options: str  # JSON, or empty
+  classes: int
+  image_size: int
+
+  def build(self) -> Any:
+    return models.build(self.name, self.classes, **json.loads(self.options or '{}'))
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.image_size, self.image_size, 3
+
+
+@functools.cache
+def parameters(spec: Spec) -> int:
+  return flops.count_parameters(spec.build(), spec.image_shape)
+
+
+@functools.cache
+def forward_macs(spec: Spec) -> tuple[int, int]:
+  """Multiply-accumulates of a forward pass of one image: (all, those that multiply padding)."""
+  jaxpr = flops.trace(spec.build(), spec.image_shape)
+  return flops.jaxpr_macs(jaxpr), flops.padding_macs(jaxpr)
+
+
+@functools.cache
+def body(spec: Spec) -> frozenset | None:
+  """Names and shapes of the parameters below the heads, which tell two models apart.
+
+  None where the model does not take images of that size.
+  """
+  try:
+    variables = models.variable_shapes(spec._replace(classes=0).build(), spec.image_shape)
+  except UserError:
+    return None
+  below = {name: tree for name, tree in variables['params'].items() if name not in HEADS}
+  return frozenset((jax.tree_util.keystr(path), leaf.shape)
+                   for path, leaf in jax.tree_util.tree_leaves_with_path(below))
