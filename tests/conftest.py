@@ -11,6 +11,8 @@ os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
                            ' --xla_backend_optimization_level=0').strip()
 _cache = tempfile.TemporaryDirectory(prefix='vit_jax_test_')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Collectives of fake devices block threads: with fewer threads than devices they may all block.
+os.environ.setdefault('PJRT_NPROC', '8')
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _cache.name)
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
@@ -43,6 +45,20 @@ def get_config():
       checkpoint=dict(every=dict(steps=4), minutes=0.0)))
 '''
 
+LENET_RECIPE = '''
+from ml_collections import ConfigDict
+
+
+def get_config():
+  return ConfigDict(dict(
+      name='lenet', steps=60, batch_size=12, eval_batch_size=12, model=dict(name='LeNet-5'),
+      data=dict(name='folder', dir={folder!r}, image_size=(32, 32), channels=1, mean=(0.5,),
+                std=(0.5,), eval_resize=32, crop_area=(0.5, 1.0), threads=1),
+      optim=dict(name='adamw', lr=3e-3, ema=0.9), evaluate=dict(steps=6),
+      log=dict(every=dict(steps=1)), checkpoint=dict(every=dict(steps=5), minutes=0.0),
+      limits=dict(data=6.0, step=60.0, barrier=60.0, save=60.0, start=120.0)))
+'''
+
 
 def _write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
   """Noisy images, one mean colour a class."""
@@ -73,4 +89,12 @@ def tiny_recipe(tiny_folder, tmp_path_factory) -> Path:
   """A recipe file that trains a ViT of width 32 and depth 2 on it."""
   path = tmp_path_factory.mktemp('recipe') / 'tiny.py'
   path.write_text(TINY_RECIPE.format(folder=str(tiny_folder)))
+  return path
+
+
+@pytest.fixture(scope='session')
+def lenet_recipe(tiny_folder, tmp_path_factory) -> Path:
+  """A recipe file that trains LeNet-5 on it: the run that starts soonest, for tests of faults."""
+  path = tmp_path_factory.mktemp('recipe') / 'lenet.py'
+  path.write_text(LENET_RECIPE.format(folder=str(tiny_folder)))
   return path

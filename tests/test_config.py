@@ -146,7 +146,7 @@ def test_overrides_set_keys_that_the_recipe_leaves_out(tmp_path):
 
 
 @pytest.mark.parametrize('argv, sentence', [
-    (['trian'], "did you mean 'train'?"),
+    (['trian'], "did you mean 'train'"),
     (['train', '--config=configs/earth_climat.py'], "did you mean 'earth_climate.py'?"),
     (['train', '--config=configs/earth_climate.py:B/16'], 'takes no argument'),
     (['train', '--config=configs/finetune.py:mnist'], 'mnist is none of imagenet2012'),

@@ -132,18 +132,32 @@ class Optim:
 
 @dataclass(frozen=True)
 class Mesh:
-  """Devices along each axis; -1 takes what is left."""
+  """Devices along each axis; -1 takes what is left (docs/sharding.md)."""
 
-  replica: int = bounded(-1, -1)
-  fsdp: int = bounded(1, -1)
-  tensor: int = bounded(1, -1)
+  replica: int = bounded(-1, -1)  # copies of the parameters; the batch is split over it
+  fsdp: int = bounded(1, -1)  # parameters and optimizer are split over it, and the batch
+  tensor: int = bounded(1, -1)  # heads and hidden units are
+  sequence: int = bounded(1, -1)  # tokens are, for large images
+  slices: int = bounded(0, 0)  # groups of devices on a slow network; 0: as TPUs say, else 1
+
+
+@dataclass(frozen=True)
+class Limits:
+  """Seconds; beyond them all stacks are written and the run ends with exit code 1. 0: no limit."""
+
+  start: float = bounded(1800.0, 0)  # until all processes are there; then until the first step
+  data: float = bounded(600.0, 0)  # waiting for a batch
+  step: float = bounded(600.0, 0)  # a step, or a batch of an evaluation
+  save: float = bounded(1800.0, 0)  # waiting for a checkpoint to be committed
+  barrier: float = bounded(600.0, 0)  # waiting for the other processes
+  heartbeat: int = bounded(10, 1)  # a process silent for so long is dead, and the others end
 
 
 @dataclass(frozen=True)
 class Checkpoint:
   every: Duration = Duration()
   minutes: float = bounded(10.0, 0)  # 0: never by time
-  keep_last: int = bounded(1, 1)
+  keep_last: int = bounded(2, 1)  # with one, nothing is left where it is damaged
   keep_best: int = bounded(1, 0)
   best: str = ''  # metric such as 'val/top1'; empty: top1 of the first eval
 
@@ -176,6 +190,7 @@ class Experiment:
   evaluate: Duration = Duration()  # how often during training; always at the end
   checkpoint: Checkpoint = Checkpoint()
   log: Log = Log()
+  limits: Limits = Limits()
   mesh: Mesh = Mesh()
 
   @property
@@ -314,7 +329,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 # Keys that change how a run is watched and where it runs, not what it computes.
-FREE_TO_CHANGE = ('mesh', 'log', 'checkpoint', 'evaluate', 'eval_batch_size', 'baseline',
+FREE_TO_CHANGE = ('mesh', 'limits', 'log', 'checkpoint', 'evaluate', 'eval_batch_size', 'baseline',
                   'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
 
 

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and the sentence that goes with it."""
+"""Errors told in one sentence, and what a command exits with after them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ class UserError(Exception):
 
   The command line prints the sentence without a traceback and exits with 2.
   """
+
+
+class RunFault(Exception):
+  """A fault in the run, not of the user, told in one plain sentence; the exit code is 1."""
+
+
+def verdict(error: BaseException) -> tuple[int, str | None]:
+  """(exit code, the sentence to print) for an error that ends a command; None: a traceback."""
+  if isinstance(error, UserError):
+    return 2, str(error)
+  if isinstance(error, RunFault):
+    return 1, str(error)
+  sentence = storage_sentence(error, 'the run folder or the data folder')
+  return (1, None) if sentence is None else (2, sentence)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -20,17 +21,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
   A value is read as a Python literal where it is one, and as text elsewhere. A key that the
   recipe leaves at its default is added; `config.resolve` then refuses keys that do not exist.
   """
-  file, _, arg = spec.partition(':')
-  path = Path(file)
-  if not path.is_file():
-    others = sorted(path.parent.glob('*.py')) if path.parent.is_dir() else []
-    hint = nearest(path.name, [other.name for other in others]) if others else \
-        f'the folder {path.parent} does not exist or holds no recipes'
-    raise UserError(f'--config: there is no file {path}; {hint}')
-  module_spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert module_spec and module_spec.loader
-  module = importlib.util.module_from_spec(module_spec)
-  module_spec.loader.exec_module(module)
+  path, arg = _split(spec)
+  module = _load(path)
   if not hasattr(module, 'get_config'):
     raise UserError(f'--config: {path} has no function get_config()')
   takes_arg = bool(inspect.signature(module.get_config).parameters)
@@ -43,6 +35,42 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
   for override in overrides:
     _override(recipe, override)
   return recipe
+
+
+def load_sweep(spec: str) -> list[dict[str, Any]]:
+  """The runs of a sweep, each as {key of the recipe: value}, from `get_sweep()` of its file.
+
+  One empty run where the file defines no sweep.
+  """
+  path, arg = _split(spec)
+  module = _load(path)
+  if not hasattr(module, 'get_sweep'):
+    return [{}]
+  takes_arg = bool(inspect.signature(module.get_sweep).parameters)
+  runs = module.get_sweep(arg) if arg and takes_arg else module.get_sweep()
+  for run in runs:
+    if not isinstance(run, dict) or not all(isinstance(key, str) for key in run):
+      raise UserError(f"--config: get_sweep() of {path} must return a list such as "
+                      f"[{{'optim.lr': 1e-3}}, ...], but one of its runs is {run!r}")
+  return [dict(run) for run in runs]
+
+
+def _split(spec: str) -> tuple[Path, str]:
+  file, _, arg = spec.partition(':')
+  return Path(file), arg
+
+
+def _load(path: Path) -> ModuleType:
+  if not path.is_file():
+    others = sorted(path.parent.glob('*.py')) if path.parent.is_dir() else []
+    hint = nearest(path.name, [other.name for other in others]) if others else \
+        f'the folder {path.parent} does not exist or holds no recipes'
+    raise UserError(f'--config: there is no file {path}; {hint}')
+  module_spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert module_spec and module_spec.loader
+  module = importlib.util.module_from_spec(module_spec)
+  module_spec.loader.exec_module(module)
+  return module
 
 
 def _override(recipe: ConfigDict, text: str) -> None:

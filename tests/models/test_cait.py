@@ -138,6 +138,7 @@ def test_parity_with_the_equations():
   assert distance(loss_and_grad()[1], grads) < 5e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [
     dict(unroll=False, fused_qkv=False), dict(remat='full'), dict(remat='names', unroll=False)],
                          ids=str)

@@ -32,6 +32,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 16, 24, 3)).astype(np.float32)
 SMALL = dict(width=32, depth=2, heads=2, mlp=48)
 FAMILIES = ('DeiT-S/8', 'DeiT-S/8-distilled', 'DeiT3-B/8', 'DINOv2-S/8', 'DINOv2-S/8-reg4',
             'DINOv2-g/8-reg4')
+OFTEN = ('DeiT-S/8-distilled', 'DeiT3-B/8', 'DINOv2-g/8-reg4')  # all that the families have
 
 
 def build(name, num_classes=5, **options):
@@ -101,7 +102,8 @@ def assert_near(grads, expected, tolerance=5e-6):
       x, y, rtol=0, atol=tolerance * max(floor, np.abs(y).max())), grads, expected)
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', [
+    name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES])
 def test_parity_with_the_equations(name):
   """Tokens, logits and every gradient, on rectangular images."""
   distilled, registers = 'distilled' in name, 4 if 'reg4' in name else 0
@@ -126,8 +128,10 @@ def test_parity_with_the_equations(name):
 
 
 @pytest.mark.parametrize('name', ['DeiT-S/8-distilled', 'DINOv2-g/8-reg4'])
-@pytest.mark.parametrize('options', [dict(unroll=False), dict(remat='full'), dict(remat='names')],
-                         ids=str)
+@pytest.mark.parametrize('options', [
+    dict(unroll=False, remat='names'),
+    *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        dict(unroll=False), dict(remat='full'), dict(remat='names')))], ids=str)
 def test_execution_changes_no_number(name, options):
   (loss, _), grads = loss_and_grad(name)
   (other_loss, _), other_grads = loss_and_grad(name, **options)

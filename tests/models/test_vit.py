@@ -109,8 +109,10 @@ def test_no_classes_no_head():
 
 
 @pytest.mark.parametrize('options', [
-    dict(unroll=False), dict(fused_qkv=False), dict(remat='full'), dict(remat='dots'),
-    dict(remat='names'), dict(remat='full', unroll=False)], ids=str)
+    dict(unroll=False, fused_qkv=False), dict(remat='names'),
+    *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        dict(unroll=False), dict(fused_qkv=False), dict(remat='full'), dict(remat='dots'),
+        dict(remat='full', unroll=False)))], ids=str)
 def test_execution_changes_no_number(options):
   """Dropout included; the programs differ."""
   chance = dict(dropout=0.2, stochastic_depth=0.3)
@@ -181,7 +183,8 @@ def test_initial_values():
 
 
 def test_one_constraint_a_block_under_a_mesh():
-  mesh = jax.make_mesh((2, 4, 1), ('replica', 'fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 3)
+  mesh = jax.make_mesh((2, 4, 1, 1), ('replica', 'fsdp', 'tensor', 'sequence'),
+                       axis_types=(AxisType.Auto,) * 4)
   images = np.concatenate([IMAGES, IMAGES])
   model = build()
   params = params_of(model)

@@ -94,8 +94,8 @@ def test_they_are_those_of_the_global_batch_on_any_mesh(plain, mesh):
   assert apart(local.batch_stats, plain[0].batch_stats) > 1e-2
 
 
-@pytest.mark.parametrize('mesh, accumulate', [(ONE, 1), (ONE, 4), (Mesh(2, 2, 2), 1)],
-                         ids=str)
+@pytest.mark.parametrize('mesh, accumulate', [
+    (ONE, 1), (Mesh(2, 2, 2), 1), pytest.param(ONE, 4, marks=pytest.mark.slow)], ids=str)
 def test_masked_rows_count_nowhere(mesh, accumulate):
   short = rows_of(BATCH, slice(0, 8))
   padded = {name: np.concatenate([values, values]) for name, values in short.items()}
@@ -165,6 +165,7 @@ def test_every_large_leaf_is_sharded(name):
   assert all(not any(specs[name].spec) for name in specs if 'batch_stats' in name)
 
 
+@pytest.mark.slow
 def test_a_run_with_them(tiny_recipe, write_images, tmp_path, capsys):
   """Saved, resumed bit by bit, evaluated, and taken over by `init_from`."""
   recipe = tmp_path / 'resnet.py'

@@ -214,6 +214,7 @@ def test_a_mistake_is_one_sentence(distill, sentence):
     config.resolve({'epochs': 1, 'loss': {'distill': distill}})
 
 
+@pytest.mark.slow
 def test_a_run_teaches_another(tiny_recipe, tmp_path, capsys):
   """The teacher is a run folder of a model with BatchNorm; the student can be judged alone."""
   resnet, student = tmp_path / 'resnet', tmp_path / 'student'

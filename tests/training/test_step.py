@@ -111,8 +111,8 @@ def exact():
   return run(**EXACT)
 
 
-@pytest.mark.parametrize('mesh, accumulate', [(ONE, 4), (Mesh(2, 2, 2), 1), (Mesh(2, 2, 2), 4)],
-                         ids=str)
+@pytest.mark.parametrize('mesh, accumulate', [
+    (ONE, 4), (Mesh(2, 2, 2), 4), pytest.param(Mesh(2, 2, 2), 1, marks=pytest.mark.slow)], ids=str)
 def test_accumulation_and_sharding_give_the_parameters_of_the_whole_batch(exact, mesh, accumulate):
   rows, state = run(**EXACT, mesh=mesh, accumulate=accumulate)
   assert difference(state.params, exact[1].params) < 2e-6

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax.errors import UserError
+from vit_jax.models import constraints
 from vit_jax.models.dense import Dense, affine, dot
 from vit_jax.models.layers import LayerNorm
 
@@ -90,17 +91,21 @@ def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Implemen
   """softmax(q k / sqrt(E)) v, (B, N, A, E). 'auto' is cuDNN where it is safe and works, else XLA.
 
   Raises:
-    UserError: 'cudnn' where there is no GPU or the dtype is float32.
+    UserError: 'cudnn' where there is no GPU, the dtype is float32, or a mesh splits the tokens.
   """
   gpu, half = jax.default_backend() == 'gpu', q_BNAE.dtype in (jnp.bfloat16, jnp.float16)
   if implementation == 'cudnn':
     if not (gpu and half):
       raise UserError(f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
                       f"{jax.default_backend()} and {q_BNAE.dtype}; use attention='auto'")
+    if constraints.sequence_ways() > 1:
+      raise UserError("attention='cudnn' does not take tokens that config.mesh.sequence splits; "
+                      "use attention='auto'")
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
   tokens, head_dim = k_BTAE.shape[1], q_BNAE.shape[-1]
   if (implementation == 'auto' and gpu and half and head_dim % 8 == 0 and head_dim <= 256
       and q_BNAE.shape[1] == tokens and not _hazardous(tokens)
+      and constraints.sequence_ways() == 1
       and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)):
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
   return xla_attention(q_BNAE, k_BTAE, v_BTAE)
@@ -188,6 +193,7 @@ class Attention(nn.Module):
     if self.is_mutable_collection('intermediates'):
       weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BNAE)
       self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
+    k_BNAE, v_BNAE = constraints.gathered(k_BNAE), constraints.gathered(v_BNAE)
     out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, self.implementation)
     return OutProjection(x_BND.shape[-1], dtype=self.dtype)(
         checkpoint_name(out_BNAE, 'attention_out'))

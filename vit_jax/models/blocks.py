@@ -9,9 +9,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 
+from vit_jax.models import constraints
 from vit_jax.models.attention import Attention, Implementation
 from vit_jax.models.layers import LayerNorm, Mlp, MlpKind, drop_examples
 
@@ -44,19 +43,6 @@ class BlockConfig:
   dtype: Any
 
 
-def constrain(x_BND: Array) -> Array:
-  """Shards an activation over the batch axes of the ambient mesh; nothing without such a mesh.
-
-  Once a block is enough for the partitioner to split the batch everywhere, and without it large
-  meshes replicate work.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  axes = tuple(name for name in ('replica', 'fsdp') if name in mesh.axis_names)
-  if len(axes) < 2 or set(mesh.axis_types) != {AxisType.Auto}:
-    return x_BND
-  return jax.lax.with_sharding_constraint(x_BND, P(axes, None, None))
-
-
 class Block(nn.Module):
   """x + MSA(LN(x)), then x + MLP(LN(x)): arXiv:2010.11929 equations 2 and 3.
 
@@ -77,7 +63,7 @@ class Block(nn.Module):
     """
     c = self.config
     if not self.is_initializing():  # where one example stands for the batch
-      x_BND = constrain(x_BND)
+      x_BND = constraints.over_tokens(x_BND)
     y_BND = self.make_attention()(LayerNorm(name='norm1')(x_BND))
     x_BND = x_BND + self.branch(y_BND, 'scale1', drop_rate)
     y_BND = LayerNorm(name='norm2')(x_BND)

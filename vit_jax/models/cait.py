@@ -11,8 +11,9 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax.errors import UserError
+from vit_jax.models import constraints
 from vit_jax.models.attention import Implementation, OutProjection, Projections
-from vit_jax.models.blocks import Block, BlockConfig, Encoder, Remat, Unroll, constrain, stacked
+from vit_jax.models.blocks import Block, BlockConfig, Encoder, Remat, Unroll, stacked
 from vit_jax.models.dense import Dense, dot
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.layers import LayerNorm, Mlp
@@ -49,20 +50,21 @@ attention_logits.defvjp(lambda q, k: (attention_logits(q, k), (q, k)), _logits_b
 
 @jax.custom_vjp
 def mix_heads(x_AM: Array, kernel_AC: Array, bias_C: Array) -> Array:
-  """A linear map from heads A to heads C, (C, M), in the dtype of x; M stands for all else.
+  """A linear map from heads A to heads C, (C, M), in the dtype of x; M stands for all other axes.
 
   Heads come first, so that it is one matrix product and nothing is transposed. The gradients of
   kernel and bias, sums over all of M, are float32.
   """
   y_CM = dot(kernel_AC.T.astype(x_AM.dtype), x_AM, (((1,), (0,)), ((), ())), x_AM.dtype)
-  return y_CM + bias_C[:, None].astype(x_AM.dtype)
+  return y_CM + bias_C.astype(x_AM.dtype).reshape(-1, *(1 for _ in x_AM.shape[1:]))
 
 
 def _mix_backward(saved, dy_CM):
   x_AM, kernel_AC = saved
   dx_AM = dot(kernel_AC.astype(x_AM.dtype), dy_CM, (((1,), (0,)), ((), ())), x_AM.dtype)
-  dkernel_AC = dot(x_AM, dy_CM, (((1,), (1,)), ((), ())), jnp.float32)
-  return dx_AM, dkernel_AC, jnp.sum(dy_CM.astype(jnp.float32), axis=1)
+  rest = range(1, x_AM.ndim)
+  dkernel_AC = dot(x_AM, dy_CM, ((rest, rest), ((), ())), jnp.float32)
+  return dx_AM, dkernel_AC, jnp.sum(dy_CM.astype(jnp.float32), axis=rest)
 
 
 mix_heads.defvjp(lambda x, kernel, bias: (mix_heads(x, kernel, bias), (x, kernel)), _mix_backward)
@@ -78,7 +80,9 @@ class MixHeads(nn.Module):
     heads = x_ABNT.shape[0]
     kernel_AA = self.param('kernel', nn.initializers.normal(0.02), (heads, heads), jnp.float32)
     bias_A = self.param('bias', nn.initializers.zeros, (heads,), jnp.float32)
-    y_AM = mix_heads(x_ABNT.reshape(heads, -1), kernel_AA * self.scale, bias_A)
+    # As in `dense`: batch and tokens of one axis could not both be split.
+    rest = (-1,) if constraints.sequence_ways() == 1 else x_ABNT.shape[1:]
+    y_AM = mix_heads(x_ABNT.reshape(heads, *rest), kernel_AA * self.scale, bias_A)
     return y_AM.reshape(x_ABNT.shape)
 
 
@@ -97,6 +101,7 @@ class TalkingHeads(nn.Module):
   def __call__(self, x_BND: Array) -> Array:
     q_BNAE, k_BTAE, v_BTAE = Projections(3, self.heads, self.dtype, self.fused_qkv,
                                          name='qkv')(x_BND)
+    k_BTAE, v_BTAE = constraints.gathered(k_BTAE), constraints.gathered(v_BTAE)
     logits_ABNT = attention_logits(q_BNAE, k_BTAE)
     logits_ABNT = MixHeads(q_BNAE.shape[-1] ** -0.5, name='proj_logits')(logits_ABNT)
     weights_ABNT = jax.nn.softmax(logits_ABNT, axis=-1)
@@ -124,7 +129,7 @@ class ClassBlock(Block):
   def __call__(self, cls_B1D: Array, patches_BND: Array) -> tuple[Array, None]:
     c = self.config
     if not self.is_initializing():
-      cls_B1D = constrain(cls_B1D)
+      cls_B1D = constraints.over_batch(cls_B1D)
     tokens_BND = LayerNorm(name='norm1')(jnp.concatenate([cls_B1D, patches_BND], axis=1))
     y_B1D = ProbeAttention(c, name='attention')(tokens_BND[:, :1], tokens_BND)
     cls_B1D = cls_B1D + self.branch(y_B1D, 'scale1')
@@ -175,6 +180,12 @@ class CaiT(nn.Module):
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
     """Patches down and across an image of (height, width) pixels."""
     return PatchEmbedding(self.patch, self.width, self.dtype, parent=None).grid(image_size)
+
+  @nn.nowrap
+  def check_sequence(self, image_size: tuple[int, int], ways: int) -> None:
+    """Raises a UserError unless the tokens of an image divide over `ways` devices."""
+    rows, columns = self.grid(image_size)
+    constraints.check_tokens(rows * columns, 0, ways, 'choose another image size or patch')
 
   @nn.compact
   def __call__(self, images_BHWC: Array, *, train: bool) -> Output:

@@ -1,7 +1,8 @@
 """Matrix multiplication: one affine map whose three dots are all two-dimensional.
 
 Tokens are flattened to rows before each dot, forward and backward. With (B, N, D) activations XLA
-on a CPU runs the weight gradient of bfloat16 as naive loops, ten times slower.
+on a CPU runs the weight gradient of bfloat16 as naive loops, ten times slower. Where a mesh splits
+the tokens they stay apart from the batch: rows of both cannot be split as each of them is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
+
+from vit_jax.models import constraints
 
 Array = jax.Array
 DotDims = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
@@ -30,7 +33,9 @@ def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = 
 
   def product(a, b, bias, dtype):
     y = jax.lax.dot_general(a, b, dims, preferred_element_type=dtype)
-    return (y if bias is None else y + bias.astype(dtype)[None]).astype(out_dtype)
+    if bias is not None:
+      y += bias.astype(dtype).reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+    return y.astype(out_dtype)
 
   def native(a, b, bias):
     return product(a, b.astype(a.dtype), bias, out_dtype)
@@ -53,14 +58,15 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
     out_dtype: of the result (..., out...); the compute dtype if None.
   """
   batch, inner = x.shape[:x.ndim - rank], x.shape[x.ndim - rank:]
-  y: Any = _affine(x.reshape(math.prod(batch), *inner), kernel, bias, rank, out_dtype or x.dtype)
-  return y.reshape(*batch, *y.shape[1:])
+  rows = (math.prod(batch),) if constraints.sequence_ways() == 1 else batch
+  y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype)
+  return y.reshape(*batch, *y.shape[len(rows):])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _affine(x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any) -> Array:
-  """I and O stand for any number of axes, M for rows."""
-  inner = range(1, rank + 1), range(rank)
+  """M, I and O stand for any number of axes, I for `rank` of them."""
+  inner = range(x_MI.ndim - rank, x_MI.ndim), range(rank)
   return dot(x_MI, kernel_IO, (inner, ((), ())), out_dtype, bias_O)
 
 
@@ -70,11 +76,12 @@ def _affine_forward(x_MI, kernel_IO, bias_O, rank, out_dtype):
 
 def _affine_backward(rank, out_dtype, saved, dy_MO):
   x_MI, kernel_IO = saved
-  dbias_O = jnp.sum(dy_MO.astype(jnp.float32), axis=0)
+  rows = range(x_MI.ndim - rank)
+  dbias_O = jnp.sum(dy_MO.astype(jnp.float32), axis=rows)
   dy_MO = dy_MO.astype(x_MI.dtype)
-  outer = range(1, dy_MO.ndim), range(rank, kernel_IO.ndim)
+  outer = range(len(rows), dy_MO.ndim), range(rank, kernel_IO.ndim)
   dx_MI = dot(dy_MO, kernel_IO, (outer, ((), ())), x_MI.dtype)
-  dkernel_IO = dot(x_MI, dy_MO, (((0,), (0,)), ((), ())), jnp.float32)
+  dkernel_IO = dot(x_MI, dy_MO, ((rows, rows), ((), ())), jnp.float32)
   return dx_MI, dkernel_IO, dbias_O
 
 

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from vit_jax.errors import UserError
 from vit_jax.models.dense import affine
+from vit_jax.models.norms import Conv
 
 Array = jax.Array
 
@@ -49,6 +50,43 @@ class PatchEmbedding(nn.Module):
     kernel_PPCD = self.param('kernel', init, (P, P, channels, self.width), jnp.float32)
     bias_D = self.param('bias', nn.initializers.zeros, (self.width,), jnp.float32)
     return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
+
+
+class ConvEmbedding(nn.Module):
+  """Convolutions of 3x3 pixels and stride 2, with a GELU each, then patches of what they leave.
+
+  The convolutional stem of arXiv:2106.14881, section 3, without its BatchNorms: a small ViT learns
+  texture from few images with it. Parameters: conv1/{kernel, bias} and so on, and kernel and bias
+  of the patches.
+
+  Attributes:
+    channels: of each convolution.
+    patch: P, in pixels of the image; a multiple of 2 ** len(channels).
+  """
+
+  channels: tuple[int, ...]
+  patch: int
+  width: int
+  dtype: Any
+
+  @nn.nowrap
+  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+    """As that of `PatchEmbedding`."""
+    return PatchEmbedding(self.patch, self.width, self.dtype, parent=None).grid(image_size)
+
+  @nn.compact
+  def __call__(self, images_BHWC: Array, train: bool) -> Array:
+    """(B, H, W, C) -> (B, H / P, W / P, D)."""
+    height, width = images_BHWC.shape[1:3]
+    self.grid((height, width))
+    x_BHWC = images_BHWC
+    for i, channels in enumerate(self.channels, 1):
+      conv = Conv(channels, 3, 2, 1, self.dtype, nn.initializers.he_normal(), bias=True,
+                  name=f'conv{i}')
+      x_BHWC = nn.gelu(conv(x_BHWC))
+    patches = PatchEmbedding(self.patch >> len(self.channels), self.width, self.dtype)
+    nn.share_scope(self, patches)
+    return patches(x_BHWC, train)
 
 
 def kept_patches(patches: int, rate: float) -> int:

@@ -15,7 +15,7 @@ from vit_jax.errors import UserError
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.names import Entry
 from vit_jax.models.norms import GroupNorm
-from vit_jax.models.options import bounded, check_options
+from vit_jax.models.options import bounded, take
 from vit_jax.models.resnet import HYBRID, ResNet, stride_of
 from vit_jax.models.sizes import SIZES, Size
 from vit_jax.models.vit import ViT, check_vit
@@ -92,13 +92,9 @@ def build_hybrid(size: Size, stages: tuple[int, ...], patch: int, variant: str, 
   convolution and not that of the pooling (arXiv:2106.10270 section 3.1): published R+Ti/16 has
   patches of 8x8 on a map of stride 4, so that a token stands for 32 pixels.
   """
-  names = {field.name for field in dataclasses.fields(Stem)}
-  of_stem: dict[str, Any] = {name: options[name] for name in names & options.keys()}
-  of_stem = {'stages': stages} | of_stem
-  of_vit = size._asdict() | {name: options[name] for name in options.keys() - names}
-  check_options(Stem, of_stem, ())
+  stem, of_vit = take(Stem, {'stages': stages} | options)
+  of_vit = size._asdict() | of_vit
   check_vit(of_vit)
-  stem = Stem(**of_stem)
   if stem.resnet_width % GroupNorm.groups:
     raise UserError(f'model option resnet_width is {stem.resnet_width}; it must be a multiple of '
                     f'{GroupNorm.groups}, the groups that are normalised together')

@@ -17,6 +17,18 @@ def bounded(default: Any = dataclasses.MISSING, low: float = -math.inf,
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
 
 
+def take(cls: type, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+  """(an instance of the dataclass `cls` from the options that are its fields, the others).
+
+  Raises:
+    UserError: an option has a value that its field does not take.
+  """
+  names = {field.name for field in dataclasses.fields(cls)}
+  own = {name: options[name] for name in names & options.keys()}
+  check_options(cls, own, ())
+  return cls(**own), {name: options[name] for name in options.keys() - names}
+
+
 def check_options(cls: type, options: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
   """Raises a UserError unless each option is a field of `cls` with a value it takes.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
-from vit_jax.models.blocks import constrain
+from vit_jax.models import constraints
 from vit_jax.models.dense import Dense
 from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
 from vit_jax.models.norms import BatchNorm, Conv, GroupNorm
@@ -131,7 +131,7 @@ class Stage(Part):
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None) -> Array:
     for j in range(1, self.units + 1):
       if not self.is_initializing():  # where one example stands for the batch
-        x_BHWD = constrain(x_BHWD)
+        x_BHWD = constraints.over_batch(x_BHWD)
       # The stride is in the first 3x3 convolution.
       strided = next(i for i, (_, size) in enumerate(self.plan) if size == 3)
       plan = tuple((features, size, self.stride if j == 1 and i == strided else 1)

@@ -11,13 +11,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
+from vit_jax.models import constraints
 from vit_jax.models.attention import Implementation
 from vit_jax.models.blocks import BlockConfig, Encoder, Remat, Unroll
 from vit_jax.models.dense import Dense
-from vit_jax.models.embedding import PatchEmbedding, drop_patches, sincos2d
+from vit_jax.models.embedding import (
+    ConvEmbedding,
+    PatchEmbedding,
+    drop_patches,
+    kept_patches,
+    sincos2d,
+)
 from vit_jax.models.layers import MlpKind
 from vit_jax.models.names import Entry
-from vit_jax.models.options import bounded, check_options
+from vit_jax.models.options import bounded, check_options, take
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import MapHead
 from vit_jax.models.sizes import SIZES, Size
@@ -95,6 +102,19 @@ class ViT(nn.Module):
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
     """Tokens down and across an image of (height, width) pixels, extra tokens apart."""
     return self.embedding.grid(image_size)  # type: ignore[operator]
+
+  @nn.nowrap
+  def check_sequence(self, image_size: tuple[int, int], ways: int) -> None:
+    """Raises a UserError unless the tokens of an image divide over `ways` devices."""
+    rows, columns = self.grid(image_size)
+    patches, extra = rows * columns, (self.pool == 'cls') + self.distilled + self.registers
+    change = f'config.model.registers={self.registers + -(patches + extra) % ways} would'
+    if patches % ways == 0 and not self.distilled:
+      change = f"config.model.pool='mean' or 'map' without registers would, and {change}"
+    constraints.check_tokens(patches, extra, ways, change)
+    if self.patch_dropout:
+      constraints.check_tokens(kept_patches(patches, self.patch_dropout), extra, ways,
+                               'config.model.patch_dropout=0 would in training too')
 
   @nn.compact
   def __call__(self, images_BHWC: Array, *, train: bool) -> Output:
@@ -201,13 +221,32 @@ def check_vit(options: dict[str, Any]) -> None:
                         f'{only!r}')
 
 
+@dataclasses.dataclass
+class Stem:
+  """What options a plain ViT has besides those of `ViT`.
+
+  Attributes:
+    conv_stem: channels of each convolution before the patches, see `embedding.ConvEmbedding`;
+      none leaves the patches to the pixels, as in the paper.
+  """
+
+  conv_stem: tuple[int, ...] = bounded((), low=1)
+
+
 def build_vit(size: Size, patch: int, variant: str, num_classes: int,
               options: dict[str, Any]) -> ViT:
-  """A plain ViT; `options` are fields of `ViT` and override `size`."""
-  options = size._asdict() | options
-  check_vit(options)
-  dtype = options.get('dtype', ViT.dtype)
-  return ViT(num_classes, PatchEmbedding(patch, options['width'], jnp.dtype(dtype)), **options)
+  """A plain ViT; `options` are fields of `ViT`, which override `size`, and of `Stem`."""
+  stem, of_vit = take(Stem, options)
+  of_vit = size._asdict() | of_vit
+  check_vit(of_vit)
+  rest = of_vit['width'], jnp.dtype(of_vit.get('dtype', ViT.dtype))
+  channels = tuple(stem.conv_stem)
+  if patch % 2 ** len(channels):
+    raise UserError(f'model option conv_stem has {len(channels)} convolutions, each of which '
+                    f'halves the image; the patch of the name must be a multiple of '
+                    f'{2 ** len(channels)}, not {patch}')
+  embedding = ConvEmbedding(channels, patch, *rest) if channels else PatchEmbedding(patch, *rest)
+  return ViT(num_classes, embedding, **of_vit)
 
 
 # Published with; any other patch works too.

@@ -72,6 +72,10 @@ def keep_cpu_memory() -> None:
   if not hasattr(libc, 'mallopt') or _accelerator_in_sight():  # musl lacks it
     return
   jax.config.update('jax_cpu_enable_async_dispatch', False)
+  # A collective holds a thread until all devices are there: fake devices need one each.
+  devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
+  if devices > (os.cpu_count() or 1):
+    os.environ.setdefault('PJRT_NPROC', str(devices))
   for parameter, value in _MALLOPT.values():
     libc.mallopt(parameter, value)
   # A heap of half the machine's memory, of which nothing is touched yet.

@@ -1,8 +1,8 @@
 """The device mesh, and how a global batch lies on it.
 
-Three axes serve vision: `replica` (copies of the parameters), `fsdp` (parameters and optimizer
-sharded), `tensor` (heads and hidden units sharded). The batch is split over the first two. One
-device is the same code with a 1x1x1 mesh.
+Four axes serve vision: `replica` (copies of the parameters), `fsdp` (parameters and optimizer
+sharded), `tensor` (heads and hidden units sharded) and `sequence` (tokens sharded, for large
+images). The batch is split over the first two. One device is the same code with a 1x1x1x1 mesh.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import PartitionSpec as P
@@ -19,28 +21,76 @@ from jax.sharding import PartitionSpec as P
 from vit_jax.config import Mesh
 from vit_jax.errors import UserError
 
-AXES = ('replica', 'fsdp', 'tensor')
+AXES = ('replica', 'fsdp', 'tensor', 'sequence')  # what talks most comes last, on near devices
 BATCH_SPEC = P(('replica', 'fsdp'))
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[Any] | None = None) -> DeviceMesh:
-  """Lays `devices` (default: all) out as (replica, fsdp, tensor); one -1 takes what is left.
+  """Lays `devices` (default: all) out along `AXES`; one -1 takes what is left.
+
+  Between slices, groups of devices that a slow network joins, lies `replica` alone.
 
   Raises:
-    UserError: the axes do not multiply to the number of devices.
+    UserError: the axes do not multiply to the number of devices, or do not fit the slices.
   """
   devices = jax.devices() if devices is None else devices
-  sizes = [mesh.replica, mesh.fsdp, mesh.tensor]
+  layout = lay_out(_sizes(mesh, len(devices)), devices, mesh.slices)
+  return DeviceMesh(layout, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _sizes(mesh: Mesh, devices: int) -> list[int]:
+  sizes = [getattr(mesh, axis) for axis in AXES]
   given = math.prod(size for size in sizes if size != -1)
   if sizes.count(-1) > 1 or 0 in sizes:
     raise UserError(f'config.mesh is {dict(zip(AXES, sizes, strict=True))}; at most one axis is '
                     '-1 and none is 0')
-  if -1 in sizes and len(devices) % given == 0:
-    sizes[sizes.index(-1)] = len(devices) // given
-  if math.prod(sizes) != len(devices):
+  if -1 in sizes and devices % given == 0:
+    sizes[sizes.index(-1)] = devices // given
+  if math.prod(sizes) != devices:
     raise UserError(f'config.mesh is {dict(zip(AXES, sizes, strict=True))}, which does not '
-                    f'multiply to the {len(devices)} devices here')
-  return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+                    f'multiply to the {devices} devices here')
+  return sizes
+
+
+def lay_out(sizes: Sequence[int], devices: Sequence[Any], slices: int = 0) -> np.ndarray:
+  """An array of `devices` of shape `sizes`, near ones along the last axes.
+
+  Args:
+    slices: in how many the devices lie; 0 asks them.
+
+  Raises:
+    UserError: they lie in another number of slices, or `replica` does not spread over them.
+  """
+  by_slice = len({getattr(device, 'slice_index', None) for device in devices})
+  by_process = len({device.process_index for device in devices})
+  # TPUs of several slices cannot be taken for one. GPUs tell their hosts apart as slices, but
+  # fsdp is at home on the network between those.
+  known = {by_slice} if devices[0].platform == 'tpu' else {1, by_slice, by_process}
+  slices = slices or (by_slice if len(known) == 1 else 1)
+  if slices not in known:
+    raise UserError(f'config.mesh.slices is {slices}, but the {len(devices)} devices lie in '
+                    f'{by_slice} slices and belong to {by_process} processes')
+  if slices == 1:
+    return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+  replica, *others = sizes
+  if replica % slices:
+    raise UserError(f'config.mesh.replica is {replica}, which is not divisible by the {slices} '
+                    'slices of the devices, between which a slow network lies that only replica '
+                    f'crosses; set config.mesh.replica to {slices} or a multiple')
+  return mesh_utils.create_hybrid_device_mesh(
+      (replica // slices, *others), (slices, *(1 for _ in others)), devices,
+      process_is_granule=slices != by_slice, allow_split_physical_axes=True)
+
+
+def check_tokens(model: Any, image_size: tuple[int, int], mesh: DeviceMesh) -> None:
+  """Raises a UserError unless the model has tokens that divide over the axis `sequence`."""
+  ways = mesh.shape['sequence']
+  if ways == 1:
+    return
+  if not hasattr(model, 'check_sequence'):
+    raise UserError(f'config.mesh.sequence is {ways}, but a {type(model).__name__} has no tokens '
+                    'to split over it; set it to 1 and give the devices to config.mesh.fsdp')
+  model.check_sequence(image_size, ways)
 
 
 def check_batch(batch_size: int, mesh: DeviceMesh, where: str, accumulate: int = 1) -> None:
@@ -53,14 +103,16 @@ def check_batch(batch_size: int, mesh: DeviceMesh, where: str, accumulate: int =
         f'the nearest that is: {max(1, round(batch_size / ways)) * ways}')
 
 
-def local_rows(batch_size: int, mesh: DeviceMesh) -> range:
-  """The contiguous rows of a global batch that this process feeds to its devices."""
-  slices = NamedSharding(mesh, BATCH_SPEC).addressable_devices_indices_map((batch_size,))
-  bounds = sorted({index[0].indices(batch_size)[:2] for index in slices.values() if index})
-  rows = range(bounds[0][0], bounds[-1][1])
-  if sum(stop - start for start, stop in bounds) != len(rows):
-    raise RuntimeError(f'the rows of this process are not contiguous: {bounds}')
-  return rows
+def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) -> list[int]:
+  """The rows of a global batch that a process, this one, feeds to its devices, ascending.
+
+  They need not be contiguous: on a torus of TPUs a host's devices are a square of it.
+  """
+  process = jax.process_index() if process is None else process
+  slices = NamedSharding(mesh, BATCH_SPEC).devices_indices_map((batch_size,))
+  bounds = {index[0].indices(batch_size)[:2] for device, index in slices.items()
+            if device.process_index == process}
+  return [row for start, stop in sorted(bounds) for row in range(start, stop)]
 
 
 def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh, batch_size: int) -> dict:

@@ -1,15 +1,15 @@
-"""Parameter path -> sharding, by the first rule that matches.
+"""Parameter path -> sharding: the first rule that matches, and where it cannot, what is nearest.
 
 A path is the names down the tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. The same
 rules serve the optimizer state and the averaged parameters, whose paths end like the
-parameters' own.
+parameters' own. docs/sharding.md explains them with a drawing.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh as DeviceMesh
@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from vit_jax.errors import UserError
 from vit_jax.trees import flatten, path_name
 
-# Leading axis of everything under blocks/: the layers L.
+# 'fsdp' stands on the axis it prefers; where that does not divide, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
     (r'blocks/attention/(qkv|query|kv)/kernel$',
      P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
@@ -30,46 +30,118 @@ RULES: tuple[tuple[str, P], ...] = (
     (r'blocks/mlp/down/kernel$', P(None, 'tensor', 'fsdp')),  # L F D
     (r'map_head/attention/(query|kv)/kernel$', P('fsdp')),
     (r'map_head/attention/out/kernel$', P(None, None, 'fsdp')),  # A E D
-    (r'map_head/mlp/up/kernel$', P('fsdp', 'tensor')),  # D F
+    (r'map_head/mlp/(gate|up)/kernel$', P('fsdp', 'tensor')),  # D F
     (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
     (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
     (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
     (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
-    (r'unit\d+/conv\w+/kernel$', P(None, None, None, 'fsdp')),  # H W C D
+    (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D
     (r'fc6/kernel$', P(None, None, None, 'fsdp')),  # H W C D
     (r'fc7/kernel$', P('fsdp', None)),  # D D
-    (r'', P()),  # biases, LayerNorms, tokens, counters
+    (r'', P()),  # biases, norms, tokens, counters
 )
-LARGEST_REPLICATED = 1 << 20  # elements; above it a parameter must be sharded if fsdp or tensor is
+# The leading axis L of these is sliced layer by layer: never sharded.
+STACKED = re.compile(r'blocks/')
+# In elements. A leaf without a rule stays whole on every device if it is small. One that no axis
+# divides stays whole too, unless it is large; together they may be a share of the tree.
+SMALL, LARGE, WHOLE_SHARE = 1 << 12, 1 << 20, 0.02
 
 
-def spec_for(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> P:
-  """The spec of one leaf.
+class Place(NamedTuple):
+  """Where a leaf lies, and why, if that is not where its rule would have it."""
+
+  spec: P
+  note: str = ''
+
+
+def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
+  """The place of one leaf.
+
+  `tensor` lies on the axis of its rule or nowhere. `fsdp` lies on the axis that its rule prefers,
+  else on the largest that it divides and that neither the layers nor `tensor` have.
 
   Raises:
-    UserError: a sharded axis does not divide, or a large leaf would be replicated silently.
+    UserError: `tensor` does not divide its axis, or a large leaf would lie whole on every device.
   """
-  spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
   if not shape:
-    return P()
-  for size, axis in zip(shape, spec, strict=False):
-    if axis is not None and size % mesh.shape[axis]:
-      raise UserError(
-          f'parameter {name} of shape {shape} cannot be sharded: {size} is not divisible by '
-          f'the {mesh.shape[axis]} devices of mesh axis {axis!r}; change config.mesh.{axis}')
-  if len(spec) > len(shape):
-    raise UserError(f'parameter {name} of shape {shape} has fewer axes than its rule {spec}')
-  model_ways = mesh.shape['fsdp'] * mesh.shape['tensor']
-  if not any(spec) and model_ways > 1 and math.prod(shape) > LARGEST_REPLICATED:
-    raise UserError(f'parameter {name} of shape {shape} is large and matches no sharding rule; '
-                    'add one to vit_jax/parallel/rules.py')
-  return spec
+    return Place(P())
+  rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
+  if len(rule) > len(shape):
+    raise UserError(f'parameter {name} of shape {shape} has fewer axes than its rule {rule}')
+  axes = [*rule, *(None for _ in shape[len(rule):])]
+  fsdp, tensor = mesh.shape['fsdp'], mesh.shape['tensor']
+  preferred = axes.index('fsdp') if 'fsdp' in axes else None
+  split = axes.index('tensor') if 'tensor' in axes and tensor > 1 else None
+  what, size = f'parameter {name} of shape {shape}', math.prod(shape)
+  if split is not None and shape[split] % tensor:
+    raise UserError(f'{what} cannot be split: {shape[split]} is not divisible by the {tensor} '
+                    f"devices of mesh axis 'tensor' ({words(mesh)}); set config.mesh.tensor to "
+                    f'{math.gcd(shape[split], tensor)}')
+  whole = split is None and fsdp * tensor > 1 and size > LARGE
+  if fsdp == 1:
+    if whole:
+      raise UserError(f'{what} would lie whole on every device, for config.mesh.tensor splits '
+                      f'other parameters only ({words(mesh)}); set config.mesh.fsdp to 2 or more')
+    return Place(rule)
+  if preferred is None and size <= SMALL:
+    return Place(rule)
+  free = [axis for axis in range(len(shape)) if axis != split]
+  if STACKED.search(name):
+    free = free[1:]
+  best = max((axis for axis in free if shape[axis] % fsdp == 0), default=None,
+             key=lambda axis: (axis == preferred, shape[axis]))
+  if best is None and whole:
+    most = max(math.gcd(shape[axis], fsdp) for axis in free)
+    raise UserError(f'{what} cannot be split: none of {", ".join(str(shape[i]) for i in free)} is '
+                    f"divisible by the {fsdp} devices of mesh axis 'fsdp' ({words(mesh)}); set "
+                    f'config.mesh.fsdp to {most} and config.mesh.replica to '
+                    f'{mesh.shape["replica"] * fsdp // most}')
+  if best is not None and best == preferred:
+    return Place(rule)
+  if preferred is not None:
+    axes[preferred] = None
+  if best is None:
+    return Place(P(*axes), f'not over fsdp: no axis is divisible by {fsdp}')
+  axes[best] = 'fsdp'
+  return Place(P(*axes), '' if preferred is None else
+               f'fsdp on {shape[best]}: {shape[preferred]} is not divisible by {fsdp}')
+
+
+def words(mesh: DeviceMesh) -> str:
+  """'replica 2, fsdp 4, tensor 1, sequence 1'."""
+  return ', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())
 
 
 def shardings(tree: Any, mesh: DeviceMesh) -> Any:
-  """A tree of NamedShardings for `tree` (of arrays or shapes)."""
-  return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: NamedSharding(mesh, spec_for(path_name(path), leaf.shape, mesh)), tree)
+  """A tree of NamedShardings for `tree` (of arrays or shapes).
+
+  Raises:
+    UserError: see `place`; or too much of the tree would lie whole on every device.
+  """
+  sharded = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec), tree)
+  if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
+    _check_whole(flatten(tree), flatten(sharded), mesh)
+  return sharded
+
+
+def _check_whole(leaves: dict[str, Any], lie: dict[str, NamedSharding], mesh: DeviceMesh) -> None:
+  """Raises a UserError where much lies whole on every device: MaxText's rule of two percent.
+
+  A few large leaves are refused one by one before; this finds many of middling size.
+  """
+  sizes = {name: math.prod(leaf.shape) for name, leaf in leaves.items()}
+  whole = [name for name, leaf in leaves.items() if lie[name].shard_shape(leaf.shape) == leaf.shape]
+  elements, total = sum(sizes[name] for name in whole), sum(sizes.values())
+  if elements <= max(LARGE, WHOLE_SHARE * total):
+    return
+  largest = max(whole, key=lambda name: sizes[name])
+  change = ('a smaller config.mesh.fsdp' if mesh.shape['fsdp'] > 1 else
+            'config.mesh.fsdp to 2 or more, for config.mesh.tensor splits blocks only')
+  raise UserError(
+      f'{elements / total:.1%} of all parameters and optimizer state would lie whole on every '
+      f'device, where {WHOLE_SHARE:.0%} may ({words(mesh)}); the largest such leaf is {largest} '
+      f'of shape {leaves[largest].shape}: set {change}')
 
 
 def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
@@ -79,10 +151,30 @@ def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
       shapes, shardings(shapes, mesh))
 
 
+def bytes_per_chip(tree: Any) -> dict[str, int]:
+  """Bytes that each device holds, by leaf; `tree` is of arrays or shapes with shardings."""
+  return {name: math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+          for name, leaf in flatten(tree).items()}
+
+
 def table(tree: Any, mesh: DeviceMesh) -> str:
-  """One line a leaf: path, shape, spec. For people and for the golden test."""
+  """One line a leaf: path, shape, spec, bytes a device; and why, where that is not its rule."""
+  held = bytes_per_chip(abstract(tree, mesh))
   rows = [(name, 'x'.join(map(str, leaf.shape)) or 'scalar',
-           str(spec_for(name, leaf.shape, mesh))) for name, leaf in flatten(tree).items()]
-  widths = [max(len(row[i]) for row in rows) for i in range(2)]
-  return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec}'
-                   for name, shape, spec in rows)
+           *place(name, leaf.shape, mesh)) for name, leaf in flatten(tree).items()]
+  cells = [(name, shape, str(spec), f'{held[name]:,}', note) for name, shape, spec, note in rows]
+  widths = [max(len(row[i]) for row in cells) for i in range(4)]
+  return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec:{widths[2]}}  '
+                   f'{size:>{widths[3]}}  {note}'.rstrip()
+                   for name, shape, spec, size, note in cells)
+
+
+def summary(tree: Any, mesh: DeviceMesh) -> str:
+  """One line: the mesh, and the megabytes that each device holds of each part of `tree`."""
+  parts: dict[str, int] = {}
+  for name, size in bytes_per_chip(tree).items():
+    part = name.split('/')[0]
+    parts[part] = parts.get(part, 0) + size
+  held = ', '.join(f'{part} {size / 1e6:,.1f}' for part, size in parts.items() if size >= 5e4)
+  return (f'{mesh.size} devices ({words(mesh)}); MB on each: {held}; '
+          f'{sum(parts.values()) / 1e6:,.1f} in all')

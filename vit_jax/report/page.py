@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError
-from vit_jax.report import maps, plots, samples
+from vit_jax.report import goodput, maps, plots, samples
 from vit_jax.report.plots import COLOURS, Line
 from vit_jax.report.run import Predictions, Run, read_run
 
@@ -68,6 +68,8 @@ def write_page(run_dirs: Sequence[Path | str]) -> Path:
     parts.append('' if of else _training(runs))
     parts += [_split(name + of, predictions) for name, predictions in run.predictions.items()
               if name in run.evals or not predictions.raster]
+    spent = goodput.read_goodput(run.path)
+    parts.append(goodput.bar(spent) if spent else '')
     parts.append(_config(run))
   body = '\n'.join(part for part in parts if part)
   page = runs[0].path / 'report.html'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,11 @@ def claim(workdir: Path, x: Experiment) -> None:
 
 
 def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str, Evaluation], *,
-           train_seconds: float, total_seconds: float) -> None:
-  """Writes predictions/*.npz and summary.json, and prints the result beside the baselines."""
+           train_seconds: float, total_seconds: float, before_batch: Callable[[], None]) -> None:
+  """Writes predictions/*.npz and summary.json, and prints the result beside the baselines.
+
+  Every process calls it, for they predict together; process 0 writes and prints.
+  """
   x = setup.experiment
   results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
   summary: dict[str, Any] = {
@@ -66,14 +69,16 @@ def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str
                    'jaxlib': jaxlib.version.__version__, 'flax': flax.__version__,
                    'optax': optax.__version__, 'python': platform.python_version()}}
   first = next(iter(evaluations))
-  predictions = {**evaluations, **{name: Evaluation(*setup.evaluate(variables, split))
-                                   for name, split in x.data.predict.items()}}
-  if jax.process_index() == 0:
-    for name, evaluation in predictions.items():
-      write_predictions(setup, workdir / 'predictions' / f'{name}.npz', evaluation)
-    if x.baseline == 'colour_histogram':
-      summary['baselines'] = _baselines(setup, first)
-    write_atomically(workdir / 'summary.json', json.dumps(summary, indent=2) + '\n')
+  predictions = {**evaluations,
+                 **{name: Evaluation(*setup.evaluate(variables, split, before_batch))
+                    for name, split in x.data.predict.items()}}
+  if jax.process_index():
+    return
+  for name, evaluation in predictions.items():
+    write_predictions(setup, workdir / 'predictions' / f'{name}.npz', evaluation)
+  if x.baseline == 'colour_histogram':
+    summary['baselines'] = _baselines(setup, first)
+  write_atomically(workdir / 'summary.json', json.dumps(summary, indent=2) + '\n')
   line = f'{first}: top-1 {results[first]["top1"]:.2%}, top-5 {results[first]["top5"]:.2%}'
   for name, baseline in summary.get('baselines', {}).items():
     line += f'; {name.replace("_", " ")} {baseline["top1"]:.2%}'

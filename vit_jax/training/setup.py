@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import NamedSharding
 
 from vit_jax import models
 from vit_jax.config import Experiment
@@ -48,9 +51,26 @@ class Setup:
     """Patches down and across an image."""
     return self.model.grid(self.experiment.data.image_size)
 
+  @property
+  def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes with shardings of a global training batch, as `put` makes it."""
+    sharding = NamedSharding(self.mesh, meshes.BATCH_SPEC)
+    rows = {'image': (self.image_shape, jnp.uint8), 'label': ((), jnp.int32),
+            'mask': ((), jnp.bool_), 'index': ((), jnp.int32)}
+    return {name: jax.ShapeDtypeStruct((self.experiment.batch_size, *shape), dtype,
+                                       sharding=sharding)
+            for name, (shape, dtype) in rows.items()}
+
   @cached_property
   def parameters(self) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state.params))
+
+  def write_sharding(self, workdir: Path) -> str:
+    """Writes where each leaf lies to sharding.txt; returns one line that sums it up."""
+    if jax.process_index() == 0:
+      text = rules.table(self.abstract_state, self.mesh)
+      (workdir / 'sharding.txt').write_text(text + '\n')
+    return f'sharding: {rules.summary(self.abstract_state, self.mesh)}; see sharding.txt'
 
   def fresh_state(self) -> TrainState:
     """A new state, initialised where it will live."""
@@ -85,12 +105,20 @@ class Setup:
     return step.make_eval_step(self.model, self.task, mesh=self.mesh,
                                variables=self.abstract_state.eval_variables)
 
-  def evaluate(self, variables: Any, split: str) -> tuple[metrics.Rows, sources.Source]:
-    """(one row for each example of `split`, in order, the same on every process; the source)."""
-    size = self.experiment.eval_batch_size
+  def evaluate(self, variables: Any, split: str, before_batch: Callable[[], None] = lambda: None
+               ) -> tuple[metrics.Rows, sources.Source]:
+    """(one row for each example of `split`, in order, the same on every process; the source).
+
+    Args:
+      before_batch: what it raises ends the evaluation.
+    """
+    size, rows = self.experiment.eval_batch_size, []
     batches = self._eval_loader(split)
-    rows = [jax.device_get(self.eval_step(variables, batch)) for batch in
-            loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))]
+    prefetched = loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))
+    with closing(prefetched):
+      for batch in prefetched:
+        before_batch()
+        rows.append(jax.device_get(self.eval_step(variables, batch)))
     return metrics.concatenate(rows), batches.source
 
   def _eval_loader(self, split: str) -> loader.Loader:
@@ -126,6 +154,7 @@ def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_e
              num_classes: int) -> Setup:
   """A Setup from the sizes of the data alone: what plans and abstract checks need."""
   model = models.build(x.model.name, num_classes, **x.model.options)
+  meshes.check_tokens(model, x.data.image_size, mesh)
   task = teacher.make_task(x, num_classes)
   steps = x.length.to_steps(x.batch_size, num_examples)
   schedule = optim.make_schedule(x.optim, steps, x.batch_size, num_examples)

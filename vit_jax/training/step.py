@@ -36,6 +36,8 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
     frozen: likewise; trees that the task reads and no step changes.
   """
 
+  state_shardings = rules.shardings(state, mesh)
+
   def micro_loss(params, batch_stats, batch, key, total, frozen):
     augment_key, dropout_key = jax.random.split(key)
     images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
@@ -48,14 +50,18 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
     sums = {'loss': loss, 'top1': jnp.sum(correct_B * mask_B), 'examples': jnp.sum(mask_B)}
     return loss / total, (sums, updated.get('batch_stats'))
 
+  def micro_grad(*args):
+    """Gradients that lie as their parameters do: none is ever whole where those are not."""
+    grads, beside = jax.grad(micro_loss, has_aux=True)(*args)
+    return jax.lax.with_sharding_constraint(grads, state_shardings.params), beside
+
   def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       key = jax.random.fold_in(jax.random.key(seed), state.step)
       total = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
-      grad = jax.grad(micro_loss, has_aux=True)
       if accumulate == 1:
-        grads, (sums, batch_stats) = grad(state.params, state.batch_stats, batch, key, total,
-                                          frozen)
+        grads, (sums, batch_stats) = micro_grad(state.params, state.batch_stats, batch, key,
+                                                total, frozen)
       else:
         # Row i goes to micro-batch i % accumulate, so that no row leaves its device.
         micro = jax.tree.map(
@@ -63,13 +69,14 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
 
         def add_one(carry, xs):
           summed, batch_stats = carry
-          grads, (sums, batch_stats) = grad(state.params, batch_stats, *xs, total, frozen)
+          grads, (sums, batch_stats) = micro_grad(state.params, batch_stats, *xs, total, frozen)
           return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
 
         xs = micro, jax.random.split(key, accumulate)
-        grads, (sums, _) = jax.eval_shape(grad, state.params, state.batch_stats,
+        grads, (sums, _) = jax.eval_shape(micro_grad, state.params, state.batch_stats,
                                           *jax.tree.map(lambda x: x[0], xs), total, frozen)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
+        zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]
         ((grads, sums), batch_stats), _ = jax.lax.scan(add_one, (zeros, state.batch_stats), xs)
       updates, opt_state = tx.update(grads, state.opt_state, state.params)
       params = optax.apply_updates(state.params, updates)
@@ -82,7 +89,6 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
       metrics = {**sums, 'grad_norm': optax.global_norm(grads)}
       return TrainState(state.step + 1, params, opt_state, averaged, batch_stats), metrics
 
-  state_shardings = rules.shardings(state, mesh)
   return jax.jit(train_step, donate_argnums=0,
                  in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC),
                                *rules.shardings(frozen, mesh)),

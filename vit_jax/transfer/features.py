@@ -32,7 +32,7 @@ def answers_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[
     variables: of the model, as `model.apply` takes them.
     mean, std: of pixels in [0, 1], one for each channel. Images of uint8 are normalised with
       them on the device; floats go in as they are.
-    batch_size: images at a time, rounded up to a multiple of this process's devices.
+    batch_size: images at a time on each of this process's devices.
   """
 
   def answer(variables: Any, images_BHWC: Array) -> Answers:
@@ -85,12 +85,13 @@ def in_batches(function: Callable[[Any, Array], Any], variables: Any,
                 batch_size: int) -> Callable[[np.ndarray], Any]:
   """function(variables, rows) on batches of one size, spread over this process's devices.
 
+  Each device gets `batch_size` rows, whatever their number: so they compute the same numbers.
   Returns a function of an array of any number of rows, to numpy arrays of as many; rows that only
   fill the last batch are cut off.
   """
   devices = jax.local_devices()
   mesh = Mesh(np.array(devices), ('batch',))
-  size = -(-batch_size // len(devices)) * len(devices)
+  size = batch_size * len(devices)
   variables = jax.device_put(variables, NamedSharding(mesh, P()))
   rows = NamedSharding(mesh, P('batch'))
   jitted = jax.jit(function, out_shardings=rows)

@@ -16,7 +16,7 @@ from vit_jax.transfer.features import in_batches
 
 NEIGHBOURS = (10, 20, 100, 200)
 TEMPERATURE = 0.07
-CHUNK = 1024  # test examples at once, which bounds the memory
+CHUNK = 256  # test examples at once on each device, which bounds the memory
 
 Array = jax.Array
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from vit_jax import config, models
@@ -41,11 +42,11 @@ class Predictor:
   line: str
 
   def predict(self, images: Images, batch: int) -> Answers:
-    """Answers for all images, in order."""
-    batch = min(batch, len(images))
-    answers = answers_fn(self.model, self.variables, self.mean, self.std, batch)
-    parts = [answers(images.read(start, start + batch, self.image_shape, self.view))
-             for start in range(0, len(images), batch)]
+    """Answers for all images, in order, `batch` at a time on each device."""
+    answers = answers_fn(self.model, self.variables, self.mean, self.std, min(batch, len(images)))
+    step = batch * jax.local_device_count()
+    parts = [answers(images.read(start, start + step, self.image_shape, self.view))
+             for start in range(0, len(images), step)]
     return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
   def attention(self, images: Images) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -67,29 +68,31 @@ class Predictor:
     return getattr(self.model, 'pool', '') == 'cls'
 
 
-def make_predictor(name: str, weights: str, images: Images, data_dir: Path, *,
+def make_predictor(name: str, weights: str, data_dir: Path, *,
+                   array_shape: tuple[int, int, int] | None = None,
                    image_size: tuple[int, int] | None = None,
                    num_classes: int | None = None) -> Predictor:
   """A model with weights from a run folder, or from anything that `load.read` takes.
 
   Args:
     name: of the model; may be '' for a run folder, which knows it.
-    image_size: (H, W) for image files, else that of the weights; an array has its own.
+    array_shape: (H, W, C) of images that go in as they are.
+    image_size: (H, W) of others, else that of the weights.
     num_classes: 0 leaves the head away; otherwise it must be that of the weights.
 
   Raises:
     UserError: no such model or weights, they or the images do not fit it, or a wrong size.
   """
-  if image_size and images.array_shape:
+  if image_size and array_shape:
     raise UserError('--image_size is for image files; the array of --input goes in as it is')
   run = Path(weights).expanduser()
-  size = images.array_shape or image_size
+  size = array_shape or image_size
   if run.is_dir():
     predictor = _from_run(run, name, size, num_classes)
   else:
     predictor = _from_file(weights, name, size, num_classes, data_dir / 'weights')
-  if images.array_shape and images.array_shape[2] != predictor.image_shape[2]:
-    raise UserError(f'--input: the array has {images.array_shape[2]} channels, but the model takes '
+  if array_shape and array_shape[2] != predictor.image_shape[2]:
+    raise UserError(f'--input: the array has {array_shape[2]} channels, but the model takes '
                     f'{predictor.image_shape[2]}')
   return predictor
 

@@ -1,0 +1,117 @@
+"""Starts processes of `vit_jax train` by forking: what they import is imported once.
+
+Reads one JSON object a line: {"argv": [...], "env": {...}, "log": file, "places": file,
+"ids": file, and maybe "hang": step, "full": true}. Prints {"pid": ...} when a process has started
+and {"pid": ..., "code": ...} when it has ended. The faults that come from within are planted here,
+around the product and not in it; and what has no part in surviving, but takes seconds of every
+start, is left out: measuring the peak rate and drawing the report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+import traceback
+
+from vit_jax import cli
+from vit_jax.data import loader
+from vit_jax.data.loader import Loader
+from vit_jax.parallel import device, processes
+from vit_jax.parallel.watchdog import Watchdog
+from vit_jax.report import page
+from vit_jax.training import loop  # noqa: F401
+
+SMALL_FILES = 100_000  # bytes; fewer than a checkpoint has
+
+
+def announce_places(path: str) -> None:
+  """Appends 'PHASE STEP' whenever the main thread turns to a phase, and 'start' at the start."""
+  def say(phase: str, step: int) -> None:
+    with open(path, 'a') as file:
+      file.write(f'{phase} {step}\n')
+
+  turn, start = Watchdog._turn, processes.start
+
+  def announced_turn(self, phases):
+    turn(self, phases)
+    say(phases[-1][0], self.step)
+
+  def announced_start(limits):
+    say('start', 0)
+    return start(limits)
+
+  Watchdog._turn, processes.start = announced_turn, announced_start
+
+
+def hang_the_loader(at: int) -> None:
+  """A training batch that never comes."""
+  batch = Loader.batch
+
+  def hung(self, step: int):
+    while self.train and step == at:
+      time.sleep(1)
+    return batch(self, step)
+
+  Loader.batch = hung
+
+
+def tell_ids(path: str) -> None:
+  """Writes the examples of each training batch that the loop takes: step, this process's ids."""
+  prefetch = loader.prefetch
+
+  def told(source, start, end, put):
+    for step, batch in enumerate(prefetch(source, start, end, put), start):
+      if source.train:
+        shards = sorted(batch['index'].addressable_shards, key=lambda s: s.index[0].start or 0)
+        ids = [int(i) for shard in shards for i in shard.data]
+        with open(path, 'a') as file:
+          file.write(json.dumps([step, shards[0].index[0].start or 0, ids]) + '\n')
+      yield batch
+
+  loader.prefetch = told
+
+
+def run(order: dict) -> int:
+  os.environ.update(order['env'])
+  log = os.open(order['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+  os.dup2(log, 1)
+  os.dup2(log, 2)
+  device.measured_matmul_rate = lambda dtype: 1e12
+  page.write_page = lambda runs: 'left out'
+  announce_places(order['places'])
+  tell_ids(order['ids'])
+  if 'hang' in order:
+    hang_the_loader(order['hang'])
+  if 'full' in order:  # the disk is full for this process
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+  try:
+    return cli.main(order['argv'])
+  except BaseException:
+    traceback.print_exc()
+    return 1
+
+
+def main() -> None:
+  for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+      code = run(order)
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(code)
+    print(json.dumps({'pid': pid}), flush=True)
+    threading.Thread(target=reap, args=(pid,), daemon=True).start()
+
+
+def reap(pid: int) -> None:
+  _, status = os.waitpid(pid, 0)
+  os.write(1, (json.dumps({'pid': pid, 'code': os.waitstatus_to_exitcode(status)}) + '\n').encode())
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,263 @@
+"""`vit_jax launch`: flags that do not fit, tools that are missing, and scripts that decide."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vit_jax import cli
+from vit_jax.launch.job import Job
+from vit_jax.launch.slices import parse_slice
+
+ROOT = Path(__file__).parents[2]
+VOLUME = ('--volume=runs:/runs', '--workdir=/runs/x')
+JOBSET = ('--target=jobset', '--image=i', *VOLUME)
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys):
+  """launch(*flags) -> (exit code, what it printed or complained about)."""
+  monkeypatch.chdir(ROOT)
+
+  def run(*flags: str) -> tuple[int, str]:
+    code = cli.main(['launch', '--config=configs/fashion_mnist.py', *flags])
+    return code, ''.join(capsys.readouterr())
+
+  return run
+
+
+@pytest.mark.parametrize('flags, told', [
+  (('--target=slurm', '--config.optim.rl=1'), 'config.optim.rl is not a key'),
+  (('--target=jobset', '--time=1:00'), '--time means nothing to --target=jobset; it is for: slurm'),
+  (('--target=slurm', '--topology=v5e:2x2'), 'it is for: jobset, skypilot, tpu_vm'),
+  (('--submit',), '--submit hands a job to a cluster or a cloud'),
+  (('--restarts=-1',), 'no whole number of at least 0'),
+  (('--nodes=2',), '--nodes means nothing to --target=local'),
+  (('--target=slurm', '--gpus_per_node=8', '--processes=3'), 'cannot be divided over'),
+  (('--target=slurm', '--nodes=0'), 'no whole number of at least 1'),
+  (('--target=slurm', '--volume=/data:/data'), 'mounts into a container'),
+  (('--target=slurm', '--image=i'), 'would be lost with its machine'),
+  (('--target=jobset', *VOLUME), '--image is missing'),
+  (('--target=jobset', '--image=i', '--volume=runs:/runs'), 'would be lost with its machine'),
+  ((*JOBSET, '--topology=v5e:16x16', '--gpus_per_node=8'), 'a job runs on GPUs or TPUs'),
+  ((*JOBSET, '--topology=v5e:16'), 'a slice of v5e has 2 sides, as in v5e:16x16'),
+  ((*JOBSET, '--topology=v5x:4x4'), "'v5x' is no TPU generation we know; did you mean"),
+  ((*JOBSET, '--topology=v5p:1x1x1'), 'a slice of v5p over several hosts has 4 on each'),
+  ((*JOBSET, '--slices=2'), 'add --topology'),
+  ((*JOBSET, '--volume=runs'), '--volume=runs is not SOURCE:PATH'),
+  (('--target=skypilot', '--gpus_per_node=8', *VOLUME), '--gpu is missing'),
+  (('--target=tpu_vm', '--topology=v5e:4x4', *VOLUME), 'needs --topology, --zone and --image'),
+  (('--target=kubernetes',), 'invalid choice'),
+])
+def test_faults_get_one_sentence(flags, told, launch):
+  code, text = launch(*flags)
+  assert code == 2 and told in text and text.count('\n') == 1
+
+
+def test_a_recipe_of_this_machine_is_not_sent_elsewhere(tiny_recipe, capsys):
+  assert cli.main(['launch', f'--config={tiny_recipe}', *JOBSET]) == 2
+  assert 'is a path of this machine' in capsys.readouterr().err
+
+
+def test_slices_of_a_pod():
+  for name, hosts, accelerator in (
+      ('v5e:16x16', 64, 'v5litepod-256'), ('v5e:2x4', 1, 'v5litepod-8'), ('v6e:8x8', 16, 'v6e-64'),
+      ('v5p:4x4x8', 32, 'v5p-256'), ('v4:2x2x1', 1, 'v4-8')):
+    found = parse_slice(name)
+    assert (found.hosts, found.accelerator_type) == (hosts, accelerator)
+    assert found.hosts * found.chips_per_host == found.chips
+
+
+def test_long_names_stay_apart():
+  names = [f'vit_i21k_L_16-a_rather_long_recipe,lr={lr}' for lr in ('1e-3', '3e-4')]
+  labels = [Job(name, 'recipe.py', 'run').label for name in names]
+  assert len(set(labels)) == 2 and all(len(label) <= 40 for label in labels)
+  assert Job('16x16', 'recipe.py', 'run').label[0].isalpha()
+
+
+def fake(folder: Path, name: str, script: str) -> None:
+  folder.mkdir(exist_ok=True)
+  (folder / name).write_text(f'#!/bin/bash\n{script}\n')
+  (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize('target, tool, expected', [
+  ('slurm', 'sbatch', 'sbatch FILE'), ('jobset', 'kubectl', 'kubectl apply -f FILE'),
+  ('skypilot', 'sky', 'sky jobs launch --yes --detach-run FILE')])
+def test_submit_hands_the_file_to_its_tool(target, tool, expected, tmp_path, monkeypatch, capfd):
+  monkeypatch.chdir(tmp_path)
+  shutil.copy(ROOT / 'configs' / 'fashion_mnist.py', tmp_path)
+  flags = {'slurm': [], 'jobset': ['--image=i', *VOLUME], 'skypilot': [*VOLUME]}[target]
+  argv = ['launch', f'--target={target}', '--config=fashion_mnist.py', *flags]
+  fake(tmp_path / 'bin', 'cat', '')  # a PATH without the tool
+  monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
+  assert cli.main([*argv, '--submit']) == 2
+  assert f'--submit needs {tool}, which is not on this machine' in capfd.readouterr().err
+
+  monkeypatch.setenv('PATH', f'{tmp_path / "bin"}:/usr/bin:/bin')
+  fake(tmp_path / 'bin', 'cat', 'exec /bin/cat "$@"')
+  fake(tmp_path / 'bin', tool, 'echo "$(basename "$0") $*" >> called; cp "${!#}" submitted')
+  assert cli.main([*argv, '--submit']) == 0
+  [path] = (tmp_path / 'runs' / 'launch').iterdir()
+  assert (tmp_path / 'called').read_text().strip() == expected.replace(
+      'FILE', str(path.relative_to(tmp_path)))
+  capfd.readouterr()
+  assert cli.main(argv) == 0
+  assert capfd.readouterr().out == (tmp_path / 'submitted').read_text()
+  fake(tmp_path / 'bin', tool, 'exit 3')
+  assert cli.main([*argv, '--submit']) == 1
+
+
+GCLOUD = '''
+cd "$(dirname "$0")"
+echo "$*" >> called
+case "$*" in
+  *describe*) cat state 2>/dev/null || exit 1 ;;
+  *create*) echo ACTIVE > state ;;
+  *delete*) rm -f state ;;
+  *worker=all*) # each start of the training does what the next line of `starts` says
+    read -r code after < starts; sed -i 1d starts
+    echo "$code" > code; echo "$after" > state ;;
+  *worker=0*) code=$(cat code); [ "$code" != lost ] && echo "$code" ;;
+esac
+'''
+
+
+@pytest.mark.parametrize('starts, expected, slices', [
+  (['0 ACTIVE'], 0, 1),
+  (['75 ACTIVE', '0 ACTIVE'], 0, 1),
+  (['lost SUSPENDED', '0 ACTIVE'], 0, 2),
+  (['75 SUSPENDED', 'lost SUSPENDED', '75 SUSPENDED', 'lost SUSPENDED', '0 ACTIVE'], 0, 5),
+  (['2 ACTIVE'], 2, 1),
+  (['1 ACTIVE', '134 ACTIVE', '0 ACTIVE'], 0, 1),
+  (['1 ACTIVE', 'lost ACTIVE', '1 ACTIVE', '1 ACTIVE'], 1, 1),
+])
+def test_the_tpu_vm_script_asks_for_its_slice_again(starts, expected, slices, tmp_path):
+  """Three faults are forgiven, being preempted always; at the end the slice is given back."""
+  fake(tmp_path, 'gcloud', GCLOUD)
+  fake(tmp_path, 'sleep', '')
+  (tmp_path / 'starts').write_text('\n'.join(starts) + '\n')
+  script = ROOT / 'launch' / 'examples' / 'tpu_vm.sh'
+  done = subprocess.run(['bash', str(script)], timeout=60, capture_output=True, text=True,
+                        env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+  assert done.returncode == expected, done.stderr
+  called = (tmp_path / 'called').read_text()
+  assert called.count(' create ') == called.count(' delete ') == slices
+  assert (tmp_path / 'starts').read_text().strip() == ''
+
+
+DOCKER = '''
+cd "$(dirname "$0")"
+echo "$*" >> called
+case "$1" in
+  inspect) [ -f running ] ;;
+  run) touch running ;;
+  wait) echo 75 ;;
+  rm) rm running ;;
+esac
+'''
+
+
+def test_a_host_joins_the_container_that_runs(tmp_path):
+  """After a lost connection the training is not started a second time."""
+  text = (ROOT / 'launch' / 'examples' / 'tpu_vm.sh').read_text()
+  remote = text[text.index('remote='):text.index('\nstate()')].replace('/tmp/', f'{tmp_path}/')
+  fake(tmp_path, 'docker', DOCKER)
+  fake(tmp_path, 'sudo', '[ "$1" = mount ] || exec "$@"')
+  fake(tmp_path, 'hostname', 'echo 10.1.2.3 172.17.0.1')
+  for running in (False, True):
+    (tmp_path / 'called').write_text('')
+    if running:
+      (tmp_path / 'running').touch()
+    subprocess.run(['bash', '-c', f'{remote}\nbash -c "$remote"'], check=True, timeout=60,
+                   env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+    called = (tmp_path / 'called').read_text()
+    assert ('run --detach' in called) != running
+    assert ('JAX_COORDINATOR_BIND_ADDRESS=10.1.2.3:8482' in called) != running
+    assert (tmp_path / 'vit_jax.code').read_text() == '75\n'
+
+
+SRUN = '''
+for ((i = 0; i < SLURM_NTASKS; i++)); do
+  SLURM_PROCID=$i SLURM_LOCALID=$((i % EACH)) bash -c "${!#}" || code=$?
+done
+exit "${code:-0}"
+'''
+SCONTROL = '''
+case "$1 $2" in
+  "show hostnames") echo n7; echo n8 ;;
+  "show job") echo "   JobState=${STATE-RUNNING} Reason=None" ;;
+  "show node") echo "NodeName=$3 Arch=x86_64"; echo "   NodeAddr=$3.cluster NodeHostName=$3" ;;
+  requeue*) echo "$2" >> "$(dirname "$0")/requeued" ;;
+esac
+'''
+
+
+def run_sbatch(script: str, folder: Path, each: int, code: int) -> tuple[int, list[dict[str, str]]]:
+  """Runs a batch script of two nodes among stand-ins; (its exit code, JAX_* of each process)."""
+  for name, text in {
+      'srun': SRUN, 'scontrol': SCONTROL,
+      'getent': '[ -z "${ADDRESS-some}" ] || echo "${ADDRESS-10.0.0.2} STREAM"',
+      'hostname': 'echo 10.9.9.9', 'ip': 'echo "2: $6    inet 10.5.5.5/24 brd 10.5.5.255 scope"',
+      'python': f'env | grep ^JAX_ > "$(dirname "$0")/process-$JAX_PROCESS_ID"; exit {code}',
+  }.items():
+    fake(folder, name, text)
+  done = subprocess.run(['bash', '-c', script], timeout=60, capture_output=True, text=True, env={
+      **{k: v for k, v in os.environ.items() if not k.startswith('JAX_')},
+      'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '4100', 'SLURM_NTASKS':
+      str(2 * each), 'EACH': str(each), 'SLURM_JOB_NODELIST': 'n[7-8]'})
+  words = [dict(line.split('=', 1) for line in path.read_text().splitlines())
+           for path in sorted(folder.glob('process-*'))]
+  return done.returncode, words
+
+
+@pytest.mark.parametrize('each, devices', [
+  (1, ['0,1,2,3,4,5,6,7'] * 2), (2, ['0,1,2,3', '4,5,6,7'] * 2),
+  (4, ['0,1', '2,3', '4,5', '6,7'] * 2),
+  (8, list('01234567') * 2)])
+def test_processes_of_a_slurm_job(each, devices, launch, tmp_path):
+  code, text = launch('--target=slurm', '--nodes=2', '--gpus_per_node=8', f'--processes={each}')
+  assert code == 0
+  code, words = run_sbatch(text, tmp_path, each, 0)
+  words.sort(key=lambda word: int(word['JAX_PROCESS_ID']))
+  assert code == 0 and not (tmp_path / 'requeued').exists()
+  assert [word['JAX_LOCAL_DEVICE_IDS'] for word in words] == devices
+  assert [word['JAX_PROCESS_ID'] for word in words] == [str(i) for i in range(2 * each)]
+  assert {word['JAX_NUM_PROCESSES'] for word in words} == {str(2 * each)}
+  assert {word['JAX_COORDINATOR_ADDRESS'] for word in words} == {'10.0.0.2:61444'}
+  assert {word['JAX_COORDINATOR_BIND_ADDRESS'] for word in words} == {'10.0.0.2:61444'}
+
+
+@pytest.mark.parametrize('flags, address', [
+  ((), '127.0.1.1'), (('--interface=ib0',), '10.0.0.2'), ((), '')])
+def test_the_coordinators_address_in_slurm(flags, address, launch, tmp_path, monkeypatch):
+  """A host that knows itself as 127.0.1.1, an interface by name, and no address at all."""
+  monkeypatch.setenv('ADDRESS', address)
+  _, text = launch('--target=slurm', '--nodes=2', *flags)
+  code, words = run_sbatch(text, tmp_path, 1, 0)
+  found = {word['JAX_COORDINATOR_BIND_ADDRESS'] for word in words}
+  if flags:
+    assert found == {'10.5.5.5:61444'}
+  elif address:
+    assert found == {'10.9.9.9:61444'}
+  else:
+    assert code == 2 and not words
+
+
+@pytest.mark.parametrize('code, again', [(0, 0), (2, 0), (75, 6), (1, 3), (137, 3)])
+def test_what_is_queued_again(code, again, launch, tmp_path, monkeypatch):
+  """Six starts with the same end: preempted always, a fault three times, else never."""
+  _, text = launch('--target=slurm', '--nodes=2')
+  monkeypatch.chdir(tmp_path)
+  for _ in range(6):
+    assert run_sbatch(text, tmp_path, 1, code)[0] == code
+  requeued = tmp_path / 'requeued'
+  assert (requeued.read_text() if requeued.exists() else '') == '4100\n' * again
+  monkeypatch.setenv('STATE', 'CANCELLED')
+  requeued.unlink(missing_ok=True)
+  assert run_sbatch(text, tmp_path, 1, code)[0] == code
+  assert not requeued.exists()

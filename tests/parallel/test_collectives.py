@@ -1,0 +1,71 @@
+"""What a step sends between devices and repeats on them, read from the compiler's own text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from jax import export
+
+from vit_jax import config
+from vit_jax.config import Mesh
+from vit_jax.parallel import mesh as meshes
+from vit_jax.training import setup
+
+
+def step_of(mesh: Mesh, pixels: int = 16, accumulate: int = 1, **options):
+  """(the step of a small ViT, its abstract arguments)."""
+  model = dict(name='Ti/8', width=64, depth=2, heads=2, mlp=128, pool='mean', unroll=False)
+  x = config.resolve({'epochs': 1, 'batch_size': 16, 'data': {'image_size': (pixels, pixels)},
+                      'optim': {'name': 'sgd', 'accumulate': accumulate}, 'model': model | options})
+  built = setup.assemble(x, Path('nowhere'), meshes.make_mesh(mesh), None, 1000, 16)
+  return built.train_step(), (built.abstract_state, built.abstract_batch)
+
+
+def partitioned(step, args, folder: Path) -> str:
+  """The program of an accelerator as the partitioner leaves it.
+
+  A CPU multiplies, and so gathers, in float32: the step is lowered for a TPU, and a CPU's compiler
+  splits it over 8 devices. What its later passes make of it is of no interest.
+  """
+  lowered = export.export(step, platforms=('tpu',), disabled_checks=[
+      export.DisabledSafetyCheck.platform()])(*args)
+  jax.jit(lowered.call).lower(*args).compile(compiler_options={
+      'xla_dump_to': str(folder), 'xla_dump_hlo_pass_re': 'spmd-partitioning'})
+  (path,) = folder.glob('*.after_spmd-partitioning.*.txt')
+  return path.read_text()
+
+
+@pytest.fixture
+def uncached():
+  """A program from the cache is not compiled, and leaves no text."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  yield
+  jax.config.update('jax_enable_compilation_cache', True)
+
+
+@pytest.mark.parametrize('dtype, gathered', [
+    ('bfloat16', 'bf16'), pytest.param('float32', 'f32', marks=pytest.mark.slow)])
+def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
+    uncached, tmp_path, dtype, gathered):
+  step, args = step_of(Mesh(1, 8, 1, 1), accumulate=2, dtype=dtype)
+  text = partitioned(step, args, tmp_path)
+  gathers = re.findall(r'= (\w+)\[([\d,]+)\]\S* all-gather\(', text)
+  kernels = {'64,3,2,32', '2,32,64', '64,128', '128,64', '64,16', '8,8,3,64'}
+  shapes = {re.sub('^1,', '', shape) for kind, shape in gathers if kind == gathered}
+  assert kernels <= shapes, shapes
+  assert {kind for kind, _ in gathers} == {gathered}
+  # Of the stacked kernels, their gradients and their sums over micro-batches there are parts only.
+  assert 'f32[2,8,128]' in text and 'f32[2,64,128]' not in text
+  assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
+
+
+def test_sequence_splits_the_work_as_the_batch_does():
+  """FLOPs a device of the same batch: tokens over 4 devices or examples over them."""
+  flops = []
+  for mesh in (Mesh(8, 1, 1, 1), Mesh(2, 1, 1, 4)):
+    step, args = step_of(mesh, pixels=64, depth=1)
+    flops.append(step.lower(*args).compile().cost_analysis()['flops'])
+  assert flops[1] == pytest.approx(flops[0], rel=0.1)

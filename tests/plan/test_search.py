@@ -1,0 +1,104 @@
+"""Search on a made-up chip: arithmetic prunes, the compiler decides, the override is the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import jax
+import pytest
+
+from vit_jax import config
+from vit_jax.errors import UserError
+from vit_jax.plan import program, search, topology
+from vit_jax.recipes import load_config
+
+PLAIN = ('--config.augment.mixup=0.0', '--config.optim.ema=0.0', '--config.model.dropout=0.0',
+         '--config.model.stochastic_depth=0.0', '--config.model.unroll=False',
+         '--config.model.width=64', '--config.model.mlp=128', '--config.model.depth=6',
+         '--config.batch_size=512')
+
+
+def made_up(memory: float) -> topology.Topology:
+  """Four devices of this CPU with a datasheet."""
+  place = topology.parse('cpu:4')
+  chip = place.chip._replace(peak=1e12, bandwidth=1e11, near=1e10, far=1e9, memory=int(memory))
+  return dataclasses.replace(place, chip=chip)
+
+
+@pytest.fixture(scope='module')
+def x(tiny_recipe) -> config.Experiment:
+  return config.resolve(load_config(str(tiny_recipe), PLAIN))
+
+
+@pytest.fixture(scope='module')
+def found(x) -> list[search.Candidate]:
+  return search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)[0]
+
+
+def test_candidates_cover_the_ways(found):
+  meshes = {(c.experiment.mesh.replica, c.experiment.mesh.fsdp, c.experiment.mesh.tensor)
+            for c in found}
+  assert meshes == {(4, 1, 1), (2, 2, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)}  # tensor 4: two heads
+  assert {c.experiment.model.options.get('remat', 'none') for c in found} == {
+      'none', 'full', 'dots', 'names'}
+  pairs = {(c.experiment.model.options.get('remat', 'none'), c.experiment.optim.accumulate)
+           for c in found}
+  assert pairs == set(itertools.product(('none', 'full', 'dots', 'names'),
+                                        (2 ** n for n in range(9))))
+  assert {c.experiment.batch_size for c in found} == {512}
+
+
+def test_arithmetic_orders_what_it_should(found):
+  """Less is kept with remat and with accumulation, and remat costs products."""
+  by = {(c.experiment.mesh.fsdp, c.experiment.model.options.get('remat', 'none'),
+         c.experiment.optim.accumulate): c for c in found if c.experiment.mesh.tensor == 1}
+  for fsdp in (1, 2, 4):
+    none, full = by[fsdp, 'none', 1], by[fsdp, 'full', 1]
+    assert full.bytes < by[fsdp, 'dots', 1].bytes < none.bytes
+    assert by[fsdp, 'none', 4].bytes < none.bytes
+    assert full.bound.compute > 1.2 * none.bound.compute
+  assert by[4, 'full', 1].bytes < by[1, 'full', 1].bytes  # a quarter of the state
+
+
+@pytest.mark.slow
+def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, capsys):
+  least = sorted(c.bytes for c in found)
+  place, lines, compiled = made_up(least[len(least) // 2]), [], []
+  real = program.compiled
+
+  def counted(step, cache):
+    compiled.append(step)
+    return real(step, cache)
+
+  monkeypatch.setattr(program, 'compiled', counted)
+  monkeypatch.setattr(search, 'WANTED', 1)
+  plans = search.search(x, place, 75, 3, tmp_path, lines.append)
+  assert len(plans) == 1 and plans[0].fits
+  too_large = sum(c.bytes * search.LEAST_RATIO > place.chip.memory for c in found)
+  assert 0 < too_large < len(found)
+  assert f'{too_large} too large by arithmetic' in lines[0]
+  assert 1 <= len(compiled) <= search.MOST_COMPILED < len(found) - too_large
+  assert any('fits' in line for line in lines[1:])
+  # Arithmetic is near the compiler: enough to prune with, and no substitute for it.
+  plan, [estimated] = plans[0], [c for c in found if c.experiment == plans[0].setup.experiment]
+  assert plan.work is not None
+  assert 0.5 < estimated.bytes / plan.compiled.bytes < 2
+  assert estimated.bound.compute == pytest.approx(plan.work.flops / place.chip.peak, rel=0.1)
+  # What is printed to paste gives this very experiment.
+  pasted = search.tell(plans).splitlines()[-1].split()
+  again = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *pasted)))
+  best = plans[0].setup.experiment
+  assert program.lower(again, place, jax.devices()[:4], 75, 3).text == compiled[-1].text
+  assert again.optim == best.optim and again.model.options == best.model.options
+
+
+def test_nothing_fits(x):
+  with pytest.raises(UserError, match='nothing fits .* the smallest takes .* take more devices'):
+    search.search(x, made_up(1e5), 75, 3, None, lambda line: None)
+
+
+def test_no_datasheet_no_search(x):
+  with pytest.raises(UserError, match='memory of cpu:4 is not known'):
+    search.search(x, topology.parse('cpu:4'), 75, 3, Path('nowhere'), lambda line: None)

@@ -1,0 +1,163 @@
+"""`vit_jax transfer`: which examples are judged, how often, and what is printed of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from tests.weights import made_up
+from vit_jax import cli
+from vit_jax.transfer import extract, suite
+from vit_jax.transfer.features import features_fn
+from vit_jax.weights import files, layout, registry
+
+HALF = (0.5, 0.5, 0.5)
+
+
+class MadeUp:
+  """A source of tiny images that counts how often each is read."""
+
+  name, split, class_names, metadata = 'made_up', 'train', ('a', 'b', 'c'), {}
+
+  def __init__(self, count: int):
+    rng = np.random.default_rng(0)
+    self.labels_N = rng.integers(0, 3, count)
+    self.images_NHWC = rng.integers(0, 256, (count, 16, 16, 3), np.uint8)
+    self.images_NHWC[:, 0, 0] += (50 * self.labels_N[:, None]).astype(np.uint8)
+    self.times_read = np.zeros(count, int)
+
+  def __len__(self):
+    return len(self.labels_N)
+
+  def read(self, indices):
+    for index in indices:
+      self.times_read[index] += 1
+    return [(self.images_NHWC[i].tobytes(), int(self.labels_N[i])) for i in indices]
+
+  def column(self, name):
+    return np.arange(len(self)) % 4 if name == 'style' else None
+
+  def where(self, index):
+    return f'row {index}'
+
+
+def view(record, out_HWC):
+  out_HWC[...] = np.frombuffer(record, np.uint8).reshape(out_HWC.shape)
+
+
+def subject(features, fingerprint: str = 'a') -> extract.Subject:
+  return extract.Subject('made up', (16, 16, 3), view, features, fingerprint)
+
+
+def test_each_of_1003_examples_once_and_in_order(tmp_path):
+  source, calls = MadeUp(1003), []
+
+  def first_pixels(images_BHWC):
+    calls.append(len(images_BHWC))
+    return images_BHWC[:, 1, 1].astype(np.float32)
+
+  found = extract.extract(subject(first_pixels), source, tmp_path)
+  probed = len({1003 * i // extract.PROBES for i in range(extract.PROBES)})
+  assert source.times_read.sum() == 1003 + probed and source.times_read.min() == 1
+  assert sum(calls) == 1003
+  np.testing.assert_array_equal(found.features_ND, source.images_NHWC[:, 1, 1])
+  np.testing.assert_array_equal(found.labels_N, source.labels_N)
+
+
+def test_features_are_kept_for_the_same_subject_and_split_only(tmp_path):
+  calls = []
+
+  def count(images_BHWC):
+    calls.append(len(images_BHWC))
+    return images_BHWC[:, 0, 0].astype(np.float32)
+
+  source = MadeUp(10)
+  first = extract.extract(subject(count), source, tmp_path)
+  again = extract.extract(subject(count), source, tmp_path)
+  assert calls == [10]
+  np.testing.assert_array_equal(first.features_ND, again.features_ND)
+  extract.extract(subject(count, 'b'), source, tmp_path)  # other weights
+  source.images_NHWC[0] += 1
+  extract.extract(subject(count), source, tmp_path)  # other data
+  assert calls == [10, 10, 10]
+
+
+def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
+  model, leaves = made_up.tiny('Ti/8', 0)
+  variables = made_up.tree_variables(leaves)
+  source, rows, features = MadeUp(301), [], []
+  task = suite.Task('made up', 'made_up')
+  monkeypatch.setattr(suite, 'open_task', lambda task, data_dir: (source, source))
+  for count in (8, 1):
+    devices = jax.devices()[:count]
+    monkeypatch.setattr(jax, 'local_devices', lambda devices=devices: devices)
+    judged = subject(features_fn(model, variables, HALF, HALF, 16), f'{count} devices')
+    features.append(extract.extract(judged, source, tmp_path / 'features').features_ND)
+    rows.append([row._replace(seconds=0) for row in suite.judge(
+        judged, task, ['few-shot', 'knn', 'linear'], tmp_path)])
+  np.testing.assert_array_equal(*features)
+  assert rows[0] == rows[1]
+  assert {row.setting for row in rows[0]} >= {'1 shots', '25 shots', 'k 10', 'k 200'}
+  assert all(row.test_examples == 301 for row in rows[0])
+
+
+def test_a_style_is_held_out(monkeypatch, tmp_path):
+  monkeypatch.setattr(suite.sources, 'open_source', lambda data, split, data_dir: MadeUp(42))
+  train, test = suite.open_task(suite.Task('x', 'made_up', held_out=('style', 1)), tmp_path)
+  assert set(train.column('style')) == {0, 2, 3} and set(test.column('style')) == {1}
+  assert len(train) + len(test) == 42
+  (record, label), = test.read([2])
+  assert record == MadeUp(42).images_NHWC[9].tobytes() and test.where(2) == 'row 9'
+  assert train.split != test.split
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  """Two classes by brightness, 30 images each for training and 9 for the test."""
+  folder = tmp_path_factory.mktemp('images')
+  rng = np.random.default_rng(0)
+  for split, count in (('train', 30), ('test', 9)):
+    for k, name in enumerate(('dark', 'light')):
+      (folder / split / name).mkdir(parents=True)
+      for i in range(count):
+        image = rng.normal(80 + 60 * k, 30, (20, 24, 3)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / split / name / f'{i}.png'), image)
+  return folder
+
+
+def test_the_command(images, tmp_path, capsys):
+  _, leaves = made_up.tiny('mu/16', 5, size=32, depth=1, mlp=128, exact_gelu=True)
+  weights = tmp_path / 'mu.safetensors'
+  files.write(weights, layout.to_published(registry.LAYOUTS['timm'], leaves))
+  paths = tmp_path / 'rows.csv', tmp_path / 'rows.json'
+  argv = ['transfer', '--model=mu/16', f'--weights={weights}', '--data', f'folder:{images}',
+          f'--csv={paths[0]}', f'--json={paths[1]}', f'--data_dir={tmp_path}', '--image_size=32']
+  assert cli.main(argv) == 0
+  out = capsys.readouterr().out
+  rows = list(csv.DictReader(paths[0].open()))
+  assert [(row['method'], row['setting']) for row in rows[:6]] == [
+      ('few-shot', '1 shots'), ('few-shot', '5 shots'), ('few-shot', '10 shots'),
+      ('few-shot', '25 shots'), ('knn', 'k 10'), ('knn', 'k 20')]
+  assert rows[-1]['method'] == 'linear'
+  assert float(rows[-1]['top1']) > 80  # brightness is easy to see
+  assert {row['train_examples'] for row in rows} == {'60'}
+  assert {row['test_examples'] for row in rows} == {'18'}
+  assert 'leaves matched' in out and 'spread of' in out
+  said = json.loads(paths[1].read_text())
+  assert said['model'] == 'mu/16' and len(said['rows']) == len(rows)
+  assert len(list((tmp_path / 'features').glob('*.npz'))) == 2
+
+
+@pytest.mark.parametrize('flags, words', [
+    ([], 'either a suite'),
+    (['--suite=ofline'], "did you mean 'offline'"),
+    (['--data', 'x', '--methods', 'nn'], "'nn' is not one"),
+])
+def test_mistakes_get_a_sentence(flags, words, capsys):
+  assert cli.main(['transfer', '--weights=x.npz', *flags]) == 2
+  assert words in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""The commands that judge weights, use them or rewrite them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vit_jax import flags
+from vit_jax.errors import UserError, nearest
+
+
+def evaluate(argv: list[str]) -> int:
+  """Judge a run: top-1, top-5, loss, calibration error and confusion matrix."""
+  parser = flags.parser('evaluate', evaluate)
+  parser.add_argument('--workdir', type=Path, required=True, help='the run folder')
+  parser.add_argument('--checkpoint', default='last', help="'last' (default), 'best' or a step")
+  flags.add_data_dir(parser)
+  args = parser.parse_args(argv)
+  from vit_jax.training.evaluate import evaluate_run
+  evaluate_run(args.workdir, args.checkpoint, flags.data_dir(args))
+  return 0
+
+
+def predict(argv: list[str]) -> int:
+  """Predict images with any model: classes, logits, features, attention."""
+  parser = flags.parser('predict', predict)
+  parser.add_argument('--model', default='', help='its name, such as DeiT-Ti/16; a run knows it')
+  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
+                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  parser.add_argument('--input', required=True, nargs='+', metavar='IMAGES',
+                      help='image files, folders, or a float32 .npy (N, H, W, C) that goes in as '
+                           'it is')
+  parser.add_argument('--output', type=Path, metavar='OUT.npz',
+                      help='for logits (N, K), features (N, D) and files (N,)')
+  parser.add_argument('--top', type=flags.at_least(1), default=5, help='classes to print an image')
+  parser.add_argument('--batch', type=flags.at_least(1), default=32,
+                      help='images at a time on a device')
+  parser.add_argument('--image_size', type=flags.at_least(1), nargs='+', metavar='PIXELS',
+                      help='a side, or height and width (default: that of the weights)')
+  parser.add_argument('--num_classes', type=flags.at_least(0), help='0: features alone')
+  parser.add_argument('--attention', type=Path, metavar='OUT.png',
+                      help='picture of where the model looks')
+  parser.add_argument('--rollout', action='store_true', help='with --attention: over all layers')
+  flags.add_data_dir(parser)
+  args = parser.parse_args(argv)
+  if args.rollout and not args.attention:
+    raise UserError('--rollout is a kind of --attention; add --attention=OUT.png')
+  size = args.image_size and tuple(args.image_size * 2)[:2]
+  if args.image_size and len(args.image_size) > 2:
+    raise UserError('--image_size takes one side, or height and width')
+  for flag, suffix in (('output', '.npz'), ('attention', '.png')):
+    path = getattr(args, flag)
+    if path is not None and (path.suffix != suffix or not path.absolute().parent.is_dir()):
+      raise UserError(f'--{flag} is {path}; it must be a {suffix} file in a folder that exists')
+  from vit_jax.transfer import predict as work
+  from vit_jax.transfer.images import open_images
+  images = open_images(args.input)
+  predictor = work.make_predictor(args.model, args.weights, flags.data_dir(args),
+                                  array_shape=images.array_shape, image_size=size,
+                                  num_classes=args.num_classes)
+  print(predictor.line, flush=True)
+  if args.attention:
+    from vit_jax.report import attention
+    shown, stacks = predictor.attention(images)
+    maps, words = attention.attention_maps(stacks, predictor.grid, predictor.has_class_token,
+                                           args.rollout)
+    attention.draw(shown, maps, [Path(name).name for name in images.names], words, args.attention)
+    print(f'{args.attention}: {words}; {len(shown)} of {len(images)} images')
+  answers = predictor.predict(images, args.batch)
+  if args.output:
+    work.write(args.output, images, answers)
+  print('\n'.join(work.top_lines(predictor, images, answers, args.top)))
+  return 0
+
+
+def transfer(argv: list[str]) -> int:
+  """Judge a model's features: few-shot, nearest neighbours, linear probe, on one data set or many.
+  """
+  parser = flags.parser('transfer', transfer)
+  parser.add_argument('--model', default='', help='its name, such as DINOv2-S/14; a run knows it')
+  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
+                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  parser.add_argument('--suite', help='offline: what the package registries hold')
+  parser.add_argument('--data', nargs='+', default=(), metavar='NAME',
+                      help='data sets with splits train and test, in place of a suite')
+  parser.add_argument('--methods', nargs='+', default=('few-shot', 'knn', 'linear'))
+  parser.add_argument('--image_size', type=flags.at_least(1), help='a side in pixels')
+  parser.add_argument('--batch', type=flags.at_least(1), default=64,
+                      help='images at a time on a device')
+  parser.add_argument('--csv', type=Path, help='also write the table here')
+  parser.add_argument('--json', type=Path, help='also write the table here, with what was judged')
+  flags.add_data_dir(parser)
+  args = parser.parse_args(argv)
+  from vit_jax.report.models import as_text
+  from vit_jax.transfer import extract, suite
+  from vit_jax.transfer.predict import make_predictor
+  tasks = suite.tasks(args.suite, args.data)
+  for method in args.methods:
+    if method not in suite.METHODS:
+      raise UserError(f'--methods: {method!r} is not one; {nearest(method, suite.METHODS)}')
+  size = args.image_size and (args.image_size, args.image_size)
+  predictor = make_predictor(args.model, args.weights, flags.data_dir(args), image_size=size,
+                             num_classes=0)
+  print(predictor.line, flush=True)
+  subject = extract.subject(predictor, args.model or args.weights, args.batch)
+  rows = []
+  for task in tasks:
+    for row in suite.judge(subject, task, args.methods, flags.data_dir(args), args.batch):
+      print(f'{row.task}: {row.method}, {row.setting}: {row.top1:.2f} % +- {row.spread:.2f}',
+            flush=True)
+      rows.append(row)
+  suite.write(rows, args.csv, args.json, {'model': subject.name, 'weights': args.weights,
+                                          'image_size': subject.image_shape[:2]})
+  print(as_text(suite.Row._fields, rows))
+  return 0
+
+
+def convert(argv: list[str]) -> int:
+  """Write published weights in another layout."""
+  parser = flags.parser('convert', convert)
+  parser.add_argument('--model', required=True, help='its name, such as DeiT-Ti/16')
+  parser.add_argument('--from', dest='source', required=True, metavar='FILE',
+                      help='.npz or .safetensors, an address, or augreg:B/16')
+  parser.add_argument('--to', type=Path, required=True, help='.npz or .safetensors')
+  parser.add_argument('--layout', help='google, timm or hf (default: google for .npz, else timm)')
+  parser.add_argument('--num_classes', type=int, help='another number, with a fresh head')
+  flags.add_data_dir(parser)
+  args = parser.parse_args(argv)
+  from vit_jax.weights import load
+  print(load.convert(args.model, args.source, args.to, args.layout, args.num_classes,
+                     flags.data_dir(args) / 'weights'))
+  return 0

@@ -1,0 +1,161 @@
+"""This host: n processes that find each other on 127.0.0.1, watched until all have ended."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from vit_jax.errors import UserError
+from vit_jax.launch.job import PREEMPTED, USERS_FAULT, Job, join
+
+USES = {'processes', 'gpus'}
+PATIENCE = 10.0  # seconds that the others get to end by themselves after one has died
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def render(job: Job) -> str:
+  """The commands, one a line, as a shell reads them."""
+  lines = [' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()),
+                     job.command]) for environment in environments(job)]
+  return ' &\n'.join(lines) + '\n'
+
+
+def environments(job: Job) -> list[dict[str, str]]:
+  """What each process has in its environment beside ours."""
+  address = f'127.0.0.1:{_free_port()}' if job.processes > 1 else ''
+  result = []
+  for process in range(job.processes):
+    environment = {}
+    if address:
+      environment = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_COORDINATOR_BIND_ADDRESS': address,
+                     'JAX_NUM_PROCESSES': str(job.processes), 'JAX_PROCESS_ID': str(process)}
+    if job.gpus:
+      environment['CUDA_VISIBLE_DEVICES'] = join(job.devices_of(process))
+    result.append(environment)
+  return result
+
+
+def gpus_here() -> int:
+  """The NVIDIA GPUs of this host, unless JAX is told to use something else."""
+  if os.environ.get('JAX_PLATFORMS', 'cuda') not in ('cuda', 'gpu'):
+    return 0
+  return len(glob.glob('/dev/nvidia[0-9]*'))
+
+
+def run(job: Job, interrupted: threading.Event | None = None, label: str = '',
+        output: IO[str] | None = None) -> int:
+  """Runs the job; returns 0, 75 (every process saved or was done), 1 or 2.
+
+  Args:
+    interrupted: set by whoever wants the job to save and end; left out, SIGTERM and Ctrl-C do.
+    label: what each line of output begins with; of several processes also their number.
+    output: where lines go; left out, to standard output.
+  """
+  if interrupted is None:
+    with interrupts() as interrupted:
+      return run(job, interrupted, label, output)
+  ours = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+  argv = [sys.executable, '-m', 'vit_jax', *job.arguments]
+  try:
+    processes = [subprocess.Popen(argv, env={**ours, **environment}, text=True, errors='replace',
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent(),
+                                  start_new_session=True)
+                 for environment in environments(job)]
+  except OSError as error:
+    raise UserError(f'--processes={job.processes}: a process cannot be started '
+                    f'({error.strerror})') from None
+  names = [label] if job.processes == 1 else [
+      f'{label}[{i}] ' for i in range(job.processes)]
+  threads = [threading.Thread(target=_copy, args=(process.stdout, name, output or sys.stdout))
+             for process, name in zip(processes, names, strict=True)]
+  for thread in threads:
+    thread.start()
+  try:
+    code = _watch(processes, interrupted)
+  finally:
+    for process in processes:
+      if process.poll() is None:
+        process.kill()
+      process.wait()
+    for thread in threads:
+      thread.join()
+  return code
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+  """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C stops at once."""
+  told = threading.Event()
+
+  def tell(signum: int, frame: object) -> None:
+    if told.is_set() and signum == signal.SIGINT:
+      raise KeyboardInterrupt
+    told.set()
+
+  before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield told
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _watch(processes: Sequence[subprocess.Popen], interrupted: threading.Event) -> int:
+  """Waits for the end of all; passes SIGTERM on, once, and does not wait for those left behind."""
+  forwarded, deadline = False, float('inf')
+  while True:
+    codes = [process.poll() for process in processes]
+    running = [process for process, code in zip(processes, codes, strict=True) if code is None]
+    if not running:
+      return exit_code([code for code in codes if code is not None])
+    if interrupted.is_set() and not forwarded:
+      forwarded = True
+      for process in running:
+        process.send_signal(signal.SIGTERM)
+    if deadline == float('inf') and any(code not in (None, 0, PREEMPTED) for code in codes):
+      deadline = time.monotonic() + PATIENCE
+    if time.monotonic() > deadline:
+      for process in running:
+        process.kill()
+    time.sleep(0.05)
+
+
+def exit_code(codes: Sequence[int]) -> int:
+  """The job's code from those of its processes: a fault outweighs being preempted."""
+  if USERS_FAULT in codes:
+    return USERS_FAULT
+  if any(code not in (0, PREEMPTED) for code in codes):
+    return 1
+  return PREEMPTED if PREEMPTED in codes else 0
+
+
+def _copy(lines: IO[str], name: str, output: IO[str]) -> None:
+  for line in lines:
+    output.write(name + line)  # one write a line: lines of two processes do not mix
+    output.flush()
+
+
+def _end_with_parent() -> Callable[[], int] | None:
+  """For Linux: the process gets SIGTERM, and saves, when this one is killed."""
+  if not sys.platform.startswith('linux'):
+    return None
+  libc = ctypes.CDLL(None)
+  return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _free_port() -> int:
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    return listener.getsockname()[1]

@@ -1,0 +1,63 @@
+"""How activations lie on the mesh that the step has set. Without such a mesh nothing happens.
+
+One constraint a block is enough for the partitioner to split the work everywhere; without it large
+meshes repeat work.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.errors import UserError
+
+Array = jax.Array
+BATCH = ('replica', 'fsdp')  # mesh axes that the batch is split over
+TOKENS = 'sequence'  # and tokens
+
+
+def _meant() -> bool:
+  """Whether the ambient mesh is one of ours, whose partitioner listens to constraints."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return {*BATCH, TOKENS} <= {*mesh.axis_names} and {*mesh.axis_types} == {AxisType.Auto}
+
+
+def sequence_ways() -> int:
+  """Devices that the tokens of an example are split over."""
+  return jax.sharding.get_abstract_mesh().shape[TOKENS] if _meant() else 1
+
+
+def over_batch(x: Array) -> Array:
+  """Splits the first axis, the batch, and no other."""
+  if not _meant():
+    return x
+  return jax.lax.with_sharding_constraint(x, P(BATCH, *(None for _ in x.shape[1:])))
+
+
+def over_tokens(x_BND: Array) -> Array:
+  """Splits batch and tokens."""
+  if not _meant():
+    return x_BND
+  if x_BND.shape[1] % sequence_ways():
+    raise UserError(f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
+                    'config.mesh.sequence')
+  return jax.lax.with_sharding_constraint(x_BND, P(BATCH, TOKENS, None))
+
+
+def gathered(x_BTAE: Array) -> Array:
+  """Keys or values of all tokens on every device of `sequence`, whose queries are its own."""
+  if sequence_ways() == 1:
+    return x_BTAE
+  return jax.lax.with_sharding_constraint(x_BTAE, P(BATCH, None, P.UNCONSTRAINED, None))
+
+
+def check_tokens(patches: int, extra: int, ways: int, change: str) -> None:
+  """Raises a UserError unless `patches` and `extra` tokens divide over `ways` devices.
+
+  Args:
+    change: what would be right.
+  """
+  if (patches + extra) % ways:
+    raise UserError(f'{patches} patches and {extra} other tokens do not divide over the {ways} '
+                    f'devices of config.mesh.sequence; {change}')

@@ -1,0 +1,151 @@
+"""SIGTERM and the first Ctrl-C: all processes stop at the same place, and nothing is lost.
+
+The main thread ticks at every place where it could stop: each step and each batch of an
+evaluation. As all processes run the same program, tick 7 is the same place in each of them. When
+one is told to stop, all say which tick they have reached, while none may pass its next one, and
+stop at the first that lies before them all. A process that has trained nothing yet, or has saved
+all, ends at once: also inside a compilation, which Python's own signal handlers have to wait for.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:  # this file is loaded before JAX is, so that a signal is heeded from the start
+  from vit_jax.parallel.processes import Gather, Processes
+
+PREEMPTED = 75  # exit code: saved, please run the same command again
+BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing, or saved all
+
+
+class Preemption:
+  """Who is told to stop, and where that happens."""
+
+  def __init__(self):
+    self.began = time.perf_counter()
+    self._processes: Processes | None = None
+    self._lock = threading.Lock()  # held while all processes agree
+    self._tick, self._mark = 0, BEFORE
+    self._stop_at = math.inf
+    self._saves: set[int] = set()  # ticks
+    self._presses = 0
+    self._restore: list[Any] = []
+
+  def __enter__(self) -> Preemption:
+    if threading.current_thread() is not threading.main_thread():
+      return self  # signals go to the main thread, which is not ours
+    self._read, self._write = os.pipe()
+    os.set_blocking(self._write, False)
+    handlers = {number: signal.signal(number, self._pressed)
+                for number in (signal.SIGTERM, signal.SIGINT)}
+    self._restore = [handlers, signal.set_wakeup_fd(self._write)]
+    self._thread = threading.Thread(target=self._hear, name='preemption', daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    if self._restore:
+      handlers, descriptor = self._restore
+      signal.set_wakeup_fd(descriptor)
+      for number, handler in handlers.items():
+        signal.signal(number, handler)
+      os.write(self._write, b'\0')
+      self._thread.join()
+      os.close(self._read)
+      os.close(self._write)
+
+  def attach(self, processes: Processes) -> None:
+    """From now on all processes stop together."""
+    processes.on['stop'] = processes.on['save'] = self._agree
+    self._processes = processes
+
+  def begin(self) -> None:
+    """Training starts: from here on there is something to lose."""
+    with self._lock:
+      self._mark = self._tick
+
+  def finish(self) -> None:
+    """All is saved."""
+    with self._lock:
+      self._mark = AFTER
+      stop = self._stop_at < math.inf
+    if stop and self._processes:
+      self._processes.post('stop')
+
+  def tick(self) -> bool:
+    """Marks a place where this process could stop; True where all processes do."""
+    with self._lock:
+      self._tick += 1
+      if BEFORE < self._mark < AFTER:
+        self._mark = self._tick
+      return self._tick >= self._stop_at and self._mark < AFTER
+
+  def ask_save(self) -> None:
+    """Asks all processes for a save, by the clock of the one that calls."""
+    if self._processes:
+      self._processes.post('save')
+
+  def save_due(self) -> bool:
+    """Whether such a save is due by this tick; it then counts as done."""
+    with self._lock:
+      due = {tick for tick in self._saves if tick <= self._tick}
+      self._saves -= due
+      return bool(due)
+
+  def _pressed(self, number: int, frame: FrameType | None) -> None:
+    """In the main thread, whenever that runs Python again; what matters happens in `_hear`."""
+    if number == signal.SIGINT:
+      self._presses += 1
+      if self._presses > 1:
+        raise KeyboardInterrupt
+
+  def _hear(self) -> None:
+    told = False
+    while True:
+      for number in os.read(self._read, 1):
+        if number == 0:
+          return
+        if number in (signal.SIGTERM, signal.SIGINT) and not told:
+          told = True
+          print('\nstopping ...', flush=True)
+          self._tell()
+
+  def _tell(self) -> None:
+    if self._processes is None:  # nobody knows of us yet
+      sys.stdout.flush()
+      os._exit(PREEMPTED)
+    try:
+      self._processes.post('stop')
+    except RuntimeError as error:
+      print(f'vit_jax: the other processes cannot be told: {error}', file=sys.stderr)
+
+  def _agree(self, request: dict[str, Any], gather: Gather) -> None:
+    """Runs on every process at the same request, aside of its main thread."""
+    processes = self._processes
+    assert processes is not None
+    with self._lock:
+      try:
+        marks = gather(self._mark)
+      except Exception as error:
+        self._alone(processes, error)
+      at = min(max(marks) + 1, AFTER)
+      saved = min(marks) in (BEFORE, AFTER)  # what one process lacks, none has
+      if request['kind'] == 'save':
+        self._saves.add(at)
+      elif not saved:
+        self._stop_at = min(self._stop_at, at)
+    if saved and request['kind'] == 'stop':
+      print('stopped; there was nothing new to save, the same command goes on', flush=True)
+      processes.leave(PREEMPTED, together=True)
+
+  def _alone(self, processes: Processes, error: Exception) -> NoReturn:
+    """The others do not answer: without them no step can be done."""
+    print(f'vit_jax: {error}', file=sys.stderr)
+    processes.leave(PREEMPTED if self._mark in (BEFORE, AFTER) else 1)

@@ -1,0 +1,285 @@
+"""The processes of one run: how they find each other, talk, and end together.
+
+Every process runs the same program. They talk over JAX's coordination service, a small key-value
+store beside the network of the devices: nothing here waits for a device, and a step costs nothing
+until there is something to say. What concerns all is a numbered request that every process hears
+on a thread of its own, also while its main thread computes, compiles or hangs.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import jax
+from jax._src import clusters, distributed  # the key-value store has no public name
+
+from vit_jax.config import Limits
+from vit_jax.errors import RunFault, UserError, verdict
+
+ROOT = 'vit_jax'
+HOUR_MS = 3_600_000
+PATIENCE = 15.0  # seconds for a roll call, before a process goes without one
+GRACE = 2.0  # seconds for the others to hear that the coordinator is about to go
+ALL_INTERFACES = ('', '0.0.0.0', '::', '*')
+
+Gather = Callable[..., list[Any]]
+
+
+class Processes:
+  """This process among those of the run; alone, all of it works without a network.
+
+  `on` holds who answers a request of a kind: called with the request and a `gather` of its own,
+  on a thread that is not the main one. `at_exit` is called with the exit code before `leave`.
+  """
+
+  def __init__(self, limits: Limits, client: Any = None, index: int = 0, count: int = 1):
+    self.index, self.count = index, count
+    self.on: dict[str, Callable[[dict[str, Any], Gather], None]] = {'fault': self._fault_elsewhere}
+    self.at_exit: list[Callable[[int], None]] = []
+    self._limits, self._client = limits, client
+    self._numbers = itertools.count()
+    self._heard = 0  # requests so far
+    self._news = threading.Condition()
+    self._ended = False  # by a fault of another process
+    self._going = threading.Lock()  # taken by the one thread that ends the process
+
+  def __enter__(self) -> Processes:
+    return self
+
+  def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    """At the end waits for the others; after a fault ends them too, with this one's exit code."""
+    if self._client is None:
+      return
+    if error is None:
+      try:
+        barrier, save = self._limits.barrier, self._limits.save  # process 0 may still be writing
+        self._wait('end', barrier and barrier + save)
+        self._going.acquire()  # the run is done, whatever is asked from here on
+        jax.distributed.shutdown()
+        return
+      except Late as late:
+        error = late
+    if not self._ended:  # else it follows from what another process told
+      code, sentence = verdict(error)
+      if sentence is None:
+        traceback.print_exception(error)
+      sentence = sentence or f'process {self.index} failed: {_first_line(error)}'
+      print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
+      try:
+        self.post('stuck' if isinstance(error, Late) else 'fault', code=code, sentence=sentence)
+      except RuntimeError:
+        pass  # the service went first, and with it go the others
+      if isinstance(error, Late):
+        time.sleep(PATIENCE)  # the roll call ends this process
+      self.leave(code)
+    threading.Event().wait()
+
+  def listen(self) -> None:
+    """Hears requests from now on, also those made before: all of `on` is known."""
+    if self._client is not None:
+      threading.Thread(target=self._listen, name='requests', daemon=True).start()
+
+  def share(self, make: Callable[[], Any]) -> Any:
+    """What `make` returns on process 0, as JSON, on every process; called everywhere alike."""
+    if self._client is None:
+      return make()
+    key = f'{ROOT}/share/{next(self._numbers)}'
+    if self.index == 0:
+      self._client.key_value_set(key, json.dumps(make()))
+    try:
+      text = self._client.blocking_key_value_get(key, _ms(self._limits.barrier))
+    except RuntimeError as error:
+      raise Late(f'process 0 was silent for {self._limits.barrier:g} s (config.limits.barrier): '
+                 f'{_first_line(error)}') from error
+    return json.loads(text)
+
+  def gather(self, value: Any, name: str = '', limit: float | None = None) -> list[Any]:
+    """The `value` of each process, as JSON; called everywhere alike.
+
+    With a `limit` in seconds, None stands for a process that has not answered by then; without
+    one config.limits.barrier holds, and is an error where a process is missing by then.
+    """
+    if self._client is None:
+      return [value]
+    name = name or f'gather/{next(self._numbers)}'
+    self._client.key_value_set(f'{ROOT}/{name}/{self.index}', json.dumps(value))
+    try:
+      self._wait(name, self._limits.barrier if limit is None else limit)
+    except Late:
+      if limit is None:
+        raise
+    texts = self._client.key_value_dir_get(f'{ROOT}/{name}/')
+    answers = {int(key.rpartition('/')[2]): json.loads(text) for key, text in texts}
+    return [answers.get(index) for index in range(self.count)]
+
+  def post(self, kind: str, **words: Any) -> None:
+    """Makes a request that every process hears, this one too. Raises RuntimeError without the
+    service."""
+    request = {'kind': kind, 'by': self.index, **words}
+    if self._client is None:
+      self._answer(0, request)
+      return
+    while True:
+      with self._news:
+        number = self._heard
+      try:
+        self._client.key_value_set(f'{ROOT}/request/{number}', json.dumps(request))
+        return
+      except RuntimeError as error:
+        if 'ALREADY_EXISTS' not in str(error):
+          raise
+      with self._news:  # another process was first: hear it, then ask again
+        self._news.wait_for(lambda n=number: self._heard > n, timeout=GRACE)
+
+  def leave(self, code: int, together: bool = False) -> NoReturn:
+    """Ends this process at once, from any thread. With `together` all processes call it, and
+    none goes before they have. The coordinator goes last: without it the others abort."""
+    if not self._going.acquire(blocking=False):
+      threading.Event().wait()  # another thread ends the process
+    for call in self.at_exit:
+      call(code)
+    if self._client is not None:
+      try:
+        if together:
+          self._client.shutdown()  # waits for them
+        elif self.index == 0:
+          time.sleep(GRACE)
+      except RuntimeError as error:
+        print(f'vit_jax: {_first_line(error)}', file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+  def _listen(self) -> None:
+    for number in itertools.count():
+      text = None
+      while text is None:
+        try:
+          text = self._client.blocking_key_value_get(f'{ROOT}/request/{number}', HOUR_MS)
+        except RuntimeError as error:
+          if 'DEADLINE_EXCEEDED' not in str(error):
+            return  # the service is gone, and JAX ends a process that has lost it
+      with self._news:
+        self._heard = number + 1
+        self._news.notify_all()
+      self._answer(number, json.loads(text))
+
+  def _answer(self, number: int, request: dict[str, Any]) -> None:
+    self.on[request['kind']](request, functools.partial(self.gather, name=f'request/{number}'))
+
+  def _fault_elsewhere(self, request: dict[str, Any], gather: Gather) -> None:
+    if request['by'] != self.index:
+      self._ended = True
+      print(f'vit_jax: process {request["by"]} ended: {request["sentence"]}', file=sys.stderr)
+      self.leave(request['code'])
+
+  def _wait(self, name: str, limit: float) -> None:
+    try:
+      self._client.wait_at_barrier(f'{ROOT}/{name}', _ms(limit))
+    except RuntimeError as error:
+      missing = str(error).partition('timed out task names:\n')[2].split('\n')[0]
+      raise Late(f'waited {limit:g} s for process {missing} ({name}; config.limits.barrier)'
+                 if missing else f'waiting for the others failed: {_first_line(error)}') from error
+
+
+class Late(RunFault):
+  """Not all processes came."""
+
+
+def start(limits: Limits) -> Processes:
+  """Joins the processes of the run; to be called before JAX is asked for its devices.
+
+  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are; without them a
+  cluster that JAX knows (Slurm, Open MPI, TPU pods, Kubernetes) is asked; else there is one.
+
+  Raises:
+    UserError: the variables are incomplete or no addresses and numbers.
+
+  Where they are not all there within config.limits.start, the process ends with 1.
+  """
+  found = _from_variables(os.environ) or _from_cluster(limits)
+  if found is None:
+    return Processes(limits)
+  address, count, index, detection = found
+  # JAX's own preemption notice takes SIGTERM over from us, and knows nothing of a compilation.
+  jax.config.update('jax_enable_preemption_service', False)
+  with _patience(limits.start, f'process {index} of {count} did not meet the others at {address} '
+                 f'within {limits.start:g} s (config.limits.start)'):
+    jax.distributed.initialize(
+        address, count, index, cluster_detection_method=detection,
+        coordinator_bind_address=bind_address(os.environ, address),
+        initialization_timeout=_ms(limits.start) // 1000 + 60,
+        heartbeat_timeout_seconds=limits.heartbeat,
+        shutdown_timeout_seconds=_ms(limits.barrier) // 1000)
+  return Processes(limits, distributed.global_state.client, index, count)
+
+
+@contextmanager
+def _patience(seconds: float, sentence: str) -> Iterator[None]:
+  """Ends this process with a sentence, where JAX would abort."""
+  def give_up() -> None:
+    print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
+    os._exit(1)
+
+  timer = threading.Timer(_ms(seconds) / 1000, give_up)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
+
+
+def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
+  names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+  given = [variables.get(name, '') for name in names]
+  if not any(given):
+    return None
+  address, count, index = given
+  if not (all(given) and count.isdigit() and index.isdigit() and int(index) < int(count)):
+    told = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
+    raise UserError(f'{told} do not name a process; set all three, as in host:port, 4 and 0 to 3')
+  # Without 'deactivate' JAX would take the device ids from the cluster around us as well.
+  return None if count == '1' else (address, int(count), int(index), 'deactivate')
+
+
+def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
+  """What JAX's own detection finds, if that is more than one process."""
+  for cluster in clusters.ClusterEnv._cluster_types:
+    if not cluster.opt_in_only_method and cluster.is_env_present():
+      if cluster.get_process_count() == 1:
+        return None
+      address = cluster.get_coordinator_address(
+          timeout_secs=_ms(limits.start) // 1000,
+          override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'))
+      return address, cluster.get_process_count(), cluster.get_process_id(), None
+  return None
+
+
+def bind_address(variables: Any, address: str) -> str:
+  """host:port that the coordinator listens on: one interface of its host, never all of them."""
+  bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
+  host, _, port = bind.rpartition(':')
+  if host.strip('[]') in ALL_INTERFACES or not port.isdigit():
+    raise UserError(f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
+                    'to host:port of the one interface that the other processes reach')
+  return bind
+
+
+def _ms(seconds: float) -> int:
+  """Milliseconds of a limit, of which 0 means none (a month, for JAX wants a number)."""
+  return int(1000 * (seconds or 30 * 24 * 3600))
+
+
+def _first_line(error: BaseException) -> str:
+  return str(error).partition('\n')[0]

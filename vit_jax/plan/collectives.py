@@ -1,0 +1,150 @@
+"""The collectives of an optimised HLO module: kind, count, bytes, and the mesh axes they run over.
+
+Bytes are those of the whole array: an all-gather's result, the operand of the others. What leaves
+one device is fewer (all-gather, reduce-scatter, all-to-all) or twice as many (all-reduce), by the
+ring algorithm.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from vit_jax.plan.hlo import Instruction, Module
+
+KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
+# Bytes that leave a device, for each byte of the array and in units of (n - 1) / n.
+_SENT = {'all-gather': 1.0, 'reduce-scatter': 1.0, 'all-to-all': 1.0, 'all-reduce': 2.0}
+
+
+@dataclass(frozen=True)
+class Layout:
+  """The mesh as the compiler numbers it: partition i is element i of it, row by row."""
+
+  axes: tuple[str, ...]
+  shape: tuple[int, ...]
+  groups: tuple[int, ...]  # slice or node of each partition
+
+
+class Row(NamedTuple):
+  """All collectives of one kind over the same axes, in one step of one device."""
+
+  kind: str
+  axes: str  # 'fsdp', 'replica+fsdp'
+  count: int
+  bytes: float
+  near: float  # bytes that leave a device on the links of its slice or node
+  far: float  # and between slices or nodes
+
+
+def collectives(module: Module, layout: Layout) -> list[Row]:
+  """One row a kind and set of axes, the largest first."""
+  totals: dict[tuple[str, str], list[float]] = {}
+  seen = set()
+  for name, times, instruction in module.executed():
+    kind = instruction.opcode.removesuffix('-start')
+    if kind not in KINDS:
+      continue
+    channel = instruction.attribute(r'channel_id=(\d+)')
+    if name in module.fused and channel:
+      # A TPU spreads one collective over the fusions that run meanwhile: each holds a copy.
+      if (kind, channel) in seen:
+        continue
+      seen.add((kind, channel))
+    scope = module.computations[name]
+    size = sum(array.bytes for operand in instruction.operands if operand in scope
+               for array in scope[operand].arrays)
+    group = members(instruction, len(layout.groups))
+    if len(group) < 2 and kind != 'collective-permute':
+      continue
+    if kind == 'all-gather':
+      size *= len(group)
+    if kind == 'all-reduce' and name in module.fused and _is_sliced(instruction, scope):
+      kind = 'reduce-scatter'
+    axes, near, far = _sent(kind, size, group, instruction, layout)
+    if not axes:
+      continue
+    total = totals.setdefault((kind, axes), [0, 0.0, 0.0, 0.0])
+    for i, value in enumerate((1, size, near, far)):
+      total[i] += times * value
+  rows = [Row(kind, axes, int(count), *sizes) for (kind, axes), (count, *sizes) in totals.items()]
+  return sorted(rows, key=lambda row: -row.bytes)
+
+
+def _is_sliced(instruction: Instruction, scope: dict[str, Instruction]) -> bool:
+  """Whether only a slice of it is used: a TPU's reduce-scatter."""
+  users = [user for user in scope.values() if instruction.name in user.operands]
+  while len(users) == 1 and users[0].opcode in ('bitcast', 'reshape', 'copy'):
+    users = [user for user in scope.values() if users[0].name in user.operands]
+  return bool(users) and all(user.opcode == 'dynamic-slice' for user in users)
+
+
+def _sent(kind: str, size: float, group: Sequence[int], instruction: Instruction,
+          layout: Layout) -> tuple[str, float, float]:
+  """(axes joined by '+', bytes that leave a device on near links, and on far ones)."""
+  if kind == 'collective-permute':
+    moves = [(a, b) for a, b in pairs(instruction) if a != b]
+    axes = '+'.join(axis for axis in layout.axes
+                    if any(axis in _varying(move, layout) for move in moves))
+    crosses = any(layout.groups[a] != layout.groups[b] for a, b in moves)
+    return axes, 0.0 if crosses else size, size if crosses else 0.0
+  n = len(group)
+  apart = len({layout.groups[i] for i in group})
+  together = n / apart  # members of a slice or node, which share its far links
+  factor = _SENT[kind]
+  far = factor * size * (apart - 1) / apart / together
+  near = factor * size * (together - 1) / together
+  return '+'.join(_varying(group, layout)), near, far
+
+
+def _varying(partitions: Sequence[int], layout: Layout) -> list[str]:
+  """Axes along which these partitions differ."""
+  places = np.stack(np.unravel_index(np.asarray(partitions), layout.shape))
+  return [axis for axis, row in zip(layout.axes, places, strict=True) if len(set(row.tolist())) > 1]
+
+
+def pairs(instruction: Instruction) -> list[tuple[int, int]]:
+  """(from, to) of a collective-permute."""
+  text = instruction.attribute(r'source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}')
+  return [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
+
+
+def members(instruction: Instruction, partitions: int) -> list[int]:
+  """The partitions of one group that acts together; all groups look alike.
+
+  XLA writes groups as lists, {{0,1},{2,3}}; as a transposed count, [2,4]<=[4,2]T(1,0); or as axes
+  of a mesh, mesh['a'=2,'b'=4] {'b'}, of which 'b':(2)2 is a part: after 2, 2 of the 4.
+  """
+  text = instruction.attributes.partition('replica_groups=')[2]
+  listed = re.match(r'\{\{([\d,]*)\}', text)
+  if listed:
+    return [int(number) for number in listed[1].split(',') if number]
+  counted = re.match(r'\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
+  if counted:
+    rows, columns, shape, order = counted.groups()
+    ids = np.arange(int(rows) * int(columns)).reshape([int(n) for n in shape.split(',')])
+    if order:
+      ids = ids.transpose([int(n) for n in order.split(',')])
+    return ids.reshape(int(rows), int(columns))[0].tolist()
+  meshed = re.match(r"mesh\[([^\]]*)\] ?\{([^}]*)\}", text)
+  if meshed:
+    return _mesh_members(*meshed.groups())
+  return list(range(partitions))  # replica_groups={}: all
+
+
+def _mesh_members(mesh: str, chosen: str) -> list[int]:
+  sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
+  parts = {name: (int(before or 1), int(size) if size else sizes[name])
+           for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)}
+  shape, kept = [], []
+  for name, size in sizes.items():
+    before, taken = parts.get(name, (size, 1))
+    shape += [before, taken, size // (before * taken)]
+    kept += [0, slice(None), 0]
+  ids = np.arange(math.prod(sizes.values())).reshape(shape)
+  return ids[tuple(kept)].ravel().tolist()

@@ -1,0 +1,140 @@
+"""Features of a whole split: every example once, in order, and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vit_jax.data import decode
+from vit_jax.data.sources import Source
+from vit_jax.errors import UserError
+from vit_jax.transfer.features import features_fn
+from vit_jax.transfer.images import View
+from vit_jax.transfer.predict import Predictor
+from vit_jax.trees import flatten
+from vit_jax.weights import files
+
+PROBES = 16  # records that tell one split from another of the same size
+READ_ERRORS = (OSError, ValueError, RuntimeError, decode.BadImage)
+
+
+@dataclass(frozen=True)
+class Subject:
+  """What is judged: how it sees an image, and the features it has of many.
+
+  Attributes:
+    view: encoded image -> uint8 pixels of `image_shape`.
+    features: images_NHWC in uint8 -> features_ND.
+    fingerprint: of all that decides a feature; stored features are found by it.
+  """
+
+  name: str
+  image_shape: tuple[int, int, int]
+  view: View
+  features: Callable[[np.ndarray], np.ndarray]
+  fingerprint: str
+
+
+class Features(NamedTuple):
+  """Of the examples of one split, in order."""
+
+  features_ND: np.ndarray
+  labels_N: np.ndarray
+
+
+def subject(predictor: Predictor, name: str, batch: int) -> Subject:
+  """A model with its weights, to be judged by its features."""
+  features = features_fn(predictor.model, predictor.variables, predictor.mean, predictor.std, batch)
+  view: Any = predictor.view  # a partial: its function and its arguments
+  said = [repr(predictor.model), predictor.image_shape, predictor.mean, predictor.std,
+          view.func.__name__, sorted(view.keywords.items())]
+  digest = hashlib.sha256(json.dumps(said).encode())
+  for leaf_name, leaf in flatten(predictor.variables).items():
+    digest.update(leaf_name.encode() + np.ascontiguousarray(leaf).tobytes())
+  return Subject(name, predictor.image_shape, predictor.view, features, digest.hexdigest())
+
+
+def extract(judged: Subject, source: Source, cache: Path, batch: int = 64) -> Features:
+  """Features and labels of every example, from `cache` if they are there.
+
+  Args:
+    batch: images at a time for each of this process's devices.
+
+  Raises:
+    UserError: an example cannot be read or decoded, or the cache cannot be written.
+  """
+  path = cache / f'{_key(judged, source)}.npz'
+  if path.is_file():
+    stored = files.read(path)
+    return Features(stored['features'], stored['labels'])
+  found = _extract(judged, source, batch)
+  cache.mkdir(parents=True, exist_ok=True)
+  files.write(path, {'features': found.features_ND, 'labels': found.labels_N})
+  return found
+
+
+def _extract(judged: Subject, source: Source, batch: int) -> Features:
+  from tqdm import tqdm
+  step = batch * jax.local_device_count()
+  parts, labels_N = [], np.zeros(len(source), np.int32)
+  with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(
+      total=len(source), desc=f'{judged.name}: {source.name} {source.split}', unit='image',
+      disable=None) as progress:
+    for start in range(0, len(source), step):
+      indices = range(start, min(start + step, len(source)))
+      images_BHWC = np.zeros((len(indices), *judged.image_shape), np.uint8)
+
+      def load(index: int, start: int = start, out_BHWC: np.ndarray = images_BHWC) -> None:
+        try:
+          record, labels_N[index] = source.read([index])[0]
+          judged.view(record, out_BHWC[index - start])  # type: ignore[arg-type]
+        except READ_ERRORS as error:
+          raise UserError(f'data set {source.name!r}, split {source.split!r}: example {index} '
+                          f'({source.where(index)}) cannot be read: {error}') from None
+
+      list(pool.map(load, indices))
+      parts.append(judged.features(images_BHWC))
+      progress.update(len(indices))
+  return Features(np.concatenate(parts), labels_N)
+
+
+def _key(judged: Subject, source: Source) -> str:
+  """Of a subject and a split; a split is known by its name, its size and a few of its records."""
+  n = len(source)
+  digest = hashlib.sha256(f'{judged.fingerprint} {source.name} {source.split} {n}'.encode())
+  for index in sorted({n * i // PROBES for i in range(PROBES)} if n else ()):
+    record, label = source.read([index])[0]
+    digest.update(label.to_bytes(8, 'little', signed=True) + bytes(record))
+  return digest.hexdigest()[:32]
+
+
+class Subset:
+  """Some examples of a source, in order; a source itself."""
+
+  def __init__(self, source: Source, indices_N: np.ndarray, words: str):
+    self._source, self._indices_N = source, indices_N
+    self.name, self.split = source.name, f'{source.split} {words}'
+    self.class_names: tuple[str, ...] = source.class_names
+    self.metadata: Mapping[str, Any] = source.metadata
+
+  def __len__(self) -> int:
+    return len(self._indices_N)
+
+  def read(self, indices: Any) -> list:
+    return self._source.read([int(self._indices_N[index]) for index in indices])
+
+  def column(self, name: str) -> np.ndarray | None:
+    column_N = self._source.column(name)
+    return None if column_N is None else column_N[self._indices_N]
+
+  def where(self, index: int) -> str:
+    return self._source.where(int(self._indices_N[index]))

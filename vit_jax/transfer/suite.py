@@ -1,0 +1,159 @@
+"""What `vit_jax transfer` judges on, and how: suites of tasks, and the evaluators of features."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vit_jax.config import Data
+from vit_jax.data import sources
+from vit_jax.errors import UserError, nearest
+from vit_jax.transfer import fewshot, knn, probe
+from vit_jax.transfer.extract import Features, Subject, Subset, extract
+
+EMOJI_STYLES = 4
+
+
+@dataclass(frozen=True)
+class Task:
+  """A data set to learn on and one to be judged on.
+
+  Attributes:
+    data: its name, as in config.data.name.
+    held_out: (column, value): train without the examples that have it, and test on those alone.
+  """
+
+  name: str
+  data: str
+  train: str = 'train'
+  test: str = 'test'
+  held_out: tuple[str, int] | None = None
+
+
+# Runs with what the package registries hold.
+OFFLINE = (
+    Task('earth_climate', 'earth_climate'),
+    Task('fashion_mnist', 'fashion_mnist'),
+    *(Task(f'emoji_styles, unseen style {style}', 'emoji_styles', held_out=('style', style))
+      for style in range(EMOJI_STYLES)),
+    Task('noto_scripts', 'noto_scripts'),
+    Task('mnist_10k', 'mnist_10k'),
+    Task('digits', 'digits'),
+)
+SUITES: dict[str, tuple[Task, ...]] = {'offline': OFFLINE}
+
+
+def tasks(suite: str | None, data: Sequence[str]) -> tuple[Task, ...]:
+  """Those of a suite, or one for each data set named.
+
+  Raises:
+    UserError: neither or both are given, or there is no such suite.
+  """
+  if bool(suite) == bool(data):
+    raise UserError('transfer: name either a suite, as in --suite=offline, or data sets, as in '
+                    '--data cifar10')
+  if suite is None:
+    return tuple(Task(name, name) for name in data)
+  if suite not in SUITES:
+    raise UserError(f'--suite: {suite!r} is not one; {nearest(suite, SUITES)}')
+  return SUITES[suite]
+
+
+class Row(NamedTuple):
+  """One line of the table; `top1` and its spread in per cent."""
+
+  task: str
+  method: str
+  setting: str
+  top1: float
+  spread: float
+  spread_of: str  # 'seeds': their standard deviation; 'test': the standard error over examples
+  train_examples: int
+  test_examples: int
+  seconds: float
+
+
+def judge(subject: Subject, task: Task, methods: Sequence[str], data_dir: Path,
+          batch: int = 64) -> Iterator[Row]:
+  """The rows of one task, as they are done.
+
+  Raises:
+    UserError: the data cannot be read, or there is no such method.
+  """
+  train, test = (extract(subject, source, data_dir / 'features', batch)
+                 for source in open_task(task, data_dir))
+  num_classes = 1 + int(max(train.labels_N.max(), test.labels_N.max()))
+  began = time.perf_counter()  # of the judging alone: features are kept from run to run
+  for method in methods:
+    for setting, values, spread_of in METHODS[method](train, test, num_classes):
+      seconds, began = time.perf_counter() - began, time.perf_counter()
+      mean = float(np.mean(values))
+      spread = (float(np.std(values)) if spread_of == 'seeds'
+                else (mean * (1 - mean) / len(test.labels_N)) ** 0.5)
+      yield Row(task.name, method, setting, 100 * mean, 100 * spread, spread_of,
+                len(train.labels_N), len(test.labels_N), round(seconds, 2))
+
+
+def open_task(task: Task, data_dir: Path) -> tuple[sources.Source, sources.Source]:
+  """(training source, test source)."""
+  train, test = (sources.open_source(Data(name=task.data), split, data_dir)
+                 for split in (task.train, task.test))
+  if task.held_out is None:
+    return train, test
+  column, value = task.held_out
+  parts = []
+  for source, wanted in ((train, False), (test, True)):
+    values_N = source.column(column)
+    if values_N is None:
+      raise UserError(f'data set {task.data!r} has no feature {column!r} to hold out')
+    words = f'{"with" if wanted else "without"} {column} {value}'
+    parts.append(Subset(source, np.flatnonzero((values_N == value) == wanted), words))
+  return parts[0], parts[1]
+
+
+Judged = Iterator[tuple[str, list[float], str]]  # (setting, accuracies, what spreads)
+
+
+def _few_shot(train: Features, test: Features, num_classes: int) -> Judged:
+  for shots in fewshot.possible_shots(train.labels_N, num_classes):
+    yield f'{shots} shots', [fewshot.top1(*train, *test, num_classes, shots, seed)
+                             for seed in fewshot.SEEDS], 'seeds'
+
+
+def _neighbours(train: Features, test: Features, num_classes: int) -> Judged:
+  for k, accuracy in knn.top1(*train, *test, num_classes).items():
+    yield f'k {k}', [accuracy], 'test'
+
+
+def _linear(train: Features, test: Features, num_classes: int) -> Judged:
+  accuracy, choice = probe.top1(*train, *test, num_classes)
+  yield f'penalty {choice.penalty:g}', [accuracy], 'test'
+
+
+METHODS: dict[str, Callable[[Features, Features, int], Judged]] = {
+    'few-shot': _few_shot, 'knn': _neighbours, 'linear': _linear}
+
+
+def write(rows: Sequence[Row], csv_path: Path | None, json_path: Path | None,
+          said: dict[str, Any]) -> None:
+  """The rows as CSV, and as JSON beside `said`: the model, its weights, versions.
+
+  Raises:
+    UserError: a file cannot be written.
+  """
+  try:
+    if csv_path is not None:
+      with csv_path.open('w', newline='') as file:
+        csv.writer(file, lineterminator='\n').writerows([Row._fields, *rows])
+    if json_path is not None:
+      json_path.write_text(json.dumps(said | {'rows': [row._asdict() for row in rows]}, indent=2)
+                           + '\n')
+  except OSError as error:
+    raise UserError(f'{error.filename} cannot be written ({error.strerror})') from None
