@@ -94,7 +94,7 @@ def test_bytes_are_those_a_device_holds():
   text = rules.table(tree, mesh)
   assert [line.split()[-1] for line in text.splitlines()] == ['49,152', '200,000', '4']
   assert rules.summary(abstract, mesh) == (
-      '8 devices (replica 2, fsdp 2, tensor 2, sequence 1); MB on each: params 0.2; 0.2 in all')
+      '8 devices (replica 2, fsdp 2, tensor 2, sequence 1); MB on each: params 0.249; 0.249 in all')
 
 
 # The first name of every entry; one of each family at every run, the others with -m slow.

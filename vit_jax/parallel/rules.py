@@ -175,6 +175,6 @@ def summary(tree: Any, mesh: DeviceMesh) -> str:
   for name, size in bytes_per_chip(tree).items():
     part = name.split('/')[0]
     parts[part] = parts.get(part, 0) + size
-  held = ', '.join(f'{part} {size / 1e6:,.1f}' for part, size in parts.items() if size >= 5e4)
+  held = ', '.join(f'{part} {size / 1e6:,.3f}' for part, size in parts.items() if size >= 1e3)
   return (f'{mesh.size} devices ({words(mesh)}); MB on each: {held}; '
-          f'{sum(parts.values()) / 1e6:,.1f} in all')
+          f'{sum(parts.values()) / 1e6:,.3f} in all')
