@@ -76,11 +76,11 @@ def train(argv: list[str]) -> int:
     import jax
 
     from vit_jax.parallel.device import keep_cpu_memory
-    from vit_jax.report.page import write_page
     from vit_jax.training import loop
     keep_cpu_memory()
     code = loop.train(x, workdir, flags.data_dir(args), preemption)
     if code == 0 and jax.process_index() == 0:
+      from vit_jax.report.page import write_page
       print(f'report: {write_page([workdir])}')
   return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from vit_jax import flags
@@ -23,9 +24,7 @@ def evaluate(argv: list[str]) -> int:
 def predict(argv: list[str]) -> int:
   """Predict images with any model: classes, logits, features, attention."""
   parser = flags.parser('predict', predict)
-  parser.add_argument('--model', default='', help='its name, such as DeiT-Ti/16; a run knows it')
-  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
-                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  _add_weights(parser)
   parser.add_argument('--input', required=True, nargs='+', metavar='IMAGES',
                       help='image files, folders, or a float32 .npy (N, H, W, C) that goes in as '
                            'it is')
@@ -76,9 +75,7 @@ def transfer(argv: list[str]) -> int:
   """Judge a model's features: few-shot, nearest neighbours, linear probe, on one data set or many.
   """
   parser = flags.parser('transfer', transfer)
-  parser.add_argument('--model', default='', help='its name, such as DINOv2-S/14; a run knows it')
-  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
-                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  _add_weights(parser)
   parser.add_argument('--suite', help='offline: what the package registries hold')
   parser.add_argument('--data', nargs='+', default=(), metavar='NAME',
                       help='data sets with splits train and test, in place of a suite')
@@ -129,3 +126,9 @@ def convert(argv: list[str]) -> int:
   print(load.convert(args.model, args.source, args.to, args.layout, args.num_classes,
                      flags.data_dir(args) / 'weights'))
   return 0
+
+
+def _add_weights(parser: ArgumentParser) -> None:
+  parser.add_argument('--model', default='', help='its name, such as DeiT-Ti/16; a run knows it')
+  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
+                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')

@@ -7,6 +7,9 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 
+# Exit codes: saved, please run the same command again; a fault in the user's input.
+PREEMPTED, USERS_FAULT = 75, 2
+
 
 class UserError(Exception):
   """A fault in the user's input: one plain sentence (what, where, what would be right).
@@ -22,11 +25,11 @@ class RunFault(Exception):
 def verdict(error: BaseException) -> tuple[int, str | None]:
   """(exit code, the sentence to print) for an error that ends a command; None: a traceback."""
   if isinstance(error, UserError):
-    return 2, str(error)
+    return USERS_FAULT, str(error)
   if isinstance(error, RunFault):
     return 1, str(error)
   sentence = storage_sentence(error, 'the run folder or the data folder')
-  return (1, None) if sentence is None else (2, sentence)
+  return (1, None) if sentence is None else (USERS_FAULT, sentence)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

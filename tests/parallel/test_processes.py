@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from vit_jax.config import Limits
-from vit_jax.errors import UserError
+from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.parallel import processes
-from vit_jax.parallel.preemption import PREEMPTED, Preemption
+from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Late, Processes
 from vit_jax.parallel.watchdog import Watchdog, name_the_stuck
 

@@ -136,7 +136,7 @@ def test_any_number_of_images_with_the_same_bits(bag, count, monkeypatch):
   images_NHWC, _ = stripes(7, 1)
   together_ND = bag.features_fn(images_NHWC)
   monkeypatch.setattr(bovw, 'CHUNK', 1)
-  monkeypatch.setattr(bovw, '_threads', lambda: 2)
+  monkeypatch.setattr(bovw, 'cores', lambda: 2)
   features_ND = bag.features_fn(images_NHWC[:count])
   assert features_ND.shape == (count, 63 * 12) and features_ND.dtype == np.float32
   np.testing.assert_array_equal(features_ND, together_ND[:count])

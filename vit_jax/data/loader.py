@@ -21,7 +21,7 @@ import numpy as np
 
 from vit_jax.config import Data
 from vit_jax.data import decode
-from vit_jax.data.sources import Source
+from vit_jax.data.sources import Source, unreadable
 from vit_jax.errors import UserError
 
 CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
@@ -80,7 +80,7 @@ class Loader:
     all_rows = np.arange(batch_size, dtype=np.int64)
     self._rows_b = all_rows if rows is None else all_rows[rows]
     self._seed = seed
-    self._threads = data.threads or _cores()
+    self._threads = data.threads or cores()
     self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix='decode')
     self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
     self._bad: set[int] = set()
@@ -205,10 +205,7 @@ class Loader:
       return [self._read([index])[0] for index in indices]
 
   def _report(self, index: int, error: Exception) -> None:
-    sentence = (
-      f'data set {self.source.name!r}, split {self.source.split!r}: example {index} '
-      f'({self.source.where(index)}) cannot be read: {error}'
-    )
+    sentence = unreadable(self.source, index, error)
     if self.data.on_bad_record == 'raise':
       raise UserError(f"{sentence}; repair it, or pass over it with data.on_bad_record='skip'")
     with self._bad_lock:
@@ -231,7 +228,8 @@ class Loader:
     return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
 
 
-def _cores() -> int:
+def cores() -> int:
+  """Those that this process may use."""
   if hasattr(os, 'sched_getaffinity'):  # what a container or scheduler lets us have
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1

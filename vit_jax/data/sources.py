@@ -48,6 +48,12 @@ class Source(Protocol):
     ...
 
 
+def unreadable(source: Source, index: int, error: Exception) -> str:
+  """Says which example cannot be read, and why."""
+  return (f'data set {source.name!r}, split {source.split!r}: example {index} '
+          f'({source.where(index)}) cannot be read: {error}')
+
+
 def default_data_dir() -> Path:
   """The environment variable VIT_JAX_DATA_DIR, else ~/.cache/vit_jax."""
   return Path(os.environ.get(DATA_DIR_VARIABLE) or '~/.cache/vit_jax').expanduser()

@@ -13,7 +13,6 @@ from vit_jax.launch.slices import Slice
 
 PORT = 8476  # of the coordinator, where the job has its addresses to itself
 TPU_PORT = 8482  # likewise, where jax finds the hosts of a TPU slice by itself
-PREEMPTED, USERS_FAULT = 75, 2  # exit codes of `vit_jax train`
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from vit_jax.errors import UserError
+from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import manifest
-from vit_jax.launch.job import PORT, PREEMPTED, TPU_PORT, USERS_FAULT, Job, join
+from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
 USES = {'nodes', 'gpus', 'gpu', 'tpu', 'slices', 'cpus', 'image', 'volumes', 'spot', 'restarts',
         'grace'}
 SUFFIX = '.yaml'
 GRACE = 300  # seconds, longer than a save
-USER = 1000  # as in launch/Dockerfile.*
+USER = 1000  # as in launch/Dockerfile
 
 
 def render(job: Job) -> str:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
-from vit_jax.errors import UserError
-from vit_jax.launch.job import PREEMPTED, USERS_FAULT, Job, join
+from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
+from vit_jax.launch.job import Job, join
 
 USES = {'processes', 'gpus'}
 PATIENCE = 10.0  # seconds that the others get to end by themselves after one has died

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vit_jax.errors import UserError
+from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import manifest
-from vit_jax.launch.job import PORT, PREEMPTED, TPU_PORT, Job, join
+from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
 USES = {'nodes', 'gpus', 'gpu', 'tpu', 'cpus', 'setup', 'volumes', 'zone', 'spot',
         'restarts'}

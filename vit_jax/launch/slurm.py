@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from vit_jax.errors import UserError
-from vit_jax.launch.job import PREEMPTED, USERS_FAULT, Job, join
+from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
+from vit_jax.launch.job import Job, join
 
 USES = {'nodes', 'processes', 'gpus', 'gpu', 'cpus', 'image', 'setup', 'volumes', 'interface',
         'time', 'partition', 'account', 'restarts', 'grace'}

@@ -14,7 +14,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import queue
 import re
 import threading
@@ -26,10 +25,11 @@ from typing import Any
 
 from vit_jax import config
 from vit_jax.config import Experiment
-from vit_jax.errors import UserError
+from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import command, local
-from vit_jax.launch.job import PREEMPTED, USERS_FAULT, Job
+from vit_jax.launch.job import Job
 from vit_jax.recipes import load_config, load_sweep
+from vit_jax.training.writers import write_atomically
 
 LONGEST_NAME = 120  # letters of a folder
 
@@ -220,9 +220,7 @@ def write_table(root: Path, runs: Sequence[Run]) -> str:
   writer.writeheader()
   writer.writerows(rows)
   root.mkdir(parents=True, exist_ok=True)
-  fresh = root / 'sweep.csv.tmp'
-  fresh.write_text(stream.getvalue())
-  os.replace(fresh, root / 'sweep.csv')
+  write_atomically(root / 'sweep.csv', stream.getvalue())
   shown = [column for column in columns if column.split('/')[-1] not in ('top5', 'ece')]
   lines = [shown] + [[row.get(column, '') for column in shown] for row in rows]
   widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]

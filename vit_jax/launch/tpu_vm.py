@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shlex
 
-from vit_jax.errors import UserError
-from vit_jax.launch.job import PREEMPTED, TPU_PORT, Job
+from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
+from vit_jax.launch.job import TPU_PORT, Job
 
 USES = {'tpu', 'image', 'setup', 'volumes', 'zone', 'spot', 'restarts', 'grace'}
 SUFFIX = '.sh'
@@ -26,7 +26,8 @@ def render(job: Job) -> str:
   return SCRIPT.format(
       name=job.label, zone=shlex.quote(job.zone), type=job.tpu.accelerator_type,
       runtime=job.tpu.generation.runtime, spot=' --spot' if job.spot else '',
-      restarts=job.restarts, preempted=PREEMPTED, remote=shlex.quote(_remote(job)))
+      restarts=job.restarts, preempted=PREEMPTED, users_fault=USERS_FAULT,
+      remote=shlex.quote(_remote(job)))
 
 
 def _remote(job: Job) -> str:
@@ -94,7 +95,7 @@ while true; do
   on_hosts all "$remote"
   code=$(on_hosts 0 'cat /tmp/vit_jax.code' || echo gone)
   case $code in
-    0 | 2) give_back; exit "$code" ;;
+    0 | {users_fault}) give_back; exit "$code" ;;
   esac
   sleep 60 # a slice that is being taken away is still ACTIVE for a while
   if [ "$code" != {preempted} ] && [ "$(state)" = ACTIVE ]; then

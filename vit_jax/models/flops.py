@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -55,26 +56,7 @@ def jaxpr_macs(jaxpr: Jaxpr) -> int:
   Raises:
     ValueError: products in a loop whose length is not known.
   """
-  macs = 0
-  eqn: Any  # jax's own types do not say that arrays have shapes
-  for eqn in jaxpr.eqns:
-    if eqn.primitive.name == 'dot_general':
-      (contracted, _), _ = eqn.params['dimension_numbers']
-      inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
-      macs += math.prod(eqn.outvars[0].aval.shape) * inner
-    elif eqn.primitive.name == 'conv_general_dilated':
-      kernel = eqn.invars[1].aval.shape  # with groups, it has the input channels of one
-      inner = math.prod(kernel) // kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
-      macs += math.prod(eqn.outvars[0].aval.shape) * inner
-    else:
-      inner = [jaxpr_macs(called) for called in _called(eqn)]
-      if eqn.primitive.name == 'while' and sum(inner):
-        raise ValueError('a loop of unknown length holds matrix products; use a scan')
-      if eqn.primitive.name == 'cond':
-        macs += max(inner)
-      else:
-        macs += sum(inner) * (eqn.params['length'] if eqn.primitive.name == 'scan' else 1)
-  return macs
+  return _add_up(jaxpr, {'dot_general': _products_of, 'conv_general_dilated': _taps_of})
 
 
 def padding_macs(jaxpr: Jaxpr) -> int:
@@ -82,16 +64,39 @@ def padding_macs(jaxpr: Jaxpr) -> int:
 
   XLA's own cost analysis, from which Google's papers take their FLOPs, leaves them out.
   """
-  macs = 0
-  eqn: Any
+  return _add_up(jaxpr, {'conv_general_dilated': _padding_of})
+
+
+def _add_up(jaxpr: Jaxpr, counts: Mapping[str, Callable[[Any], int]]) -> int:
+  """The sum over all that runs of what `counts` says of each primitive by its name."""
+  total = 0
   for eqn in jaxpr.eqns:
-    if eqn.primitive.name == 'conv_general_dilated':
-      macs += _padding_of(eqn)
+    name = eqn.primitive.name
+    if name in counts:
+      total += counts[name](eqn)
+      continue
+    inner = [_add_up(called, counts) for called in _called(eqn)]
+    if name == 'while' and sum(inner):
+      raise ValueError('a loop of unknown length holds matrix products; use a scan')
+    if name == 'cond':
+      total += max(inner)
     else:
-      inner = [padding_macs(called) for called in _called(eqn)]
-      runs = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
-      macs += max(inner) if eqn.primitive.name == 'cond' else sum(inner) * runs
-  return macs
+      total += sum(inner) * (eqn.params['length'] if name == 'scan' else 1)
+  return total
+
+
+def _products_of(eqn: Any) -> int:
+  """Of one matrix product."""
+  (contracted, _), _ = eqn.params['dimension_numbers']
+  inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+  return math.prod(eqn.outvars[0].aval.shape) * inner
+
+
+def _taps_of(eqn: Any) -> int:
+  """Of one convolution, padding included."""
+  kernel = eqn.invars[1].aval.shape  # with groups, it has the input channels of one
+  inner = math.prod(kernel) // kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
+  return math.prod(eqn.outvars[0].aval.shape) * inner
 
 
 def _padding_of(eqn: Any) -> int:

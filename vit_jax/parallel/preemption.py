@@ -18,10 +18,11 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vit_jax.errors import PREEMPTED
+
 if TYPE_CHECKING:  # this file is loaded before JAX is, so that a signal is heeded from the start
   from vit_jax.parallel.processes import Gather, Processes
 
-PREEMPTED = 75  # exit code: saved, please run the same command again
 BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing, or saved all
 
 

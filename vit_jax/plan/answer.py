@@ -9,6 +9,7 @@ from typing import Any
 
 from vit_jax.config import Experiment
 from vit_jax.models import flops as model_flops
+from vit_jax.parallel import rules
 from vit_jax.plan import collectives, costs, estimate, hlo, program, roofline
 from vit_jax.plan.chips import GIB
 from vit_jax.plan.collectives import Layout, Row
@@ -130,13 +131,12 @@ def _work(step: Program, result: Compiled) -> Work | None:
 def tell(plan: Plan) -> str:
   """The plan for a person."""
   setup, x, chip = plan.setup, plan.setup.experiment, plan.topology.chip
-  mesh = ', '.join(f'{axis} {size}' for axis, size in setup.mesh.shape.items())
   each = estimate.images_a_pass(setup)
   of = f' of {plan.topology.chips} chips' if chip.devices > 1 else ''
   lines = [
       f'{x.name}: {x.model.name}, {setup.parameters / 1e6:,.1f} M parameters, on '
       f'{plan.topology.name}: {plan.devices} devices{of} ({chip.kind})',
-      f'mesh: {mesh}; batch {x.batch_size:,}: {each:g} images a device at a time'
+      f'mesh: {rules.words(setup.mesh)}; batch {x.batch_size:,}: {each:g} images a device at a time'
       + (f', {x.optim.accumulate} times a step' if x.optim.accumulate > 1 else ''),
       '', 'memory of one device' + (f', of {plan.available / GIB:.2f} GiB that a step may use'
                                     if plan.available else '')]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from vit_jax import models
 from vit_jax.models import flops
+from vit_jax.parallel import rules
 from vit_jax.plan.collectives import Row
 from vit_jax.training.setup import Setup
 
@@ -20,8 +22,7 @@ PARTS = ('params', 'opt_state', 'ema', 'batch_stats')
 
 def tree_bytes(tree: Any) -> int:
   """Bytes that one device holds of a tree of shapes with shardings."""
-  return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-             for leaf in jax.tree.leaves(tree))
+  return sum(rules.bytes_per_chip(tree).values())
 
 
 def state_bytes(setup: Setup) -> dict[str, int]:
@@ -55,16 +56,10 @@ def saved_bytes(model: Any, image_shape: tuple[int, int, int]) -> float:
 
   Counted as the difference that a second image makes, so parameters do not count.
   """
-  fields = {field.name for field in dataclasses.fields(model)}
-  model = model.clone(**({'unroll': False} if 'unroll' in fields else {}))
-  variables = models.variable_shapes(model, image_shape)
+  variables, logits = _training(model, image_shape)
 
   def residuals(variables, images_BHWC):
-    def logits(params):
-      output, _ = model.apply({**variables, 'params': params}, images_BHWC, train=True,
-                              rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats'])
-      return output.logits_BK
-    return jax.vjp(logits, variables['params'])[1]
+    return jax.vjp(lambda params: logits(params, variables, images_BHWC), variables['params'])[1]
 
   def size(batch: int) -> int:
     images_BHWC = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
@@ -77,19 +72,27 @@ def saved_bytes(model: Any, image_shape: tuple[int, int, int]) -> float:
 @functools.lru_cache(maxsize=256)
 def pass_flops(model: Any, image_shape: tuple[int, int, int]) -> float:
   """FLOP of matrix products, forward and backward, for one image; those done again count too."""
-  fields = {field.name for field in dataclasses.fields(model)}
-  model = model.clone(**({'unroll': False} if 'unroll' in fields else {}))
-  variables = models.variable_shapes(model, image_shape)
+  variables, logits = _training(model, image_shape)
 
   def gradient(variables, images_BHWC):
-    def total(params):
-      output, _ = model.apply({**variables, 'params': params}, images_BHWC, train=True,
-                              rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats'])
-      return jnp.sum(output.logits_BK)
-    return jax.grad(total)(variables['params'])
+    return jax.grad(lambda params: jnp.sum(logits(params, variables, images_BHWC)))(
+        variables['params'])
 
   images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   return 2.0 * flops.jaxpr_macs(jax.make_jaxpr(gradient)(variables, images_BHWC).jaxpr)
+
+
+def _training(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Callable]:
+  """(shapes of the variables, (params, variables, images_BHWC) -> logits_BK as a step has them)."""
+  fields = {field.name for field in dataclasses.fields(model)}
+  model = model.clone(**({'unroll': False} if 'unroll' in fields else {}))
+
+  def logits(params, variables, images_BHWC):
+    output, _ = model.apply({**variables, 'params': params}, images_BHWC, train=True,
+                            rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats'])
+    return output.logits_BK
+
+  return models.variable_shapes(model, image_shape), logits
 
 
 def memory_bytes(setup: Setup) -> float:

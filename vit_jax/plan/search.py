@@ -127,9 +127,9 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
 def _meshes(x: Experiment, devices: int) -> Iterator[config.Mesh]:
   """Every split of the devices; `sequence` and `slices` stay as the recipe has them."""
   sequence = max(1, x.mesh.sequence)
-  for tensor in (1, 2, 4, 8):
+  for tensor in _powers(MOST_TENSOR):
     ways = devices // (tensor * sequence)
-    if devices % (tensor * sequence) or tensor > MOST_TENSOR:
+    if devices % (tensor * sequence):
       continue
     for fsdp in (n for n in range(1, ways + 1) if ways % n == 0):
       yield dataclasses.replace(x.mesh, replica=ways // fsdp, fsdp=fsdp, tensor=tensor,

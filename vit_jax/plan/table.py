@@ -54,7 +54,7 @@ def row(x: Experiment, place: Topology, plan: Plan | UserError) -> dict[str, Any
 
 
 def mesh_words(plan: Plan) -> str:
-  """'replica 32, fsdp 8': the axes that are used."""
+  """'replica=32 fsdp=8': the axes that are used."""
   shape = plan.setup.mesh.shape
   return ' '.join(f'{axis}={size}' for axis, size in shape.items() if size > 1) or 'one device'
 

@@ -6,11 +6,10 @@ import functools
 import json
 from typing import Any, NamedTuple
 
-import jax
-
 from vit_jax import models
 from vit_jax.errors import UserError
 from vit_jax.models import flops
+from vit_jax.trees import flatten
 
 HEADS = ('head', 'head_dist', 'pre_logits')  # what fine-tuning replaces
 
@@ -54,5 +53,4 @@ def body(spec: Spec) -> frozenset | None:
   except UserError:
     return None
   below = {name: tree for name, tree in variables['params'].items() if name not in HEADS}
-  return frozenset((jax.tree_util.keystr(path), leaf.shape)
-                   for path, leaf in jax.tree_util.tree_leaves_with_path(below))
+  return frozenset((name, leaf.shape) for name, leaf in flatten(below).items())

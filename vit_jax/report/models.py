@@ -162,13 +162,21 @@ def write_table(name: str, csv_path: Path | None = None) -> str:
   kind, make, note = TABLES[name]
   rows = make()
   if csv_path is not None:
-    try:
-      with csv_path.open('w', newline='') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerows([kind._fields, *rows])
-    except OSError as error:
-      raise UserError(f'--csv: {csv_path} cannot be written ({error.strerror})') from None
+    write_csv(csv_path, [kind._fields, *rows])
   return as_text(kind._fields, rows) + (f'\n\n{note}' if note else '')
+
+
+def write_csv(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+  """The lines, of which the first is the head.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  try:
+    with path.open('w', newline='') as file:
+      csv.writer(file, lineterminator='\n').writerows(lines)
+  except OSError as error:
+    raise UserError(f'--csv: {path} cannot be written ({error.strerror})') from None
 
 
 def as_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

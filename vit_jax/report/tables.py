@@ -55,10 +55,9 @@ def write_table(name: str, run_dirs: Sequence[Path] = (), csv_path: Path | None 
   rows = [compare(table, paper, runs)
           for paper in tqdm(read_paper(name), 'counting', leave=False, disable=None)]
   if csv_path is not None:
-    try:
-      _write_csv(table, rows, csv_path)
-    except OSError as error:
-      raise UserError(f'--csv: {csv_path} cannot be written ({error.strerror})') from None
+    lines = list(_csv_lines(table, rows))
+    models.write_csv(csv_path, [lines[0], *([line[column] for column in lines[0]]
+                                            for line in lines)])
   return as_text(table, rows, runs)
 
 
@@ -121,9 +120,8 @@ def _pretrained_on(run: Run) -> str:
   return PRETRAINED.get(name, name)
 
 
-def _write_csv(table: Table, rows: Sequence[Row], path: Path) -> None:
+def _csv_lines(table: Table, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
   """Every column of the paper, ours after it; a line for each run that fits a row of the paper."""
-  lines = []
   for row in rows:
     for run in row.reached or ('',):
       line: dict[str, Any] = {}
@@ -135,11 +133,7 @@ def _write_csv(table: Table, rows: Sequence[Row], path: Path) -> None:
       for column in FIGURES:
         value, ours = row.paper.get(column), row.ours.get(column)
         line |= {column: value, f'{column}_ours': ours, f'{column}_off_percent': _off(value, ours)}
-      lines.append(line | {'run': run})
-  with path.open('w', newline='') as file:
-    writer = csv.DictWriter(file, list(lines[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(lines)
+      yield line | {'run': run}
 
 
 def _difference(paper: str | None, ours: float | None) -> float | None:

@@ -97,12 +97,13 @@ class Checkpoints:
     self._settle()
     if metrics is not None and self._best not in metrics:
       metrics = None
-    sums = checksums(_as_dict(state))
+    tree = _as_dict(state)
+    sums = checksums(tree)
     _failures.last = None
     beside = {**beside, 'leaves': {name: [*leaf.shape, sums[name]]
-                                   for name, leaf in flatten(_as_dict(state)).items()}}
+                                   for name, leaf in flatten(tree).items()}}
     started = self._checkpointer.save_async(
-        step, _as_dict(state), force=True, overwrite=True, metrics=metrics,
+        step, tree, force=True, overwrite=True, metrics=metrics,
         custom_metadata={**beside, 'checksum': _checksum(beside)})
     if started is None:
       raise RunFault(f'the checkpoint of step {step} was not saved: the writer passed over it')
@@ -144,11 +145,12 @@ class Checkpoints:
     beside: dict[str, Any] = {}
     wrong = ''
     try:
-      stored = self._metadata(step)
+      stored = self._checkpointer.metadata(step)
       beside = _unwrap(stored.custom_metadata)
-      check_shapes({name: leaf[:-1] for name, leaf in beside['leaves'].items()},
-                   _as_dict(abstract), f'checkpoint {self.directory / str(step)}')
-      state = self._read(step, _as_dict(abstract))
+      wanted = _as_dict(abstract)
+      check_shapes({name: leaf[:-1] for name, leaf in beside['leaves'].items()}, wanted,
+                   f'checkpoint {self.directory / str(step)}')
+      state = self._read(step, wanted)
     except UserError:
       raise
     except Exception as error:  # whatever the reader makes of damaged files
@@ -173,7 +175,7 @@ class Checkpoints:
     """A stored state as a tree of host arrays, on whatever devices it was saved."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
-      stored = self._metadata(step)
+      stored = self._checkpointer.metadata(step)
       beside = _unwrap(stored.custom_metadata)
       state = self._read(step, jax.tree.map(
           lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
@@ -193,9 +195,6 @@ class Checkpoints:
     """Waits for the save under way, and raises what went wrong in it."""
     self._settle()
     self._checkpointer.close()
-
-  def _metadata(self, step: int) -> Any:
-    return self._checkpointer.metadata(step)
 
   def _read(self, step: int, abstract: Any) -> dict[str, Any]:
     """Each process reads for itself: one that fails must not leave the others at a barrier."""

@@ -12,6 +12,7 @@ from vit_jax import config
 from vit_jax.training import finish, metrics
 from vit_jax.training.checkpoint import Checkpoints, pick_step
 from vit_jax.training.setup import set_up
+from vit_jax.training.writers import write_atomically
 
 
 def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[str, float]]:
@@ -38,7 +39,7 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[st
       print(confusion_table(evaluation))
   if jax.process_index() == 0:
     text = json.dumps({'step': step, **results}, indent=2) + '\n'
-    finish.write_atomically(workdir / f'evaluation-{step}.json', text)
+    write_atomically(workdir / f'evaluation-{step}.json', text)
   return results
 
 

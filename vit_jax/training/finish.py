@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from vit_jax.data import loader, sources
 from vit_jax.errors import UserError
 from vit_jax.training import metrics
 from vit_jax.training.setup import Setup
+from vit_jax.training.writers import write_atomically
 from vit_jax.transfer import histogram
 
 SHOWN_IMAGES = 48
@@ -106,12 +106,6 @@ def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
       arrays[name] = np.array(source.metadata[name])
   path.parent.mkdir(exist_ok=True)
   np.savez_compressed(path, **arrays)
-
-
-def write_atomically(path: Path, text: str) -> None:
-  fresh = path.with_suffix(path.suffix + '.tmp')
-  fresh.write_text(text)
-  os.replace(fresh, path)
 
 
 def _baselines(setup: Setup, eval_name: str) -> dict[str, Any]:

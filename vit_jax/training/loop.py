@@ -19,9 +19,10 @@ import jax
 from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.data import loader
+from vit_jax.errors import PREEMPTED
 from vit_jax.models import flops
 from vit_jax.parallel import device, processes
-from vit_jax.parallel.preemption import PREEMPTED, Preemption
+from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.training import finish, metrics, writers
 from vit_jax.training.checkpoint import Checkpoints

@@ -26,9 +26,7 @@ class JsonlWriter:
   def __init__(self, path: Path, resume_step: int):
     """Keeps the rows up to `resume_step`; later ones belong to work that was lost."""
     kept = [json.dumps(row) + '\n' for row in read_rows(path) if row['step'] <= resume_step]
-    fresh = path.with_suffix('.tmp')
-    fresh.write_text(''.join(kept))
-    os.replace(fresh, path)
+    write_atomically(path, ''.join(kept))
     self._file = open(path, 'a')
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -93,3 +91,10 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     if line.endswith('\n'):
       rows.append(json.loads(line))
   return rows
+
+
+def write_atomically(path: Path, text: str) -> None:
+  """Writes a file that is either the old one or the new one, whole."""
+  fresh = path.with_suffix(path.suffix + '.tmp')
+  fresh.write_text(text)
+  os.replace(fresh, path)

@@ -14,7 +14,6 @@ much.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,8 @@ import cv2
 import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
+
+from vit_jax.data.loader import cores
 
 cv2.setNumThreads(0)  # images go to threads of ours
 
@@ -61,8 +62,8 @@ class BagOfWords:
     An image's features are the same bits whatever it is batched with.
     """
     features_ND = np.empty((len(images_NHWC), MAPPED * CELLS * len(self.words_VE)), np.float32)
-    for start in range(0, len(images_NHWC), CHUNK * _threads()):
-      rows = slice(start, start + CHUNK * _threads())
+    for start in range(0, len(images_NHWC), CHUNK * cores()):
+      rows = slice(start, start + CHUNK * cores())
       (counts,) = _count(images_NHWC[rows], [self])
       features_ND[rows] = _chi_square(counts).toarray()
     return features_ND
@@ -290,10 +291,6 @@ def _map_images(function: Callable[[np.ndarray], Any], images_NHWC: np.ndarray) 
   """`function` of every image, in order; OpenCV lets threads run side by side."""
   chunks = [images_NHWC[i : i + CHUNK] for i in range(0, len(images_NHWC), CHUNK)]
   # One thread for each product: several would fight over the cores, and sum in other orders.
-  with threadpool_limits(1), ThreadPoolExecutor(_threads()) as pool:
+  with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
     done = list(pool.map(lambda chunk: [function(image_HWC) for image_HWC in chunk], chunks))
   return [result for chunk in done for result in chunk]
-
-
-def _threads() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

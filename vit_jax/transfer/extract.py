@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from vit_jax.data import decode
-from vit_jax.data.sources import Source
+from vit_jax.data.loader import READ_ERRORS, cores
+from vit_jax.data.sources import Source, unreadable
 from vit_jax.errors import UserError
 from vit_jax.transfer.features import features_fn
 from vit_jax.transfer.images import View
@@ -24,7 +23,6 @@ from vit_jax.trees import flatten
 from vit_jax.weights import files
 
 PROBES = 16  # records that tell one split from another of the same size
-READ_ERRORS = (OSError, ValueError, RuntimeError, decode.BadImage)
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _extract(judged: Subject, source: Source, batch: int) -> Features:
   from tqdm import tqdm
   step = batch * jax.local_device_count()
   parts, labels_N = [], np.zeros(len(source), np.int32)
-  with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(
+  with ThreadPoolExecutor(cores()) as pool, tqdm(
       total=len(source), desc=f'{judged.name}: {source.name} {source.split}', unit='image',
       disable=None) as progress:
     for start in range(0, len(source), step):
@@ -98,8 +96,7 @@ def _extract(judged: Subject, source: Source, batch: int) -> Features:
           record, labels_N[index] = source.read([index])[0]
           judged.view(record, out_BHWC[index - start])  # type: ignore[arg-type]
         except READ_ERRORS as error:
-          raise UserError(f'data set {source.name!r}, split {source.split!r}: example {index} '
-                          f'({source.where(index)}) cannot be read: {error}') from None
+          raise UserError(unreadable(source, index, error)) from None
 
       list(pool.map(load, indices))
       parts.append(judged.features(images_BHWC))

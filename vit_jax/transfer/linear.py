@@ -42,13 +42,18 @@ def choose(
   seed: int = 0,
 ) -> Choice:
   """The strength that does best on a random fifth of the examples when fitted on the rest."""
-  order_N = np.random.default_rng(seed).permutation(len(labels_N))
-  held, kept = np.split(order_N, [len(labels_N) // 5])
+  held, kept = hold_out(len(labels_N), seed)
   choices = []
   for strength in strengths:
     classifier = fit(features_ND[kept], labels_N[kept], strength)
     choices.append(Choice(strength, classifier.score(features_ND[held], labels_N[held])))
   return max(choices, key=lambda choice: choice.validation_top1)
+
+
+def hold_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """(a random fifth of `count` positions, the others)."""
+  held, kept = np.split(np.random.default_rng(seed).permutation(count), [count // 5])
+  return held, kept
 
 
 def majority_top1(labels_N: np.ndarray) -> float:

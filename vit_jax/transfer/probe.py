@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vit_jax.transfer.linear import hold_out
+
 PENALTIES = tuple(10.0**power for power in range(-6, 1))  # per example
-HELD_OUT = 5  # one of so many training examples chooses the penalty
 MAX_STEPS = 500
 TOLERANCE = 1e-5  # of the gradient's norm, where the loss is a mean over examples
 EPSILON = 1e-6  # of the deviations: constant features stay zero
@@ -71,8 +72,7 @@ def fit(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, penalty
 def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
            penalties: Sequence[float] = PENALTIES, seed: int = 0) -> Choice:
   """The penalty that does best on a random fifth of the examples when fitted on the rest."""
-  order_N = np.random.default_rng(seed).permutation(len(labels_N))
-  held, kept = np.split(order_N, [len(labels_N) // HELD_OUT])
+  held, kept = hold_out(len(labels_N), seed)
   choices, probe = [], None
   for penalty in sorted(penalties, reverse=True):  # from the simplest, each beginning at the last
     probe = fit(features_ND[kept], labels_N[kept], num_classes, penalty, probe)

@@ -20,7 +20,6 @@ the north pole, `col` from the date line), and `held_out`: 1 where no pixel was 
 from __future__ import annotations
 
 import importlib.metadata
-import io
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from vit_jax.data.datasets import packages
 from vit_jax.errors import UserError
 
 # The raster holds 1 to 31 for the climates of the alphabet of codes, and 32 for water.
@@ -91,10 +91,10 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # disable=None: no bar where there is no terminal.
     for i in tqdm(range(len(patches.row)), title, unit='patch', disable=None):
       row, col, label = (int(column[i]) for column in patches)
-      png = cv2.imencode('.png', image_HWC[row : row + PATCH, col : col + PATCH])[1].tobytes()
       held_out = int(_side(row, col) == 'test')
       yield f'{row},{col}', {
-        'image': io.BytesIO(png), 'label': label, 'row': row, 'col': col, 'held_out': held_out}
+        'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]), 'label': label,
+        'row': row, 'col': col, 'held_out': held_out}
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,6 @@ Features: `image`, `label` (the group), `style` (0-3, in the order of metadata['
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from pathlib import Path
@@ -100,9 +99,8 @@ class EmojiStyles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     title = f'preparing emoji_styles, {split}'
     # disable=None: no bar where there is no terminal.
     for drawing in tqdm(drawings, title, unit='emoji', disable=None):
-      png = cv2.imencode('.png', raster(drawing.svg))[1].tobytes()
       yield f'{STYLES[drawing.style]}/{drawing.name}', {
-        'image': io.BytesIO(png), 'label': drawing.group, 'style': drawing.style,
+        'image': packages.png(raster(drawing.svg)), 'label': drawing.group, 'style': drawing.style,
         'emoji': drawing.name}
 
 

@@ -7,16 +7,15 @@ fashion_mnist is prepared, that is read instead and nothing here is used.
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from vit_jax.data.datasets import packages
 from vit_jax.data.prepared import TFDS_COMMAND
 from vit_jax.errors import UserError
 
@@ -66,8 +65,7 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     title = f'preparing fashion_mnist, {split}'
     # disable=None: no bar where there is no terminal.
     for i, (image_HW, label) in enumerate(tqdm(pairs, title, len(labels_B), disable=None)):
-      png = cv2.imencode('.png', image_HW)[1].tobytes()
-      yield i, {'image': io.BytesIO(png), 'label': label}
+      yield i, {'image': packages.png(image_HW), 'label': label}
 
 
 def read_idx(path: Path) -> np.ndarray:

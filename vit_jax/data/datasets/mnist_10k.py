@@ -13,11 +13,8 @@ Features: `image`, `label` and `index`.
 
 from __future__ import annotations
 
-import io
-import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
@@ -65,9 +62,8 @@ class Mnist10k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     title = f'preparing mnist_10k, {split}'
     # disable=None: no bar where there is no terminal.
     for i, (image_HW, label) in enumerate(tqdm(pairs, title, len(labels_B), disable=None)):
-      if (zlib.crc32(f'{i}'.encode()) % TEST_SHARE == 0) == (split == 'test'):
-        png = cv2.imencode('.png', image_HW)[1].tobytes()
-        yield i, {'image': io.BytesIO(png), 'label': label, 'index': i}
+      if packages.is_of(split, i, TEST_SHARE):
+        yield i, {'image': packages.png(image_HW), 'label': label, 'index': i}
 
 
 def read_digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -19,14 +19,12 @@ Features: `image`, `label` (the ISO 15924 code of the script), `code_point` and 
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFont
@@ -103,9 +101,9 @@ class NotoScripts(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         fonts[path] = _open(path)
       image_HW = draw(fonts[path], chr(code_point))
       if image_HW is not None:
-        png = cv2.imencode('.png', image_HW)[1].tobytes()
         yield f'{code_point:x}/{path.stem}', {
-          'image': io.BytesIO(png), 'label': script, 'code_point': code_point, 'font': path.stem}
+          'image': packages.png(image_HW), 'label': script, 'code_point': code_point,
+          'font': path.stem}
 
 
 def find_glyphs(folder: Path) -> list[Glyph]:

@@ -1,12 +1,18 @@
-"""Where the packages lie from which data sets are made: npm's and Debian's. None is imported."""
+"""What our builders share: where packages lie, npm's and Debian's, none of which is imported;
+images as TFDS takes them without TensorFlow; and a split by hash."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from vit_jax.errors import UserError
 
@@ -74,3 +80,13 @@ def debian(data_set: str, package: str, folder: Path, data_dir: Path) -> Path:
     f'apt-get install {package} (or, without root, apt-get download {package} && '
     f'dpkg -x {package}_*.deb {data_dir})'
   )
+
+
+def png(image: np.ndarray) -> io.BytesIO:
+  """An image, uint8 [H, W] or [H, W, BGR], encoded: given an array, TFDS asks for TensorFlow."""
+  return io.BytesIO(cv2.imencode('.png', image)[1].tobytes())
+
+
+def is_of(split: str, index: int, test_share: int) -> bool:
+  """Whether example `index` is of 'train' or 'test', where a hash puts one in so many."""
+  return (zlib.crc32(f'{index}'.encode()) % test_share == 0) == (split == 'test')
