@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax.errors import UserError
+from vit_jax.fields import bounded
 from vit_jax.models import constraints
 from vit_jax.models.attention import Implementation, OutProjection, Projections
 from vit_jax.models.blocks import Block, BlockConfig, Encoder, Remat, Unroll, stacked
@@ -18,7 +19,7 @@ from vit_jax.models.dense import Dense, dot
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.layers import LayerNorm, Mlp
 from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
-from vit_jax.models.options import bounded, check_options
+from vit_jax.models.options import check_options
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import ProbeAttention
 

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
+from vit_jax.fields import bounded
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.names import Entry
 from vit_jax.models.norms import GroupNorm
-from vit_jax.models.options import bounded, take
+from vit_jax.models.options import take
 from vit_jax.models.resnet import HYBRID, ResNet, stride_of
 from vit_jax.models.sizes import SIZES, Size
 from vit_jax.models.vit import ViT, check_vit

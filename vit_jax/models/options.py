@@ -11,12 +11,6 @@ from typing import Any
 from vit_jax.errors import UserError, nearest
 
 
-def bounded(default: Any = dataclasses.MISSING, low: float = -math.inf,
-            high: float = math.inf) -> Any:
-  """A field whose number, or each of whose numbers, must lie in [low, high]."""
-  return dataclasses.field(default=default, metadata={'low': low, 'high': high})
-
-
 def take(cls: type, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
   """(an instance of the dataclass `cls` from the options that are its fields, the others).
 

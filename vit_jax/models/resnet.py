@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
+from vit_jax.fields import bounded
 from vit_jax.models import constraints
 from vit_jax.models.dense import Dense
 from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
 from vit_jax.models.norms import BatchNorm, Conv, GroupNorm
-from vit_jax.models.options import bounded, check_options
+from vit_jax.models.options import check_options
 from vit_jax.models.output import Output
 
 Array = jax.Array

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
+from vit_jax.fields import bounded
 from vit_jax.models import constraints
 from vit_jax.models.attention import Implementation
 from vit_jax.models.blocks import BlockConfig, Encoder, Remat, Unroll
@@ -24,7 +25,7 @@ from vit_jax.models.embedding import (
 )
 from vit_jax.models.layers import MlpKind
 from vit_jax.models.names import Entry
-from vit_jax.models.options import bounded, check_options, take
+from vit_jax.models.options import check_options, take
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import MapHead
 from vit_jax.models.sizes import SIZES, Size
