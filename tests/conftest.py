@@ -27,6 +27,8 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import fleet  # noqa: E402
+
 TINY_RECIPE = '''
 from ml_collections import ConfigDict
 
@@ -98,3 +100,20 @@ def lenet_recipe(tiny_folder, tmp_path_factory) -> Path:
   path = tmp_path_factory.mktemp('recipe') / 'lenet.py'
   path.write_text(LENET_RECIPE.format(folder=str(tiny_folder)))
   return path
+
+
+@pytest.fixture(scope='session')
+def nursery():
+  """Starts processes that need not import all again."""
+  nursery = fleet.Nursery()
+  yield nursery
+  nursery.close()
+
+
+@pytest.fixture(scope='session')
+def finished_run(tiny_recipe, nursery, tmp_path_factory) -> Path:
+  """The folder of a finished run of it, on one device. Copy it to write there."""
+  folder = tmp_path_factory.mktemp('finished')
+  fleet.run_to_end(nursery, folder / 'lives',
+                   ['train', f'--config={tiny_recipe}', f'--workdir={folder / "run"}'])
+  return folder / 'run'

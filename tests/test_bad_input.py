@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fleet import Life, run_to_end
 from vit_jax import cli
 
 
@@ -27,13 +28,6 @@ def refused(argv: list[str], capsys) -> str:
 
 def train(recipe: Path, workdir: Path, *flags: str) -> list[str]:
   return ['train', f'--config={recipe}', f'--workdir={workdir}', '--config.steps=2', *flags]
-
-
-@pytest.fixture(scope='module')
-def trained(tiny_recipe, tmp_path_factory) -> Path:
-  workdir = tmp_path_factory.mktemp('trained')
-  assert cli.main(train(tiny_recipe, workdir)) == 0
-  return workdir
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -63,18 +57,20 @@ def test_missing_folder(tiny_recipe, tmp_path, capsys):
       train(tiny_recipe, tmp_path / 'run', f'--config.data.dir={gone}'), capsys)
 
 
-def test_unreadable_image(tiny_recipe, write_images, tmp_path, capsys):
+def test_unreadable_image(lenet_recipe, write_images, nursery, tmp_path):
   images = tmp_path / 'images'
   for split in ('train', 'test'):
     write_images(images / split, {'a': 9, 'b': 9})
   broken = images / 'train' / 'a' / '003.png'
   broken.write_bytes(broken.read_bytes()[:60])
-  flags = (f'--config.data.dir={images}', '--config.steps=3')
-  error = refused(train(tiny_recipe, tmp_path / 'run', *flags), capsys)
-  assert '003.png' in error and 'skip' in error
-  assert cli.main(train(tiny_recipe, tmp_path / 'other', *flags,
-                        '--config.data.on_bad_record=skip')) == 0
-  assert '1 records could not be decoded' in capsys.readouterr().out
+  argv = train(lenet_recipe, tmp_path / 'run', f'--config.data.dir={images}')
+  life = Life(nursery, tmp_path / 'lives', argv)
+  assert life.codes() == [2], life.logs()
+  error = life.log(0)[life.log(0).index('vit_jax: '):]
+  assert '003.png' in error and 'skip' in error and error.count('\n') == 1
+  argv = train(lenet_recipe, tmp_path / 'other', f'--config.data.dir={images}',
+               '--config.data.on_bad_record=skip')
+  assert '1 records could not be decoded' in run_to_end(nursery, tmp_path / 'lives', argv)
 
 
 def test_model_option_misspelt(tiny_recipe, tmp_path, capsys):
@@ -82,17 +78,17 @@ def test_model_option_misspelt(tiny_recipe, tmp_path, capsys):
   assert "'width'" in error
 
 
-def test_run_folder_of_another_experiment_is_kept(tiny_recipe, trained, capsys):
-  before = files(trained)
-  error = refused(train(tiny_recipe, trained, '--config.model.width=64'), capsys)
+def test_run_folder_of_another_experiment_is_kept(tiny_recipe, finished_run, capsys):
+  before = files(finished_run)
+  error = refused(train(tiny_recipe, finished_run, '--config.model.width=64'), capsys)
   assert 'config.model.options.width was 32 and is now 64' in error
-  assert files(trained) == before
+  assert files(finished_run) == before
 
 
-def test_checkpoint_of_another_model(tiny_recipe, trained, tmp_path, capsys):
+def test_checkpoint_of_another_model(finished_run, tmp_path, capsys):
   """The run folder's config.json was swapped for another model's."""
   swapped = tmp_path / 'swapped'
-  shutil.copytree(trained, swapped)
+  shutil.copytree(finished_run, swapped)
   text = json.loads((swapped / 'config.json').read_text())
   text['model']['options']['width'] = 64
   (swapped / 'config.json').write_text(json.dumps(text))
@@ -102,8 +98,8 @@ def test_checkpoint_of_another_model(tiny_recipe, trained, tmp_path, capsys):
   assert files(swapped) == before
 
 
-def test_init_from_another_model(tiny_recipe, trained, tmp_path, capsys):
-  error = refused(train(tiny_recipe, tmp_path / 'run', f'--config.init_from={trained}',
+def test_init_from_another_model(tiny_recipe, finished_run, tmp_path, capsys):
+  error = refused(train(tiny_recipe, tmp_path / 'run', f'--config.init_from={finished_run}',
                         '--config.model.depth=3'), capsys)
   assert 'does not fit the model' in error and 'encoder/blocks' in error
 
@@ -113,9 +109,9 @@ def test_init_from_nowhere(tiny_recipe, tmp_path, capsys):
   assert 'there is no run folder or file nowhere to start from' in error
 
 
-def test_checkpoint_that_is_not_there(trained, capsys):
-  error = refused(['evaluate', f'--workdir={trained}', '--checkpoint=77'], capsys)
-  assert "--checkpoint is '77'; it must be 'last', 'best' or one of the steps 2" in error
+def test_checkpoint_that_is_not_there(finished_run, capsys):
+  error = refused(['evaluate', f'--workdir={finished_run}', '--checkpoint=77'], capsys)
+  assert "--checkpoint is '77'; it must be 'last', 'best' or one of the steps 8, 12" in error
 
 
 def test_run_folder_below_a_file(tiny_recipe, tmp_path, capsys):
@@ -139,23 +135,20 @@ def python(argv: list[str]) -> str:
   return f'{sys.executable} -m vit_jax ' + ' '.join(f"'{arg}'" for arg in argv)
 
 
-def test_full_disk_keeps_what_was_saved(tiny_recipe, tmp_path):
+def test_full_disk_keeps_what_was_saved(lenet_recipe, nursery, tmp_path):
   flags = ('--config.steps=40', '--config.checkpoint.keep_last=100', '--config.evaluate.steps=0',
            '--config.checkpoint.every.steps=2')
   run, rescued = tmp_path / 'disk' / 'run', tmp_path / 'rescued'
-  done = on_a_disk(tmp_path, '-o size=3m', python([*train(tiny_recipe, run), *flags]) +
+  done = on_a_disk(tmp_path, '-o size=8m', python([*train(lenet_recipe, run), *flags]) +
                    f'; code=$?; cp -r {run} {rescued}; exit $code')
   assert done.returncode == 2, done.stderr
   assert 'the disk is full' in done.stderr and 'Traceback' not in done.stderr
   kept = max(int(path.name) for path in rescued.glob('checkpoints/*') if path.name.isdigit())
-  again = subprocess.run(
-      [sys.executable, '-m', 'vit_jax', *train(tiny_recipe, rescued), *flags],
-      capture_output=True, text=True, timeout=300)
-  assert again.returncode == 0, again.stderr
-  assert f'start: checkpoint of step {kept}' in again.stdout
+  again = run_to_end(nursery, tmp_path / 'lives', [*train(lenet_recipe, rescued), *flags])
+  assert f'start: checkpoint of step {kept}' in again
 
 
-def test_read_only_run_folder(tiny_recipe, tmp_path):
-  done = on_a_disk(tmp_path, '-o ro', python(train(tiny_recipe, tmp_path / 'disk' / 'run')))
+def test_read_only_run_folder(lenet_recipe, tmp_path):
+  done = on_a_disk(tmp_path, '-o ro', python(train(lenet_recipe, tmp_path / 'disk' / 'run')))
   assert done.returncode == 2, done.stderr
   assert 'read-only' in done.stderr and 'Traceback' not in done.stderr

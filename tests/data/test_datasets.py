@@ -68,7 +68,7 @@ def test_counts_and_classes(data_dir):
 def test_labels_and_pixels_against_the_rasters(data_dir, rasters):
   picture, climate = rasters
   for name, source in splits(data_dir).items():
-    row, col, label = (source.column(key) for key in ('row', 'col', 'label'))
+    row, col, label, shares = (source.column(key) for key in ('row', 'col', 'label', 'shares'))
     for i in range(0, len(source), 7):
       patch = np.s_[row[i] : row[i] + 32, col[i] : col[i] + 32]
       values, counts = np.unique(climate[patch], return_counts=True)
@@ -78,6 +78,10 @@ def test_labels_and_pixels_against_the_rasters(data_dir, rasters):
         assert name == 'world' and commonest not in source.class_names
       else:
         assert source.class_names[label[i]] == commonest
+      ours = {CODES[value - 1]: count for value, count in zip(values, counts, strict=True)
+              if value < 32 and CODES[value - 1] in source.class_names}
+      expected = [ours.get(code, 0) / max(sum(ours.values()), 1) for code in source.class_names]
+      np.testing.assert_allclose(shares[i], expected, atol=1e-6)
       if name == 'world':
         assert counts[land].sum() >= 512 and row[i] % 32 == 0 and col[i] % 32 == 0
       else:
@@ -113,7 +117,7 @@ def test_the_world_is_tiled_without_gaps(data_dir, rasters):
 
 
 def test_a_second_preparation_does_nothing(data_dir):
-  directory = data_dir / 'earth_climate' / '1.0.0'
+  directory = data_dir / 'earth_climate' / '1.1.0'
   before = {file.name: file.stat().st_mtime_ns for file in directory.iterdir()}
   assert datasets.prepare('earth_climate', data_dir) == directory
   assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
@@ -125,18 +129,18 @@ def test_of_racing_preparations_the_first_to_finish_wins(data_dir, tmp_path, mon
   read_rasters = earth_climate.read_rasters
 
   def slowly():
-    shutil.copytree(data_dir / 'earth_climate' / '1.0.0', home / '1.0.0')
-    (home / '1.0.0' / 'mark').touch()
+    shutil.copytree(data_dir / 'earth_climate' / '1.1.0', home / '1.1.0')
+    (home / '1.1.0' / 'mark').touch()
     for name, age in (('old', 7200), ('new', 0)):  # killed long ago, and one that still works
-      left = home / f'incomplete.{name}_1.0.0'
+      left = home / f'incomplete.{name}_1.1.0'
       left.mkdir()
       os.utime(left, (time.time() - age,) * 2)
     return read_rasters()
 
   monkeypatch.setattr(earth_climate, 'read_rasters', slowly)
-  assert datasets.prepare('earth_climate', tmp_path) == home / '1.0.0'
-  assert (home / '1.0.0' / 'mark').exists()
-  assert {path.name for path in home.iterdir()} == {'1.0.0', 'incomplete.new_1.0.0'}
+  assert datasets.prepare('earth_climate', tmp_path) == home / '1.1.0'
+  assert (home / '1.1.0' / 'mark').exists()
+  assert {path.name for path in home.iterdir()} == {'1.1.0', 'incomplete.new_1.1.0'}
 
 
 def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
@@ -145,7 +149,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
   victim.start()
   home = tmp_path / 'earth_climate'
   deadline = time.monotonic() + 120
-  while not list(home.glob('incomplete.*_1.0.0/*')):
+  while not list(home.glob('incomplete.*_1.1.0/*')):
     assert time.monotonic() < deadline and victim.is_alive()
     time.sleep(0.01)
   assert victim.pid is not None

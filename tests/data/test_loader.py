@@ -104,6 +104,41 @@ def test_same_batches_after_a_restart_at_any_step(crop):
   assert (make(seed=1, **augmented).batch(0)['index'] != run[0]['index']).any()
 
 
+@dataclass
+class Shares(Memory):
+  """Example i is 1 / (i + 1) of its class, and the rest is of the class after."""
+
+  def column(self, name):
+    if name != 'shares':
+      return None
+    i_N = np.arange(self.n)
+    share_NK = np.zeros((self.n, 7))
+    share_NK[i_N, i_N % 7] = 1 / (i_N + 1)
+    share_NK[i_N, (i_N + 1) % 7] += 1 - 1 / (i_N + 1)
+    return share_NK
+
+
+def test_soft_labels_come_with_their_examples_and_in_training_only():
+  source = Shares(broken=frozenset([3]))
+  loader = make(source, soft_label='shares', on_bad_record='skip', num_classes=9)
+  for step in (0, 17):
+    batch = loader.batch(step)
+    expected = source.column('shares')[batch['index']]
+    np.testing.assert_allclose(batch['soft_label'], np.pad(expected, ((0, 0), (0, 2))), atol=1e-7)
+  assert 'soft_label' not in make(Shares(), train=False, soft_label='shares').batch(0)
+  assert 'soft_label' not in make(Shares()).batch(0)
+
+
+@pytest.mark.parametrize('share, told', [
+    ((None, 'weights'), 'has no feature of that name'), ((np.ones(N), 'shares'), 'of its 7 classes'),
+    ((np.full((N, 7), 0.2), 'shares'), 'example 0 of'),
+])
+def test_soft_labels_that_are_none(share, told, monkeypatch):
+  monkeypatch.setattr(Shares, 'column', lambda self, name: share[0])
+  with pytest.raises(UserError, match=told):
+    make(Shares(), soft_label=share[1])
+
+
 def test_another_epoch_crops_the_same_example_otherwise():
   loader = make(Memory(8), crop='random_resized', batch_size=8)
   first, second = (loader.batch(step) for step in (0, 1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from fleet import Life
+
+from tests.fleet import Life
 
 EXAMPLES, BATCH = 75, 12
 STEPS = 4 * EXAMPLES // BATCH  # four epochs

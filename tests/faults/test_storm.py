@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from fleet import Life, Nursery
 
+from tests.fleet import Life, Nursery
 from vit_jax import config
 from vit_jax.training.checkpoint import Checkpoints
 

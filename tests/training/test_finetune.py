@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 
-from vit_jax import cli, config
+from tests.fleet import run_to_end
+from vit_jax import config
 from vit_jax.training.checkpoint import Checkpoints
 
 
@@ -18,19 +19,17 @@ def params_of(workdir) -> dict:
     checkpoints.close()
 
 
-def test_finetune_from_a_run(tiny_recipe, write_images, tmp_path, capsys):
-  pretrained, tuned = tmp_path / 'pretrained', tmp_path / 'tuned'
-  assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={pretrained}',
-                   '--config.steps=2']) == 0
+def test_finetune_from_a_run(finished_run, tiny_recipe, write_images, nursery, tmp_path):
+  tuned = tmp_path / 'tuned'
   for split in ('train', 'test'):
     write_images(tmp_path / 'two' / split, {'a': 9, 'b': 9})
-  capsys.readouterr()
-  assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={tuned}', '--config.steps=1',
-                   f'--config.data.dir={tmp_path / "two"}', f'--config.init_from={pretrained}',
-                   '--config.data.image_size=(24, 16)', '--config.optim.lr=0.0',
-                   '--config.optim.warmup.steps=0', '--config.optim.ema=0.0']) == 0
-  assert '1 resized, 2 fresh' in capsys.readouterr().out
-  before, after = params_of(pretrained), params_of(tuned)  # lr 0: what it started from
+  output = run_to_end(nursery, tmp_path, [
+      'train', f'--config={tiny_recipe}', f'--workdir={tuned}', '--config.steps=1',
+      f'--config.data.dir={tmp_path / "two"}', f'--config.init_from={finished_run}',
+      '--config.data.image_size=(24, 16)', '--config.optim.lr=0.0',
+      '--config.optim.warmup.steps=0', '--config.optim.ema=0.0'])
+  assert '1 resized, 2 fresh' in output
+  before, after = params_of(finished_run), params_of(tuned)  # lr 0: what it started from
   np.testing.assert_array_equal(before['encoder']['blocks']['mlp']['up']['kernel'],
                                 after['encoder']['blocks']['mlp']['up']['kernel'])
   assert after['head']['kernel'].shape == (32, 2) and not after['head']['kernel'].any()

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.fleet import Life, run_to_end
 from vit_jax import config
 from vit_jax.training.checkpoint import Checkpoints
 
@@ -23,21 +22,7 @@ STEPS = 60
 
 
 def command(recipe: Path, workdir: Path, *flags: str) -> list[str]:
-  return [sys.executable, '-m', 'vit_jax', 'train', f'--config={recipe}', f'--workdir={workdir}',
-          f'--config.steps={STEPS}', *flags]
-
-
-def begin(argv: list[str], devices: int = 1) -> subprocess.Popen:
-  env = {**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices), 'PYTHONUNBUFFERED': '1'}
-  return subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-
-
-def run_to_end(argv: list[str], devices: int = 1) -> str:
-  process = begin(argv, devices)
-  output = process.communicate(timeout=300)[0]
-  assert process.returncode == 0, output
-  return output
+  return ['train', f'--config={recipe}', f'--workdir={workdir}', f'--config.steps={STEPS}', *flags]
 
 
 def result(workdir: Path) -> tuple[list[np.ndarray], list[dict], dict]:
@@ -50,14 +35,6 @@ def result(workdir: Path) -> tuple[list[np.ndarray], list[dict], dict]:
   return jax.tree.leaves(state), rows, json.loads((workdir / 'summary.json').read_text())
 
 
-def wait_for(what, process: subprocess.Popen, seconds: float = 120) -> None:
-  deadline = time.monotonic() + seconds
-  while not what():
-    assert process.poll() is None, process.communicate()[0]
-    assert time.monotonic() < deadline
-    time.sleep(0.001)
-
-
 def rows_written(workdir: Path) -> int:
   path = workdir / 'metrics.jsonl'
   return path.read_text().count('\n') if path.exists() else 0
@@ -68,10 +45,10 @@ def unfinished_save(workdir: Path) -> bool:
 
 
 @pytest.fixture(scope='module')
-def undisturbed(tiny_recipe, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('undisturbed')
-  run_to_end(command(tiny_recipe, workdir))
-  return result(workdir)
+def undisturbed(tiny_recipe, nursery, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('undisturbed')
+  run_to_end(nursery, folder / 'lives', command(tiny_recipe, folder / 'run'))
+  return result(folder / 'run')
 
 
 def assert_same(workdir: Path, undisturbed) -> None:
@@ -82,48 +59,48 @@ def assert_same(workdir: Path, undisturbed) -> None:
   assert summary['test'] == undisturbed[2]['test']
 
 
-def test_kill_at_five_moments_one_inside_a_save(tiny_recipe, tmp_path, undisturbed):
+def test_kill_at_five_moments_one_inside_a_save(tiny_recipe, nursery, tmp_path, undisturbed):
   """One run, killed five times on its way: four times at random, once inside a save. Once it has
   ended, the same command leaves it as it is."""
   rng = random.Random(os.environ.get('KILL_SEED', '0'))
-  argv = command(tiny_recipe, tmp_path)
+  run, lives = tmp_path / 'run', tmp_path / 'lives'
+  argv = command(tiny_recipe, run)
   at_rows = sorted(rng.sample(range(1, len(undisturbed[1]) - 2), 4))
   killed = []
   for target in [*at_rows[:2], 'save', *at_rows[2:]]:
-    process = begin(argv)
+    life = Life(nursery, lives, argv)
     if target == 'save':
-      wait_for(lambda: unfinished_save(tmp_path), process)
+      assert life.until(lambda: unfinished_save(run)), life.logs()
     else:
-      wait_for(lambda n=target: rows_written(tmp_path) >= n, process)
+      assert life.until(lambda n=target: rows_written(run) >= n), life.logs()
       time.sleep(rng.random() * 0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    killed.append(process.returncode)
+    life.signal(signal.SIGKILL, 0)
+    killed += life.codes()
     if target == 'save':
-      assert unfinished_save(tmp_path), 'the save was over before the kill; nothing was shown'
+      assert unfinished_save(run), 'the save was over before the kill; nothing was shown'
   assert killed == [-signal.SIGKILL] * 5
-  run_to_end(argv)
-  assert_same(tmp_path, undisturbed)
-  assert f'start: checkpoint of step {STEPS}' in run_to_end(argv)
-  assert_same(tmp_path, undisturbed)
+  run_to_end(nursery, lives, argv)
+  assert_same(run, undisturbed)
+  assert f'start: checkpoint of step {STEPS}' in run_to_end(nursery, lives, argv)
+  assert_same(run, undisturbed)
 
 
-def test_resume_on_other_devices(tiny_recipe, tmp_path):
+def test_resume_on_other_devices(tiny_recipe, nursery, tmp_path):
   """SIGTERM saves and exits 75; then from one device to a (1, 2, 2) mesh.
 
   With SGD: Adam blows rounding in a gradient that should be zero (the keys' biases) up to the
   size of the learning rate.
   """
   flags = ('--config.optim.name=sgd', '--config.optim.lr=0.05')
-  run_to_end(command(tiny_recipe, tmp_path / 'one', *flags))
+  run_to_end(nursery, tmp_path, command(tiny_recipe, tmp_path / 'one', *flags))
   argv = command(tiny_recipe, tmp_path / 'other', *flags)
-  process = begin(argv)
-  wait_for(lambda: rows_written(tmp_path / 'other') >= 12, process)
-  process.send_signal(signal.SIGTERM)
-  output = process.communicate()[0]
-  assert process.returncode == 75, output
-  assert 'stopped and saved at step' in output
-  run_to_end([*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'], devices=4)
+  life = Life(nursery, tmp_path, argv)
+  assert life.until(lambda: rows_written(tmp_path / 'other') >= 12), life.logs()
+  life.signal(signal.SIGTERM, 0)
+  assert life.codes() == [75], life.logs()
+  assert 'stopped and saved at step' in life.log(0)
+  run_to_end(nursery, tmp_path, [*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'],
+             devices=4)
   one, other = result(tmp_path / 'one'), result(tmp_path / 'other')
   for leaf, expected in zip(other[0], one[0], strict=True):
     np.testing.assert_allclose(leaf, expected, atol=1e-5)

@@ -135,6 +135,15 @@ def test_masked_rows_count_nowhere():
                              rtol=1e-5)
 
 
+def test_soft_labels_take_the_place_of_labels(exact):
+  batches = [batch_of(16, s) for s in range(3)]
+  for batch in batches:
+    batch['soft_label'] = np.eye(5, dtype=np.float32)[batch['label']]
+    batch['label'] = np.zeros_like(batch['label'])
+  rows, state = run(**EXACT, batches=batches)
+  assert difference(state.params, exact[1].params) == 0 and rows == exact[0]
+
+
 def test_a_run_is_deterministic_and_its_seed_matters(plain):
   rows, state = run()
   assert rows == plain[0] and difference(state.params, plain[1].params) == 0

@@ -15,13 +15,13 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from vit_jax.config import Data
 from vit_jax.data import decode
-from vit_jax.data.sources import Source, unreadable
+from vit_jax.data.sources import Source, soft_labels, unreadable
 from vit_jax.errors import UserError
 
 CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
@@ -45,6 +45,7 @@ class Batch(TypedDict):
   label: np.ndarray  # int32 [b]
   mask: np.ndarray  # bool [b]
   index: np.ndarray  # int32 [b], position in the source
+  soft_label: NotRequired[np.ndarray]  # float32 [b, K], in training with data.soft_label
 
 
 class Loader:
@@ -87,6 +88,8 @@ class Loader:
     self._bad_lock = threading.Lock()
     cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
     self._cache: dict[int, tuple[np.ndarray, int]] | None = {} if cached else None
+    soft = train and data.soft_label
+    self._soft_label_NK = soft_labels(source, data) if soft else None
 
   @property
   def num_batches(self) -> int:
@@ -113,6 +116,8 @@ class Loader:
       mask=index_b >= 0,
       index=index_b.astype(np.int32),
     )
+    if self._soft_label_NK is not None:
+      batch['soft_label'] = self._soft_label_NK[index_b]
     uniform_bU = uniforms(self._seed, position_b, self._num_uniforms) if self.train else None
     present = np.flatnonzero(index_b >= 0)
     pieces = np.array_split(present, min(len(present), CHUNKS * self._threads) or 1)

@@ -51,13 +51,13 @@ class PreparedSource:
     return image.bytes_list.value[0], label.int64_list.value[0]
 
   def column(self, name: str) -> np.ndarray | None:
-    if name not in self.features or self.features[name].shape != ():
+    if name not in self.features or len(self.features[name].shape) > 1:
       return None
     values = []
     for index in range(len(self)):
       value = Example.FromString(self.records[index]).features.feature[name]
-      values.append(getattr(value, value.WhichOneof('kind')).value[0])
-    return np.array(values)
+      values.append(getattr(value, value.WhichOneof('kind')).value)
+    return np.array(values).reshape(len(self), *self.features[name].shape)
 
   def where(self, index: int) -> str:
     return f'record {index} of {len(self)}'

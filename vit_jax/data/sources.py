@@ -40,7 +40,7 @@ class Source(Protocol):
     ...
 
   def column(self, name: str) -> np.ndarray | None:
-    """A scalar feature of every example, in order; None if the data set has no such feature."""
+    """A number or vector of every example, [N] or [N, K]; None if there is no such feature."""
     ...
 
   def where(self, index: int) -> str:
@@ -52,6 +52,25 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
   """Says which example cannot be read, and why."""
   return (f'data set {source.name!r}, split {source.split!r}: example {index} '
           f'({source.where(index)}) cannot be read: {error}')
+
+
+def soft_labels(source: Source, data: Data) -> np.ndarray:
+  """The feature `data.soft_label` of every example as shares of the classes, float32 [N, K].
+
+  Raises:
+    UserError: it is not there, or is not a distribution over the classes.
+  """
+  name, classes = data.soft_label, len(source.class_names)
+  share_NK = source.column(name)
+  if share_NK is None or share_NK.shape[1:] != (classes,):
+    raise UserError(f'data.soft_label is {name!r}, but data set {source.name!r} has no feature of '
+                    f"that name with a share of each of its {classes} classes; leave it at ''")
+  wrong_N = (share_NK < 0).any(1) | (np.abs(share_NK.sum(1) - 1) > 1e-3)
+  if wrong_N.any():
+    raise UserError(f'data.soft_label is {name!r}, but the shares of example {wrong_N.argmax()} of '
+                    f'data set {source.name!r}, split {source.split!r}, do not add up to 1')
+  empty = max(data.num_classes - classes, 0)  # classes of the model that the data set lacks
+  return np.pad(share_NK.astype(np.float32), ((0, 0), (0, empty)))
 
 
 def default_data_dir() -> Path:

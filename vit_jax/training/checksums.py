@@ -19,8 +19,12 @@ from vit_jax.trees import flatten
 
 def checksums(tree: Any) -> dict[str, int]:
   """A checksum of each leaf, by name. All processes that hold a part of the tree call it."""
-  return {name: int(value) for name, value in
-          jax.device_get({name: _checksum(leaf) for name, leaf in flatten(tree).items()}).items()}
+  return {name: int(value) for name, value in jax.device_get(_checksums(flatten(tree))).items()}
+
+
+@jax.jit  # one program: a pod compiles and starts it once, not once a shape
+def _checksums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  return {name: _checksum(leaf) for name, leaf in leaves.items()}
 
 
 @jax.jit

@@ -57,6 +57,8 @@ class Setup:
     sharding = NamedSharding(self.mesh, meshes.BATCH_SPEC)
     rows = {'image': (self.image_shape, jnp.uint8), 'label': ((), jnp.int32),
             'mask': ((), jnp.bool_), 'index': ((), jnp.int32)}
+    if self.experiment.data.soft_label:
+      rows['soft_label'] = (self.task.num_classes,), jnp.float32
     return {name: jax.ShapeDtypeStruct((self.experiment.batch_size, *shape), dtype,
                                        sharding=sharding)
             for name, (shape, dtype) in rows.items()}

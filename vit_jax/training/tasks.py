@@ -47,6 +47,7 @@ class Classification:
     images_BHWC, labels_BK = batch['image'], jax.nn.one_hot(batch['label'], self.num_classes)
     if key is None:
       return images_BHWC, labels_BK
+    labels_BK = batch.get('soft_label', labels_BK)
     return augment.augment(key, images_BHWC, labels_BK, self.augment)
 
   def loss(self, output: Any, targets: Targets, train: bool) -> Array:

@@ -13,8 +13,9 @@ Splits:
     map of predictions. Its label is the tile's commonest climate, or -1 where that is none of
     the 14. Most of its land is in train: it is a picture, not a test.
 
-Features: `image`, `label`, the position of the patch's top left pixel in the picture (`row` from
-the north pole, `col` from the date line), and `held_out`: 1 where no pixel was trained on.
+Features: `image`, `label`, the `shares` of the 14 climates in the patch (they add up to 1, or to
+0 where it shows none of them), the position of its top left pixel in the picture (`row` from the
+north pole, `col` from the date line), and `held_out`: 1 where no pixel was trained on.
 """
 
 from __future__ import annotations
@@ -49,17 +50,18 @@ MOST = {'train': 1000, 'test': 250}  # patches of a class
 
 
 class Patches(NamedTuple):
-  """Top left pixels, and the class of each patch (-1: none of the 14)."""
+  """Of each patch the top left pixel, its class (-1: none of the 14), and the classes' shares."""
 
   row: np.ndarray
   col: np.ndarray
   label: np.ndarray
+  shares: np.ndarray  # [Q, 14]
 
 
 class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Prepares the splits above; needs file_format='array_record' to do without TensorFlow."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   url_infos = {}  # nothing is downloaded
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -70,6 +72,7 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         {
           'image': tfds.features.Image(shape=(PATCH, PATCH, 3), encoding_format='png'),
           'label': tfds.features.ClassLabel(names=list(CLIMATE_OF_CLASS)),
+          'shares': tfds.features.Tensor(shape=(len(CLIMATE_OF_CLASS),), dtype=np.float32),
           'row': np.int32,
           'col': np.int32,
           'held_out': np.int32,
@@ -90,11 +93,11 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     title = f'preparing earth_climate, {split}'
     # disable=None: no bar where there is no terminal.
     for i in tqdm(range(len(patches.row)), title, unit='patch', disable=None):
-      row, col, label = (int(column[i]) for column in patches)
+      row, col, label = (int(column[i]) for column in patches[:3])
       held_out = int(_side(row, col) == 'test')
       yield f'{row},{col}', {
         'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]), 'label': label,
-        'row': row, 'col': col, 'held_out': held_out}
+        'shares': patches.shares[i], 'row': row, 'col': col, 'held_out': held_out}
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +123,7 @@ def scored_patches(climate_HW: np.ndarray) -> tuple[Patches, Patches]:
   row_Q, col_Q, share_QK, land_Q = _shares(climate_HW, STRIDE)
   label_Q = _label(share_QK)
   good_Q = (land_Q >= LAND) & (share_QK.max(1) >= PURITY) & (label_Q >= 0)
-  row_Q, col_Q, label_Q = row_Q[good_Q], col_Q[good_Q], label_Q[good_Q]
+  row_Q, col_Q, share_QK, label_Q = (x[good_Q] for x in (row_Q, col_Q, share_QK, label_Q))
   side_Q = np.array([_side(row, col) for row, col in zip(row_Q, col_Q, strict=True)])
   rng = np.random.default_rng(0)
   splits = []
@@ -130,7 +133,7 @@ def scored_patches(climate_HW: np.ndarray) -> tuple[Patches, Patches]:
       mine = np.flatnonzero((side_Q == side) & (label_Q == label))
       kept.append(rng.permutation(mine)[:most])
     kept = np.sort(np.concatenate(kept))
-    splits.append(Patches(row_Q[kept], col_Q[kept], label_Q[kept]))
+    splits.append(Patches(row_Q[kept], col_Q[kept], label_Q[kept], _shares_of_14(share_QK[kept])))
   return splits[0], splits[1]
 
 
@@ -138,7 +141,7 @@ def world_tiles(climate_HW: np.ndarray) -> Patches:
   """The world split."""
   row_Q, col_Q, share_QK, land_Q = _shares(climate_HW, PATCH)
   land = land_Q >= WORLD_LAND
-  return Patches(row_Q[land], col_Q[land], _label(share_QK[land]))
+  return Patches(row_Q[land], col_Q[land], _label(share_QK[land]), _shares_of_14(share_QK[land]))
 
 
 def _shares(climate_HW, stride):
@@ -162,6 +165,12 @@ def _label(share_QK):
   class_of_climate = np.full(WATER, -1)
   class_of_climate[list(CLIMATE_OF_CLASS.values())] = np.arange(len(CLIMATE_OF_CLASS))
   return class_of_climate[share_QK.argmax(1)]
+
+
+def _shares_of_14(share_QK):
+  """What the 14 classes have of each other."""
+  share_Q14 = share_QK[:, list(CLIMATE_OF_CLASS.values())]
+  return (share_Q14 / np.maximum(share_Q14.sum(1, keepdims=True), 1 / PATCH**2)).astype(np.float32)
 
 
 def _side(row: int, col: int) -> str:

@@ -20,8 +20,7 @@ class Nursery:
   def __init__(self):
     self._codes: dict[int, int] = {}
     self._pids: queue.Queue[int] = queue.Queue()
-    env = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1',
-           'PYTHONPATH': str(Path(__file__).parents[2])}
+    env = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': str(Path(__file__).parents[1])}
     self._process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name('worker.py'))], env=env, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -53,11 +52,13 @@ class Life:
   """The processes of one start of a run.
 
   Args:
+    folder: where they keep their logs.
     plant: process -> a fault from within, as in worker.py.
+    devices: fake ones of each process.
   """
 
-  def __init__(self, nursery: Nursery, folder: Path, argv: list[str], count: int,
-               plant: dict[int, dict] | None = None):
+  def __init__(self, nursery: Nursery, folder: Path, argv: list[str], count: int = 1,
+               plant: dict[int, dict] | None = None, devices: int = 1):
     self._nursery = nursery
     self.began = time.time()
     self._folder = folder / f'life-{time.monotonic_ns()}'
@@ -70,7 +71,7 @@ class Life:
       env = {} if count == 1 else {'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
                                    'JAX_NUM_PROCESSES': str(count), 'JAX_PROCESS_ID': str(index)}
       self.pids.append(nursery.start({
-          'argv': argv, 'env': env, 'log': str(self._folder / f'log-{index}'),
+          'argv': argv, 'env': env, 'devices': devices, 'log': str(self._folder / f'log-{index}'),
           'places': str(self._places(index)), 'ids': str(self._folder / f'ids-{index}'),
           **(plant or {}).get(index, {})}))
 
@@ -132,3 +133,10 @@ class Life:
     while self.running():
       time.sleep(0.01)
     return [self._nursery.code(pid) for pid in self.pids]
+
+
+def run_to_end(nursery: Nursery, folder: Path, argv: list[str], devices: int = 1) -> str:
+  """Runs a command that must end well, in one process; returns what it printed."""
+  life = Life(nursery, folder, argv, devices=devices)
+  assert life.codes(300) == [0], life.logs()
+  return life.log(0)

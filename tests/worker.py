@@ -1,10 +1,10 @@
-"""Starts processes of `vit_jax train` by forking: what they import is imported once.
+"""Starts processes of `vit_jax` by forking: what they import is imported once.
 
-Reads one JSON object a line: {"argv": [...], "env": {...}, "log": file, "places": file,
-"ids": file, and maybe "hang": step, "full": true}. Prints {"pid": ...} when a process has started
-and {"pid": ..., "code": ...} when it has ended. The faults that come from within are planted here,
-around the product and not in it; and what has no part in surviving, but takes seconds of every
-start, is left out: measuring the peak rate and drawing the report.
+Reads one JSON object a line: {"argv": [...], "env": {...}, "devices": 1, "log": file,
+"places": file, "ids": file, and maybe "hang": step, "full": true}. Prints {"pid": ...} when a
+process has started and {"pid": ..., "code": ...} when it has ended. The faults that come from
+within are planted here, around the product and not in it; and what takes seconds of every start
+but is tested elsewhere is left out: measuring the peak rate and drawing the report.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 import traceback
+
+import jax
 
 from vit_jax import cli
 from vit_jax.data import loader
@@ -77,6 +79,7 @@ def tell_ids(path: str) -> None:
 
 def run(order: dict) -> int:
   os.environ.update(order['env'])
+  jax.config.update('jax_num_cpu_devices', order['devices'])
   log = os.open(order['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(log, 1)
   os.dup2(log, 2)
