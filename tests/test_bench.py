@@ -13,7 +13,7 @@ from vit_jax.bench import run as bench
 def test_figures_add_up(tmp_path, capsys):
   path = tmp_path / 'bench.json'
   figures = bench.run('Ti/16', 8, image_size=32, dtypes=('float32', 'bfloat16'), seconds=1,
-                      json_path=path, options={'depth': 1})
+                      json_path=path, options=dict(width=64, depth=1, heads=2, mlp=128))
   assert json.loads(path.read_text()) == figures
   assert [row['name'] for row in figures['contenders']] == ['vit_jax float32', 'vit_jax bfloat16']
   for row in figures['contenders']:

@@ -17,6 +17,11 @@ def attention(q, k, v):
   return jnp.einsum('bant,btae->bnae', weights, v), weights
 
 
+def to_heads(x, p):
+  """(B, N, S, A, E) for the S projections in `p`."""
+  return jnp.einsum('bnd,dsae->bnsae', x, p['kernel']) + p['bias'].reshape(p['kernel'].shape[1:])
+
+
 def mlp(x, p, exact):
   h = jax.nn.gelu(x @ p['up']['kernel'] + p['up']['bias'], approximate=not exact)
   return h @ p['down']['kernel'] + p['down']['bias']
@@ -25,7 +30,7 @@ def mlp(x, p, exact):
 def block(x, p, *, qk_norm=False, exact=False):
   """Equations 2 and 3; scales where the parameters have them."""
   y, a = layer_norm(x, p['norm1']), p['attention']
-  qkv = jnp.einsum('bnd,dsae->bnsae', y, a['qkv']['kernel']) + a['qkv']['bias']
+  qkv = to_heads(y, a['qkv'])
   q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
   if qk_norm:
     q, k = layer_norm(q, a['q_norm']), layer_norm(k, a['k_norm'])
@@ -65,9 +70,8 @@ def vit(params, images, *, patch, pool, registers=0, qk_norm=False, exact=False,
   else:
     p = params['map_head']
     a = p['attention']
-    q = jnp.einsum('bnd,dsae->bnsae', repeat(p['probe']), a['query']['kernel'])
-    kv = jnp.einsum('bnd,dsae->bnsae', patches, a['kv']['kernel']) + a['kv']['bias']
-    y, _ = attention((q + a['query']['bias'])[:, :, 0], kv[:, :, 0], kv[:, :, 1])
+    q, kv = to_heads(repeat(p['probe']), a['query']), to_heads(patches, a['kv'])
+    y, _ = attention(q[:, :, 0], kv[:, :, 0], kv[:, :, 1])
     y = jnp.einsum('bnae,aed->bnd', y, a['out']['kernel']) + a['out']['bias']
     x = (y + mlp(layer_norm(y, p['norm']), p['mlp'], exact))[:, 0]
   if 'pre_logits' in params:

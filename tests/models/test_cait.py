@@ -46,26 +46,26 @@ def params_of(model):
 def plain(params, images):
   """(logits, softmax of each layer with talking heads, of each with class attention)."""
 
-  def dense(x, p, letters):
-    return jnp.einsum(letters, x, p['kernel']) + p['bias']
+  def merge(x, p):
+    return jnp.einsum('bnae,aed->bnd', x, p['kernel']) + p['bias']
 
   def unstacked(tree):
     depth = len(tree['scale1'])
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(depth)]
 
   def talking_heads(x, p):
-    q, k, v = jnp.moveaxis(dense(x, p['qkv'], 'bnd,dsae->bnsae'), 2, 0)
+    q, k, v = jnp.moveaxis(reference.to_heads(x, p['qkv']), 2, 0)
     scores = jnp.einsum('bnae,btae->bnta', q / np.sqrt(q.shape[-1]), k)
     softmax = jax.nn.softmax(scores @ p['proj_logits']['kernel'] + p['proj_logits']['bias'], axis=2)
     weights = softmax @ p['proj_weights']['kernel'] + p['proj_weights']['bias']
     out = jnp.einsum('bnta,btae->bnae', weights, v)
-    return dense(out, p['out'], 'bnae,aed->bnd'), jnp.moveaxis(softmax, 3, 1)
+    return merge(out, p['out']), jnp.moveaxis(softmax, 3, 1)
 
   def class_attention(x, p):
-    q = dense(x[:, :1], p['query'], 'bnd,dsae->bnsae')[:, :, 0]
-    k, v = jnp.moveaxis(dense(x, p['kv'], 'bnd,dsae->bnsae'), 2, 0)
+    q = reference.to_heads(x[:, :1], p['query'])[:, :, 0]
+    k, v = jnp.moveaxis(reference.to_heads(x, p['kv']), 2, 0)
     out, weights = reference.attention(q, k, v)
-    return dense(out, p['out'], 'bnae,aed->bnd'), weights
+    return merge(out, p['out']), weights
 
   x = jax.lax.conv_general_dilated(images, params['embedding']['kernel'], (8, 8), 'VALID',
                                    dimension_numbers=('NHWC', 'HWIO', 'NHWC'))

@@ -138,9 +138,9 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
 
 
 class Projections(nn.Module):
-  """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A, E).
+  """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A E).
 
-  With `fused` they are one matrix product, else `count` of them: the same numbers.
+  The bias has its heads side by side so that many devices can share it. With `fused` they are one matrix product, else `count` of them: the same numbers.
   """
 
   count: int
@@ -156,7 +156,8 @@ class Projections(nn.Module):
     init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform', in_axis=0,
                                             out_axis=(2, 3), batch_axis=1)
     kernel_DSAE = self.param('kernel', init, (width, *shape), jnp.float32)
-    bias_SAE = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
+    bias_SD = self.param('bias', nn.initializers.zeros, (self.count, width), jnp.float32)
+    bias_SAE = bias_SD.reshape(shape)
     x_BND = x_BND.astype(self.dtype)
     if self.fused:
       parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)

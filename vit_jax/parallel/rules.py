@@ -23,7 +23,7 @@ from vit_jax.trees import flatten, path_name
 RULES: tuple[tuple[str, P], ...] = (
     (r'blocks/attention/(qkv|query|kv)/kernel$',
      P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
-    (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor', None)),  # L 3 A E
+    (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
     (r'blocks/attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
     (r'blocks/mlp/(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
     (r'blocks/mlp/(gate|up)/bias$', P(None, 'tensor')),  # L F

@@ -66,7 +66,7 @@ def _block_rows(n: Numbering, theirs: str, L: str) -> list[Row]:
             for leaf in ('scale', 'bias')]
   out += [Row(f'{ours}attention/qkv/kernel', 'LD3AE',
               tuple(f'{attention}{name}/kernel' for name in _QKV), f'{L}DAE'),
-          Row(f'{ours}attention/qkv/bias', 'L3AE',
+          Row(f'{ours}attention/qkv/bias', 'L3(AE)',
               tuple(f'{attention}{name}/bias' for name in _QKV), f'{L}AE'),
           Row(f'{ours}attention/out/kernel', 'LAED', f'{attention}out/kernel', f'{L}AED'),
           Row(f'{ours}attention/out/bias', 'LD', f'{attention}out/bias', f'{L}D')]
@@ -85,10 +85,10 @@ def _map_head_rows(theirs: str) -> list[Row]:
   return [
       Row(f'{ours}probe', '11D', f'{theirs}probe', '11D'),
       Row(f'{ours}attention/query/kernel', 'D1AE', f'{attention}query/kernel', 'DAE'),
-      Row(f'{ours}attention/query/bias', '1AE', f'{attention}query/bias', 'AE'),
+      Row(f'{ours}attention/query/bias', '1(AE)', f'{attention}query/bias', 'AE'),
       Row(f'{ours}attention/kv/kernel', 'D2AE',
           (f'{attention}key/kernel', f'{attention}value/kernel'), 'DAE'),
-      Row(f'{ours}attention/kv/bias', '2AE',
+      Row(f'{ours}attention/kv/bias', '2(AE)',
           (f'{attention}key/bias', f'{attention}value/bias'), 'AE'),
       Row(f'{ours}attention/out/kernel', 'AED', f'{attention}out/kernel', 'AED'),
       Row(f'{ours}attention/out/bias', 'D', f'{attention}out/bias', 'D'),

@@ -34,7 +34,7 @@ def _body(prefix: str) -> list[Row]:
                ('DChw', 'D')),
       Row(f'{_OURS}attention/qkv/kernel', 'LD3AE', tuple(f'{name}.weight' for name in qkv),
           '(AE)D'),
-      Row(f'{_OURS}attention/qkv/bias', 'L3AE', tuple(f'{name}.bias' for name in qkv), '(AE)'),
+      Row(f'{_OURS}attention/qkv/bias', 'L3(AE)', tuple(f'{name}.bias' for name in qkv), '(AE)'),
       *_affine(f'{_OURS}attention/out', ('LAED', 'LD'), f'{attention}output.dense',
                ('D(AE)', 'D')),
       *_norm('encoder/norm', f'{prefix}layernorm'),

@@ -8,7 +8,7 @@ reordering and reshaping lies between follows from the letters and is exact both
 
     Row('head/kernel', 'DK', 'head.weight', 'KD')
 
-Brackets merge axes, and 1 is an axis of one. A number is an axis of that many:
+Brackets merge axes, on either side, and 1 is an axis of one. A number is an axis of that many:
 
     Row('embedding/kernel', 'hwCD', 'patch_embed.proj.weight', 'DChw')
     Row('cls', '11D', 'cls_token', '11D')
@@ -23,7 +23,8 @@ An axis that stands on one side only is spread over several leaves on the other:
     Row(('encoder/blocks/mlp/gate/kernel', 'encoder/blocks/mlp/up/kernel'), 'LDF',
         'blocks.{L}.mlp.fc1.weight', '(2F)D')
 
-Sizes of merged axes are those of the model; the others may differ from it (another head, another
+Sizes of axes that are merged on both sides are those of a row above; of axes merged on one side,
+those of the model. The others may differ from it (another head, another
 number of positions), which is for `adapt` to judge. Axes of one are not compared. Where one of
 our leaves has several rows, the first whose names are there is read, and the first is written.
 A table may have more rows than a model has leaves: write loops over as many stages and units as
@@ -103,11 +104,11 @@ class Reading(NamedTuple):
 def to_ours(layout: Layout, published: Flat, wanted: Shapes) -> Reading:
   """Our leaves, those of `wanted`, from published ones (prefix taken off)."""
   ours: dict[str, np.ndarray] = {}
-  faults, taken = [], set()
+  faults, taken, above = [], set(), {}
   for row in layout.rows:
     if not all(name in wanted and name not in ours for name in row.our_names):
       continue
-    sizes = _sizes(row, [wanted[name] for name in row.our_names])
+    above |= (sizes := _sizes(row, [wanted[name] for name in row.our_names], above))
     names = row.their_names(sizes.get('L', 0))
     missing = [name for name in names if name not in published]
     if len(missing) == len(names):
@@ -137,12 +138,13 @@ def to_published(layout: Layout, ours: Flat) -> dict[str, np.ndarray]:
   """Published leaves, with the first prefix of the layout, from all of ours it has names for."""
   out: dict[str, np.ndarray] = {}
   done: set[str] = set()
+  above: dict[str, int] = {}
   for row in layout.rows:
     if not all(name in ours and name not in done for name in row.our_names):
       continue
     done.update(row.our_names)
     arrays = [ours[name] for name in row.our_names]
-    sizes = _sizes(row, [array.shape for array in arrays])
+    above |= (sizes := _sizes(row, [array.shape for array in arrays], above))
     leaves = _convert(arrays, row.our_axes, row.their_axes, sizes)
     names = row.their_names(sizes.get('L', 0))
     out |= {layout.prefixes[0] + name: leaf for name, leaf in zip(names, leaves, strict=True)}
@@ -220,11 +222,19 @@ def _only(axes: str, other: str) -> list[str]:
   return sorted(only, key=lambda letter: letter != 'L')
 
 
-def _sizes(row: Row, shapes: list[tuple[int, ...]]) -> dict[str, int]:
-  """Size of each letter, by the shapes of our leaves; a number is its own."""
-  if len(set(shapes)) > 1 or len(row.our_axes) != len(shapes[0]):
+def _sizes(row: Row, shapes: list[tuple[int, ...]], above: Mapping[str, int]) -> dict[str, int]:
+  """Size of each letter, by the shapes of our leaves; a number is its own.
+
+  Args:
+    above: sizes of the rows before, for axes that are merged in ours.
+  """
+  groups = list(_groups(row.our_axes))
+  if len(set(shapes)) > 1 or len(groups) != len(shapes[0]):
     raise ValueError(f'{row} does not fit leaves of shapes {shapes}')
-  sizes = dict(zip(row.our_axes, shapes[0], strict=True))
+  sizes = {letter: above[letter] for group in groups if len(group) > 1 for letter in group}
+  sizes |= {group: size for group, size in zip(groups, shapes[0], strict=True) if len(group) == 1}
+  if _shape(row.our_axes, sizes) != shapes[0]:
+    raise ValueError(f'{row} does not fit leaves of shapes {shapes} after axes of {above}')
   return sizes | {letter: int(letter) for letter in row.our_axes + row.their_axes
                   if letter.isdigit()}
 
