@@ -3,9 +3,9 @@
     vit_jax train --config=configs/earth_climate.py
 
 8,282 training and 1,906 test patches of 32x32 pixels, 14 Koeppen climates, spatially disjoint.
-Hardware: two CPU cores, 98 to 162 s of training.
-Expected: top-1 66.9 % (mean of seeds 0 to 2: 67.8, 66.5, 66.3), where a colour histogram with a
-linear classifier gets 63.4 %.
+Hardware: two CPU cores, 135 s of training beside other work.
+Expected: top-1 66.5 % (mean of seeds 0 to 2: 67.2, 66.3, 66.1; log loss 0.92), where a colour
+histogram with a linear classifier gets 63.4 %.
 """
 
 from ml_collections import ConfigDict
@@ -18,15 +18,16 @@ def get_config() -> ConfigDict:
   c.batch_size = 64
   c.eval_batch_size = 256
   c.baseline = 'colour_histogram'
+  # Chosen on cells of 6 degrees held out of the training regions, not on the test.
   # Half of the patches a step: twice the epochs in the same time, and less to overfit.
   c.model = ConfigDict(dict(name='Ti/8', width=128, depth=4, heads=4, mlp=384, pool='mean',
                             patch_dropout=0.5, stochastic_depth=0.1))
   c.data = ConfigDict(dict(name='earth_climate', num_classes=14, image_size=(32, 32),
                            mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32), crop='pad',
-                           crop_pad=4, eval_resize=32, predict=dict(world='world')))
+                           crop_pad=4, eval_resize=32, predict=dict(world='world'),
+                           soft_label='shares'))  # many patches show two climates
   c.augment = ConfigDict(dict(dihedral=True))
-  c.loss = ConfigDict(dict(label_smoothing=0.1))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0,
+  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.3, clip_norm=1.0,
                             warmup=dict(epochs=2.0)))
   c.evaluate = ConfigDict(dict(epochs=4.0))
   c.log = ConfigDict(dict(every=dict(epochs=1.0)))
