@@ -12,7 +12,7 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from tqdm import tqdm
@@ -162,12 +162,11 @@ def _macs(name: str, options: str, classes: int, image_shape: tuple[int, int, in
 
 
 def _read_csv(path: Path) -> list[Point]:
-  kinds = Point.__annotations__
+  kinds = get_type_hints(Point)
   with path.open(newline='') as file:
     rows = list(csv.DictReader(file))
   try:
-    return [Point(**{name: {'int': int, 'float': float, 'str': str}[kinds[name]](row[name])
-                     for name in Point._fields}) for row in rows]
+    return [Point(**{name: kinds[name](row[name]) for name in Point._fields}) for row in rows]
   except (KeyError, TypeError, ValueError):
     raise UserError(f'--scaling: {path} is not a table of runs; it needs the columns '
                     f'{", ".join(Point._fields)}, as --csv writes them') from None
