@@ -91,8 +91,8 @@ def _percent(axes: Axes, errors: Sequence[float]) -> None:
   low, high = min(errors) * 0.85, min(max(errors) * 1.1, 1.0)
   axes.set_yscale('log')
   axes.set_ylim(low, high)
-  steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4,
-           0.5, 0.7, 1.0]
+  steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2,
+           0.25, 0.3, 0.4, 0.5, 0.7, 1.0]
   axes.yaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
   axes.yaxis.set_minor_locator(NullLocator())
   axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
