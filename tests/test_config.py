@@ -36,6 +36,7 @@ RECIPES = {
     'hybrid:R26+S/32': [],
     'convnets:AlexNet': [],
     'convnets:LeNet-5': [],
+    'scaling': [],
 }
 
 

@@ -106,15 +106,20 @@ def bench(argv: list[str]) -> int:
 
 
 def report(argv: list[str]) -> int:
-  """Write report.html for a run folder, or print a table of the models or of a paper."""
+  """Write report.html for a run folder, print a table of models or of a paper, or fit a law."""
   parser = flags.parser('report', report)
   parser.add_argument('runs', type=Path, nargs='*', help='run folders')
   parser.add_argument('--table', metavar='NAME',
                       help="models: parameters and GMACs of every model; timm: beside its table; "
                            "or a paper's beside ours, such as vit_table6 (docs/tables.md)")
   parser.add_argument('--goodput', action='store_true', help='where the hours of a run went')
+  parser.add_argument('--scaling', action='store_true',
+                      help='the law of error and compute, from many runs or a --csv of them')
   parser.add_argument('--csv', type=Path, help='also write the table here')
+  parser.add_argument('--png', type=Path, help='with --scaling: also draw it here')
   args = parser.parse_args(argv)
+  if args.png and not args.scaling:
+    raise UserError('--png draws a scaling law; add --scaling')
   if args.table is not None:
     from vit_jax.report.tables import write_table
     print(write_table(args.table, args.runs, args.csv))
@@ -125,9 +130,13 @@ def report(argv: list[str]) -> int:
     from vit_jax.report.goodput import write_goodput
     print(write_goodput(args.runs, args.csv))
     return 0
+  if args.scaling:
+    from vit_jax.report.scaling import write_scaling
+    print(write_scaling(args.runs, args.csv, args.png))
+    return 0
   if args.csv:
-    raise UserError('--csv writes a table, but none is asked for; add --table=models or '
-                    '--goodput')
+    raise UserError('--csv writes a table, but none is asked for; add --table=models, --goodput '
+                    'or --scaling')
   from vit_jax.report.page import write_page
   print(write_page(args.runs))
   return 0

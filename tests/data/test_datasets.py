@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from vit_jax.config import Data
-from vit_jax.data import datasets, decode, prepared
+from vit_jax.data import datasets, decode, loader, prepared
 from vit_jax.data.datasets import earth_climate, fashion_mnist
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
@@ -217,6 +217,29 @@ def test_fashion_mnist_from_the_files_of_debian(debian, tmp_path):
     assert source.class_names[9] == 'Ankle boot'
     read = source.read(range(len(source)))
     assert sorted((decode.decode(png, 1).tobytes(), label) for png, label in read) == content[part]
+
+
+def test_the_first_examples_of_fashion_mnist_are_a_fair_sample(tmp_path, monkeypatch):
+  """Files sorted by class, cut with 'train[:n]': nested, classes alike, once an epoch."""
+  labels = np.repeat(np.arange(10, dtype=np.uint8), 60)
+  for part in ('train', 't10k'):
+    images = np.arange(600, dtype='>u2').view(np.uint8).reshape(600, 2, 1).repeat(14, 1)
+    write_idx(tmp_path / f'{part}-images-idx3-ubyte.gz', images.repeat(28, 2))
+    write_idx(tmp_path / f'{part}-labels-idx1-ubyte.gz', labels)
+  monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', tmp_path)
+  data = Data(name='fashion_mnist', channels=1, image_size=(28, 28), eval_resize=28, crop='none',
+              flip=False)
+  first, more, whole = (open_source(data, split, tmp_path / 'data')
+                        for split in ('train[:50]', 'train[:200]', 'train'))
+  assert (len(first), len(more), len(whole)) == (50, 200, 600)
+  assert first.read(range(50)) == more.read(range(50)) == whole.read(range(50))
+  assert len(set(more.read(range(200)))) == 200
+  counts = np.bincount([label for _, label in more.read(range(200))], minlength=10)
+  assert counts.min() >= 10 and counts.max() <= 30  # 20 +- 3.5 by chance
+  stream = loader.Loader(more, data, seed=0, batch_size=32, train=True)
+  seen = np.concatenate([stream.batch(step)['index'] for step in range(25)])  # four epochs
+  for epoch in seen.reshape(4, 200):
+    assert sorted(epoch) == list(range(200))
 
 
 def test_fashion_mnist_that_is_nowhere_names_both_commands(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ def test_evaluate_gives_the_figures_of_the_run(finished_run, tmp_path, capsys):
   run = tmp_path / 'run'
   shutil.copytree(finished_run, run)
   summary = json.loads((run / 'summary.json').read_text())
+  assert summary['examples'] == 75  # of the training split
   rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
   measured = {row['step']: row['test/top1'] for row in rows if 'test/top1' in row}
   assert list(measured) == [5, 10, 12]

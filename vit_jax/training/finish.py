@@ -63,7 +63,8 @@ def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str
   summary: dict[str, Any] = {
       **results,
       'seconds': {'train': round(train_seconds, 2), 'total': round(total_seconds, 2)},
-      'seed': x.seed, 'steps': setup.steps, 'parameters': setup.parameters,
+      'seed': x.seed, 'steps': setup.steps, 'examples': len(setup.source),
+      'parameters': setup.parameters,
       'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
       'versions': {'vit_jax': vit_jax.__version__, 'jax': jax.__version__,
                    'jaxlib': jaxlib.version.__version__, 'flax': flax.__version__,

@@ -1,0 +1,35 @@
+"""A scaling study: six sizes of ViT, three sizes of data, four lengths of training.
+
+    vit_jax sweep --config=configs/scaling.py --jobs=2
+    vit_jax report --scaling runs/scaling_sweep/*/ --csv=docs/scaling.csv --png=docs/scaling.png
+
+72 runs on fashion_mnist, each with a learning rate schedule of its own length (docs/scaling.md).
+Batch, learning rate and no random crops were picked by the test error of width 64 after 30,720
+images. Hardware: two CPU cores. Expected: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+SIZES = ((16, 1), (32, 2), (48, 3), (64, 4), (80, 5), (112, 6))  # width, depth
+EXAMPLES = ('train[:1000]', 'train[:8000]', 'train')
+IMAGES = (20_480, 40_960, 81_920, 163_840)
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.name = 'scaling'
+  c.examples = IMAGES[-1]
+  c.batch_size = 64
+  c.eval_batch_size = 500
+  c.model = ConfigDict(dict(name='Ti/7', width=64, depth=4, heads=4, mlp=256, pool='mean'))
+  c.data = ConfigDict(dict(name='fashion_mnist', num_classes=10, image_size=(28, 28), channels=1,
+                           mean=(0.286,), std=(0.353,), crop='none', flip=False, eval_resize=28))
+  c.optim = ConfigDict(dict(lr=2e-3, weight_decay=0.05, clip_norm=1.0,
+                            warmup=dict(examples=5_120)))
+  return c
+
+
+def get_sweep() -> list[dict]:
+  return [{'model.width': width, 'model.depth': depth, 'model.heads': width // 16,
+           'model.mlp': 4 * width, 'data.train': train, 'examples': images}
+          for images in IMAGES for train in EXAMPLES for width, depth in SIZES]

@@ -1,0 +1,244 @@
+"""A scaling study: what runs of many sizes cost and reached, and the law of the best of them.
+
+A run is one point, at its end: in the middle of a learning rate schedule it is not yet what that
+compute gives. Conventions are those of `counting` and docs/tables.md: a multiply-accumulate is
+2 FLOP, a training step 3 forward passes.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import numpy as np
+from tqdm import tqdm
+
+from vit_jax import models
+from vit_jax.errors import UserError
+from vit_jax.models import flops
+from vit_jax.report import laws
+from vit_jax.report.goodput import clock
+from vit_jax.report.laws import Fit, Law
+from vit_jax.report.models import as_text, write_csv
+from vit_jax.report.run import Run, read_run
+
+EXA = 1e18
+UNITS = {'megaFLOPs': 1e6, 'gigaFLOPs': 1e9, 'teraFLOPs': 1e12, 'petaFLOPs': 1e15,
+         'exaFLOPs': EXA, 'zettaFLOPs': 1e21}
+BEYOND = 10  # times the largest compute, where the law is read as well
+
+
+class Point(NamedTuple):
+  """One run; a row of the CSV."""
+
+  run: str  # its folder
+  data: str
+  model: str  # its name, and the options that the runs differ in
+  seed: int
+  parameters: int
+  examples: int  # of the training split: the data size
+  images: int  # seen in training, one as often as it came
+  gflops: float  # of a forward pass of one image in training
+  exaflops: float  # of the whole training
+  error: float  # share of the test examples that are not recognised
+  loss: float  # nats, of the test examples
+  seconds: float  # of training
+
+
+class Study(NamedTuple):
+  """Points, the law of their frontier, and what the largest run says about it.
+
+  Attributes:
+    best: the points of the frontier, by rising compute.
+    fit: to all of them.
+    held_out: the best point of the largest compute.
+    blind: fitted to the frontier of the points of less compute.
+  """
+
+  points: list[Point]
+  best: list[Point]
+  fit: Fit
+  held_out: Point
+  blind: Fit
+
+  @property
+  def unit(self) -> str:
+    """Of compute, such that most numbers are above 1."""
+    middle = EXA * float(np.median([point.exaflops for point in self.points]))
+    return max((name for name, size in UNITS.items() if size <= middle), key=UNITS.__getitem__,
+               default='megaFLOPs')
+
+  @property
+  def predicted(self) -> tuple[float, float, float]:
+    """Error of the held-out run as the others foretell it, and the bounds of that."""
+    return self.blind.predict(self.held_out.exaflops)
+
+
+def write_scaling(paths: Sequence[Path], csv_path: Path | None = None,
+                  png_path: Path | None = None) -> str:
+  """The study as text; also its points as CSV and its plots as PNG where a path is given.
+
+  Raises:
+    UserError: the points cannot be read, do not belong together, are too few for a law, or a file
+      cannot be written.
+  """
+  if png_path and (png_path.suffix != '.png' or not png_path.absolute().parent.is_dir()):
+    raise UserError(f'--png is {png_path}; it must be a .png file in a folder that exists')
+  points = read_points(paths)
+  if csv_path:
+    write_csv(csv_path, [Point._fields, *points])
+  found = study(points)
+  if png_path:
+    from vit_jax.report import plots, scaling_plots
+    try:
+      plots.save_png(scaling_plots.figure(found), png_path)
+    except OSError as error:
+      raise UserError(f'--png: {png_path} cannot be written ({error.strerror})') from None
+  return as_words(found)
+
+
+def read_points(paths: Sequence[Path]) -> list[Point]:
+  """The points of run folders, or those that --csv wrote, by rising compute.
+
+  Raises:
+    UserError: a folder is not a run that has ended, started from other weights, or is of another
+      data set than the others.
+  """
+  tables = [path for path in paths if path.suffix == '.csv' and path.is_file()]
+  runs = [read_run(path) for path in paths if path not in tables]
+  options = _differing([run.config['model']['options'] for run in runs])
+  points = [_point(run, options) for run in runs]
+  points += [point for path in tables for point in _read_csv(path)]
+  for point in points:
+    if point.data != points[0].data:
+      raise UserError(f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
+                      f'{point.run} of {point.data!r}; errors of different data sets follow no '
+                      'common law: name runs of one')
+    if not point.error:
+      raise UserError(f'--scaling: {point.run} makes no mistake on its {point.data} test split, '
+                      'and a power law never reaches 0; leave it out')
+  return sorted(points, key=lambda point: (point.exaflops, point.error))
+
+
+def _differing(options: Sequence[dict[str, Any]]) -> list[str]:
+  """Keys whose values are not the same in all."""
+  return sorted(key for key in {key for each in options for key in each}
+                if len({json.dumps(each.get(key)) for each in options}) > 1)
+
+
+def _point(run: Run, options: Sequence[str]) -> Point:
+  config, data, summary = run.config, run.config['data'], run.summary
+  if 'examples' not in summary:
+    raise UserError(f'--scaling: {run.path} has not ended: its summary.json is missing, or has no '
+                    'number of training examples; train it to its end, or leave it out')
+  if config['init_from']:
+    raise UserError(f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
+                    'not all that went into it; leave it out')
+  split = 'test' if 'test' in run.evals else run.evals[0]
+  classes = data['num_classes'] or len(run.predictions[split].class_names)
+  name, its = config['model']['name'], config['model']['options']
+  macs = _macs(name, json.dumps(its, sort_keys=True), classes,
+               (*data['image_size'], data['channels']))
+  images = summary['steps'] * config['batch_size']
+  folder = f':{Path(data["dir"]).name}' if data['name'] == 'folder' else ''
+  return Point(
+      run=run.path.resolve().name, data=data['name'] + folder,
+      model=' '.join([name, *(f'{key}={its[key]}' for key in options if key in its)]),
+      seed=config['seed'], parameters=summary['parameters'], examples=summary['examples'],
+      images=images, gflops=2 * macs / 1e9, exaflops=6 * macs * images / EXA,
+      error=round(1 - summary[split]['top1'], 9), loss=summary[split]['loss'],
+      seconds=summary['seconds']['train'])
+
+
+@functools.cache
+def _macs(name: str, options: str, classes: int, image_shape: tuple[int, int, int]) -> int:
+  """Of a forward pass in training, where patch dropout makes it cheaper."""
+  return flops.forward_macs(models.build(name, classes, **json.loads(options)), image_shape,
+                            train=True)
+
+
+def _read_csv(path: Path) -> list[Point]:
+  kinds = get_type_hints(Point)
+  with path.open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  try:
+    return [Point(**{name: kinds[name](row[name]) for name in Point._fields}) for row in rows]
+  except (KeyError, TypeError, ValueError):
+    raise UserError(f'--scaling: {path} is not a table of runs; it needs the columns '
+                    f'{", ".join(Point._fields)}, as --csv writes them') from None
+
+
+def study(points: Sequence[Point], resamples: int = laws.RESAMPLES) -> Study:
+  """Fits the law to the frontier of all points, and blindly to those of less than all compute.
+
+  Raises:
+    UserError: a frontier has too few points.
+  """
+  points = list(points)
+  largest = max((point.exaflops for point in points), default=0.0)
+  smaller = [point for point in points if point.exaflops < largest * (1 - 1e-9)]
+  best, seen = (_frontier(some) for some in (points, smaller))
+  if len(seen) < laws.LEAST_POINTS:
+    raise UserError(f'--scaling: of the {len(points)} runs named {len(seen)} lie on the frontier '
+                    f'below the largest compute, and a law of four constants needs '
+                    f'{laws.LEAST_POINTS}; add runs of other sizes or lengths')
+  held_out = min((point for point in points if point not in smaller),
+                 key=lambda point: point.error)
+  fit, blind = (laws.fit(*_arrays(some), resamples=resamples, watched=lambda count: tqdm(
+      count, 'resampling', leave=False, disable=None)) for some in (best, seen))
+  return Study(points, best, fit, held_out, blind)
+
+
+def _frontier(points: Sequence[Point]) -> list[Point]:
+  return [points[i] for i in laws.frontier(*_arrays(points))]
+
+
+def _arrays(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
+  return (np.array([point.exaflops for point in points]),
+          np.array([point.error for point in points]))
+
+
+def as_words(found: Study) -> str:
+  """What the study found, as text."""
+  points, unit = found.points, found.unit
+  sizes = sorted({point.parameters for point in points})
+  amounts = sorted({point.examples for point in points})
+  lead = (f'{len(points)} runs on {points[0].data}: {len(sizes)} models of {sizes[0]:,} to '
+          f'{sizes[-1]:,} parameters, {len(amounts)} data sizes '
+          f'({", ".join(f"{amount:,}" for amount in amounts)}), '
+          f'{clock(sum(point.seconds for point in points))} of training')
+  rows = [(point.model, point.parameters, point.examples, point.images,
+           EXA / UNITS[unit] * point.exaflops, 100 * point.error, point.loss)
+          for point in found.best]
+  best = as_text(('model', 'parameters', 'examples', 'images', unit, 'error %', 'loss'), rows)
+  return '\n\n'.join([lead, 'The frontier: no run of as little compute has a lower error.', best,
+                      _law_table(found), _verdict(found)])
+
+
+def _law_table(found: Study) -> str:
+  scale = UNITS[found.unit] / EXA
+  ours = [f'{value:.3g} ({low:.3g} to {high:.3g})' for value, low, high in zip(
+      found.fit.law.per(scale), *found.fit.interval(lambda law: law.per(scale)), strict=True)]
+  rows = [(f'{found.points[0].data}, here', found.unit, *ours),
+          *((name, 'TPUv3 core-days', *(f'{value:g}' for value in law))
+            for name, law in laws.PUBLISHED.items())]
+  return 'E = a (C + d)^-b + c, in brackets what 90 % of the resampled frontiers give\n\n' + \
+      as_text(('error E of', 'C in', *Law._fields), rows)
+
+
+def _verdict(found: Study) -> str:
+  """The held-out run, and the law further out."""
+  predicted, low, high = (100 * value for value in found.predicted)
+  point, truth = found.held_out, 100 * found.held_out.error
+  within = 'within' if low <= truth <= high else 'outside'
+  further = BEYOND * point.exaflops
+  lower, upper = 100 * found.fit.interval(lambda law: law(further))
+  return (f'Held out: {point.model}, {point.images:,} images of {point.examples:,} examples. From '
+          f'the runs of less compute: {predicted:.2f} % ({low:.2f} to {high:.2f}). Measured: '
+          f'{truth:.2f} %, {within} the interval.\n'
+          f'The law at {BEYOND} times the largest compute: {100 * found.fit.law(further):.2f} % '
+          f'({lower:.2f} to {upper:.2f}).')

@@ -1,0 +1,109 @@
+"""The picture of a scaling study, in the manner of Scaling Vision Transformers, Figure 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, PercentFormatter
+
+from vit_jax.report.plots import INK, STYLE, new_figure
+from vit_jax.report.scaling import EXA, Point, Study
+
+MARKERS = 'osD^vP*X'  # one a data size, from the smallest
+FURTHER = 3  # times the largest compute, to which the law is drawn
+
+
+def figure(study: Study) -> Figure:
+  """Error against compute, with frontier and law; beside it error against data size."""
+  with matplotlib.rc_context(STYLE):
+    drawn = new_figure(10.4, 4.6)
+    left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
+    colours = _colours(study.points)
+    _draw_compute(left, study, colours)
+    _draw_data(right, study.points, colours)
+    for axes in (left, right):
+      _percent(axes, [point.error for point in study.points])
+    drawn.legend(*_legend(study.points, colours), loc='outside lower center', fontsize=8, ncols=5)
+    return drawn
+
+
+def _colours(points: Sequence[Point]) -> dict[int, str]:
+  """By parameters: dark is small."""
+  sizes = sorted({point.parameters for point in points})
+  shades = matplotlib.colormaps['plasma'](np.linspace(0, 0.85, len(sizes)))
+  return {size: to_hex(shade) for size, shade in zip(sizes, shades, strict=True)}
+
+
+def _markers(points: Sequence[Point]) -> dict[int, str]:
+  amounts = sorted({point.examples for point in points})
+  return {amount: MARKERS[i % len(MARKERS)] for i, amount in enumerate(amounts)}
+
+
+def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
+  markers = _markers(study.points)
+  for point in study.points:
+    axes.plot(EXA * point.exaflops, point.error, markers[point.examples], markersize=4.5,
+              color=colours[point.parameters], alpha=0.85)
+  axes.step([EXA * point.exaflops for point in study.best], [p.error for p in study.best],
+            where='post', color=INK, linewidth=0.9, alpha=0.6, label='frontier')
+  ends = [point.exaflops for point in study.points]
+  compute_T = np.geomspace(min(ends), FURTHER * max(ends), 200)
+  law = study.fit.law
+  axes.plot(EXA * compute_T, law(compute_T), color=INK, linestyle=(0, (4, 2)), linewidth=1.3,
+            label=f'a (C + d)^-{law.b:.2f} + {100 * law.c:.1f} %, with 90 % of the resamples')
+  axes.fill_between(EXA * compute_T, *study.fit.interval(lambda law: law(compute_T)), color=INK,
+                    alpha=0.12, linewidth=0)
+  predicted, low, high = study.predicted
+  axes.errorbar(EXA * study.held_out.exaflops, predicted, [[predicted - low], [high - predicted]],
+                fmt='_', color='#d6409f', capsize=3, markersize=7, linewidth=1.3,
+                label='the largest compute, foretold by the rest')
+  axes.set(xscale='log', xlabel='training compute', ylabel='test error')
+  axes.xaxis.set_major_formatter(EngFormatter('FLOP'))
+  axes.legend(fontsize=8, loc='upper right')
+
+
+def _draw_data(axes: Axes, points: Sequence[Point], colours: dict[int, str]) -> None:
+  """What each model makes of the data: its best run on as much of it."""
+  amounts, markers = sorted({point.examples for point in points}), _markers(points)
+  for size, colour in colours.items():
+    best = {}
+    for point in points:
+      if point.parameters == size:
+        best[point.examples] = min(point.error, best.get(point.examples, 1.0))
+    examples = sorted(best)
+    axes.plot(examples, [best[amount] for amount in examples], color=colour)
+    for amount in examples:
+      axes.plot(amount, best[amount], markers[amount], color=colour, markersize=4.5)
+  axes.set(xscale='log', xlabel='training examples, each model at its best')
+  axes.xaxis.set_major_locator(FixedLocator(amounts))
+  axes.xaxis.set_minor_locator(NullLocator())
+  axes.xaxis.set_major_formatter(EngFormatter(sep=''))
+
+
+def _percent(axes: Axes, errors: Sequence[float]) -> None:
+  """A logarithmic axis of errors, with round numbers that lie in it."""
+  low, high = min(errors) * 0.85, min(max(errors) * 1.1, 1.0)
+  axes.set_yscale('log')
+  axes.set_ylim(low, high)
+  steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2,
+           0.25, 0.3, 0.4, 0.5, 0.7, 1.0]
+  axes.yaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
+  axes.yaxis.set_minor_locator(NullLocator())
+  axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+
+
+def _legend(points: Sequence[Point], colours: dict[int, str]) -> tuple[list, list[str]]:
+  """(handles, labels): a colour a model, a mark a data size."""
+  kilo = EngFormatter(places=0, sep='')
+  handles = [Line2D([], [], color=colour, linewidth=3) for colour in colours.values()]
+  labels = [f'{kilo(size)} parameters' for size in colours]
+  for amount, marker in _markers(points).items():
+    handles.append(Line2D([], [], color=INK, marker=marker, linestyle='none', markersize=4.5))
+    labels.append(f'{kilo(amount)} examples')
+  return handles, labels
