@@ -35,6 +35,10 @@ RECIPES = {
     'hybrid:R26+S/32': [],
     'convnets:AlexNet': [],
     'convnets:LeNet-5': [],
+    'before_after:AlexNet': [],
+    'before_after:ResNet': [],
+    'before_after:DeiT': ['--config.loss.distill.teacher_weights=run'],
+    'before_after:CaiT': [],
 }
 
 

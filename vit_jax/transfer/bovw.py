@@ -129,12 +129,15 @@ def judge_bag_of_words(
   """Test accuracy of a bag of visual words; the test images are looked at once, at the end.
 
   Returns {'bag_of_words': {'top1', 'feature', 'classifier', 'side', 'colour', 'vocabulary',
-  'strength', 'validation_top1', 'seconds'}}, accuracies as fractions.
+  'strength', 'validation_top1', 'parameters', 'macs', 'seconds'}}, accuracies as fractions;
+  `parameters` are words and SVM, `macs` the multiply-accumulates of one image's products with them.
   """
   start = time.perf_counter()
   bag, classifier, choice = fit(train_images_NHWC, train_labels_N, train_groups_N, seed)
   (counts,) = _count(test_images_NHWC, [bag])
   top1 = classifier.score(_chi_square(counts), test_labels_N)
+  answers, values = classifier.coef_.shape
+  rows, columns, _ = _describe(test_images_NHWC[0], bag.side, False).shape
   kind = 'RGB-SIFT' if bag.colour else 'SIFT of the grey image'
   return {
     'bag_of_words': {
@@ -146,6 +149,8 @@ def judge_bag_of_words(
       'vocabulary': len(bag.words_VE),
       'strength': choice.strength,
       'validation_top1': choice.validation_top1,
+      'parameters': bag.words_VE.size + answers * (values + 1),
+      'macs': rows * columns * bag.words_VE.size + answers * values,
       'seconds': round(time.perf_counter() - start, 2),
     },
   }
