@@ -182,7 +182,7 @@ def test_seeds_alone_are_averaged(write_run):
 
 
 def test_many_runs_have_colours_of_their_own(write_run):
-  runs = [write_run(f'run{i}') for i in range(9)]
+  runs = [write_run(f'run{i}', files={}) for i in range(9)]
   read = page(*runs)
   loss = next(svg for svg in read.of('svg') if svg['aria-label'].startswith('Loss'))
   assert all(f'run{i}, val' in loss['aria-label'] for i in range(9))
@@ -209,7 +209,7 @@ def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
 ])
 def test_a_page_that_cannot_be(flags, told, write_run, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  assert cli.main(['report', str(write_run()), *flags]) == 2
+  assert cli.main(['report', *flags, str(write_run())]) == 2
   error = capsys.readouterr().err
   assert told in error and error.count('\n') == 1
 

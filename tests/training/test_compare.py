@@ -178,7 +178,7 @@ def test_the_table_says_what_the_runs_do(recipe, stand_in, capsys):
   assert list(rows) == ['teacher', 'old words', 'student']  # by year
   teacher, words, student = rows.values()
   assert teacher.top1 == pytest.approx(60) and teacher.spread == pytest.approx(200**0.5)
-  assert '60.00' in text and teacher.seeds == 2 and teacher.parameters == 1000
+  assert '60.00' in text and '1998' in text and teacher.seeds == 2 and teacher.parameters == 1000
   summaries = summaries_of(root)
   seconds = {name: summary['seconds']['train'] for name, summary in summaries.items()}
   assert len(set(seconds.values())) == len(seconds) - 1  # those of the two bags alone are equal

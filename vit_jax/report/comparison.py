@@ -63,7 +63,8 @@ def write_comparison(root: Path, csv: Path | None = None, json_path: Path | None
       plots.save_png(draw(rows), plot)
   except OSError as error:
     raise UserError(f'{error.filename} cannot be written ({error.strerror})') from None
-  return f'{as_text(Row._fields, rows)}\n\n{NOTE}'
+  shown = [row._replace(year=str(row.year)) for row in rows]  # without a comma
+  return f'{as_text(Row._fields, shown)}\n\n{NOTE}'
 
 
 def read_rows(root: Path) -> list[Row]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vit_jax.data.augment import normalise
-from vit_jax.errors import UserError
+from vit_jax.errors import RunFault, UserError
 from vit_jax.models.embedding import sincos2d
 from vit_jax.report import attention, plots
 from vit_jax.report.run import Run
@@ -38,8 +38,8 @@ class Learned(NamedTuple):
   `filters_FPPC` are the first principal components of the patch embedding's filters, and
   `explained` is their share of the variance; `similarity_NN` is the cosine of the position
   embeddings of any two patches, `distance_LA` the mean attention distance of each head in pixels,
-  `uniform` that of uniform attention, and `stacks` the attention itself, mean over heads, as
-  `attention.attention_maps` takes it.
+  `uniform` that of uniform attention, and `stacks` the attention of the first SHOWN images, mean
+  over heads, as `attention.attention_maps` takes it.
   """
 
   grid: tuple[int, int]
@@ -63,20 +63,20 @@ def section(run: Run, of: str) -> str:
   images_SHWC = judged.images_SHWC
   try:
     learned = look(make_predictor('', str(run.path), Path()), images_SHWC)
-  except (UserError, OSError) as error:
+  except (UserError, RunFault, OSError) as error:
     return ('<p class="note">Without pictures of what the model has learnt: '
             f'{escape(str(error))}</p>')
   if learned is None:
     return ''
   figures = [_figure('Filters', "principal components of the patch embedding's",
-                     filters_figure(learned), _words_of_filters(learned))
+                     filters_figure(learned), _words_of_filters(learned) + of)
              if learned.filters_FPPC is not None else '',
              _figure('Positions', 'cosine similarity of the embedding of each patch with all '
-                     'others', positions_figure(learned), _words_of_positions(learned))
+                     'others', positions_figure(learned), _words_of_positions(learned) + of)
              if learned.similarity_NN is not None else '',
              _figure('Attention distance', f'of each head, mean of {len(images_SHWC)} images; '
                      'dotted: uniform attention', distance_figure(learned),
-                     _words_of_distance(learned))]
+                     _words_of_distance(learned) + of)]
   maps_BHW, words = attention.attention_maps(learned.stacks, learned.grid,
                                              learned.has_class_token, rollout=False)
   shown = min(SHOWN, len(images_SHWC))
@@ -86,7 +86,7 @@ def section(run: Run, of: str) -> str:
   return (f'<h2>What the model has learnt{escape(of)}</h2>\n<div class="pair">'
           f'{chr(10).join(filter(None, figures))}</div>\n'
           + _figure('Attention', words, looks, f'{shown} images, each beside itself lit where the '
-                    f'attention is ({words})'))
+                    f'attention is ({words}){of}'))
 
 
 def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
@@ -110,7 +110,12 @@ def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
               for name, weights_LBANT in weights.items()}
     return stacks, distance_LBA.swapaxes(0, 1)
 
-  stacks, distance_BLA = in_batches(attend, predictor.variables, 1)(images_NHWC)
+  attended = in_batches(attend, predictor.variables, 1)
+  stacks, first_BLA = attended(images_NHWC[:SHOWN])
+  # The weights of so many images at a time: those of all could fill the memory.
+  others = [attended(images_NHWC[start : start + SHOWN])[1]
+            for start in range(SHOWN, len(images_NHWC), SHOWN)]
+  distance_BLA = np.concatenate([first_BLA, *others])
   filters_FPPC, explained = None, 0.0
   stem = {name for name in flat if name.startswith('embedding/')}
   if stem == {'embedding/kernel', 'embedding/bias'} and len(flat['embedding/kernel']) > 1:
@@ -216,7 +221,7 @@ def positions_figure(learned: Learned) -> Figure:
     axes = figure.add_subplot()
     picture = axes.imshow(shown_HW, cmap='viridis', vmax=1, interpolation='none')
     for axis, side, chosen in ((axes.yaxis, rows, some[0]), (axes.xaxis, columns, some[1])):
-      axis.set_ticks((side - 1) / 2 + (side + 1) * np.arange(len(chosen)), list(chosen + 1))
+      axis.set_ticks((side - 1) / 2 + (side + 1) * np.arange(len(chosen)), [str(place + 1) for place in chosen])
     axes.set(xlabel='column of the patch', ylabel='row of the patch')
     axes.grid(False)
     axes.tick_params(length=0)

@@ -136,8 +136,7 @@ def judge_bag_of_words(
   bag, classifier, choice = fit(train_images_NHWC, train_labels_N, train_groups_N, seed)
   (counts,) = _count(test_images_NHWC, [bag])
   top1 = classifier.score(_chi_square(counts), test_labels_N)
-  answers, values = classifier.coef_.shape
-  rows, columns, _ = _describe(test_images_NHWC[0], bag.side, False).shape
+  patches = _describe(test_images_NHWC[0], bag.side, False)[..., 0].size
   kind = 'RGB-SIFT' if bag.colour else 'SIFT of the grey image'
   return {
     'bag_of_words': {
@@ -149,8 +148,8 @@ def judge_bag_of_words(
       'vocabulary': len(bag.words_VE),
       'strength': choice.strength,
       'validation_top1': choice.validation_top1,
-      'parameters': bag.words_VE.size + answers * (values + 1),
-      'macs': rows * columns * bag.words_VE.size + answers * values,
+      'parameters': bag.words_VE.size + classifier.coef_.size + classifier.intercept_.size,
+      'macs': patches * bag.words_VE.size + classifier.coef_.size,
       'seconds': round(time.perf_counter() - start, 2),
     },
   }
