@@ -221,7 +221,8 @@ def positions_figure(learned: Learned) -> Figure:
     axes = figure.add_subplot()
     picture = axes.imshow(shown_HW, cmap='viridis', vmax=1, interpolation='none')
     for axis, side, chosen in ((axes.yaxis, rows, some[0]), (axes.xaxis, columns, some[1])):
-      axis.set_ticks((side - 1) / 2 + (side + 1) * np.arange(len(chosen)), [str(place + 1) for place in chosen])
+      axis.set_ticks((side - 1) / 2 + (side + 1) * np.arange(len(chosen)),
+                     [str(place + 1) for place in chosen])
     axes.set(xlabel='column of the patch', ylabel='row of the patch')
     axes.grid(False)
     axes.tick_params(length=0)
