@@ -242,7 +242,7 @@ def distance_figure(learned: Learned) -> Figure:
       axes.plot(np.arange(1, L + 1), distance_L, 'o', alpha=0.8, markersize=5, color=colour)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set(xlabel='layer', ylabel='pixels', xlim=(0.5, L + 0.5))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(learned.uniform, learned.distance_LA.max()))
     return figure
 
 
