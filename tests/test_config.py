@@ -37,6 +37,10 @@ RECIPES = {
     'convnets:AlexNet': [],
     'convnets:LeNet-5': [],
     'scaling': [],
+    'before_after:AlexNet': [],
+    'before_after:ResNet': [],
+    'before_after:DeiT': ['--config.loss.distill.teacher_weights=run'],
+    'before_after:CaiT': [],
 }
 
 

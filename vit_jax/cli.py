@@ -81,7 +81,8 @@ def train(argv: list[str]) -> int:
     code = loop.train(x, workdir, flags.data_dir(args), preemption)
     if code == 0 and jax.process_index() == 0:
       from vit_jax.report.page import write_page
-      print(f'report: {write_page([workdir])}')
+      # One process of several cannot read a checkpoint alone.
+      print(f'report: {write_page([workdir], weights=jax.process_count() == 1)}')
   return code
 
 
@@ -117,7 +118,15 @@ def report(argv: list[str]) -> int:
                       help='the law of error and compute, from many runs or a --csv of them')
   parser.add_argument('--csv', type=Path, help='also write the table here')
   parser.add_argument('--png', type=Path, help='with --scaling: also draw it here')
+  parser.add_argument('--page', type=Path, metavar='FILE.html',
+                      help='write the page here, and nothing into the run folders')
   args = parser.parse_args(argv)
+  page = args.page
+  if page is not None and (page.suffix != '.html' or not page.absolute().parent.is_dir()):
+    raise UserError(f'--page is {page}; it must be an .html file in a folder that exists')
+  if page is not None and (args.table is not None or args.goodput or args.scaling):
+    raise UserError('--page writes a page of runs, but a table is asked for; leave out --page, '
+                    'or --table, --goodput and --scaling')
   if args.png and not args.scaling:
     raise UserError('--png draws a scaling law; add --scaling')
   if args.table is not None:
@@ -132,13 +141,17 @@ def report(argv: list[str]) -> int:
     return 0
   if args.scaling:
     from vit_jax.report.scaling import write_scaling
-    print(write_scaling(args.runs, args.csv, args.png))
+    draw = None
+    if args.png:
+      from vit_jax.report.scaling_plots import to_png
+      draw = to_png(args.png)
+    print(write_scaling(args.runs, args.csv, draw))
     return 0
   if args.csv:
     raise UserError('--csv writes a table, but none is asked for; add --table=models, --goodput '
                     'or --scaling')
   from vit_jax.report.page import write_page
-  print(write_page(args.runs))
+  print(write_page(args.runs, page))
   return 0
 
 
@@ -165,6 +178,30 @@ def sweep(argv: list[str]) -> int:
   return run_sweep(args, rest)
 
 
+def compare(argv: list[str]) -> int:
+  """Train and judge several systems on the same data and budget; run it again to go on."""
+  parser = flags.parser('compare', compare)
+  parser.add_argument('--config', required=True, metavar='FILE',
+                      help='a recipe of several systems, such as configs/before_after.py; '
+                           '--config.KEY=VALUE changes a key of all')
+  parser.add_argument('--workdir', type=Path, help='the folder of run folders (default: runs/FILE)')
+  parser.add_argument('--seeds', type=flags.at_least(0), nargs='+', default=[0],
+                      help='one training each, after the choices are made')
+  for name, what in (('csv', 'table'), ('json', 'table'), ('plot', 'plot, as a PNG,')):
+    parser.add_argument(f'--{name}', type=Path, help=f'also write the {what} here')
+  flags.add_data_dir(parser)
+  args, overrides = parser.parse_known_args(argv)
+  from vit_jax.parallel.device import keep_cpu_memory
+  from vit_jax.report.comparison import write_comparison
+  keep_cpu_memory()
+  from vit_jax.training.compare import compare as work
+  root = args.workdir or Path('runs') / Path(args.config).stem
+  code = work(args.config, overrides, args.seeds, root, flags.data_dir(args))
+  if code == 0:
+    print(write_comparison(root, args.csv, args.json, args.plot))
+  return code
+
+
 def plan(argv: list[str]) -> int:
   """Say what a run would take on chips that are not here: memory, collectives, a bound on speed."""
   from vit_jax.plan import command
@@ -178,7 +215,7 @@ def plan(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     'prepare': prepare, 'train': train, 'evaluate': evaluate, 'predict': predict,
     'convert': convert, 'transfer': transfer, 'bench': bench, 'report': report,
-    'launch': launch, 'sweep': sweep, 'plan': plan}
+    'launch': launch, 'sweep': sweep, 'compare': compare, 'plan': plan}
 
 
 if __name__ == '__main__':

@@ -59,7 +59,7 @@ class Data:
 
   name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
   dir: str = ''  # with name='folder': one sub-folder a class, or train/ and val/ or test/
-  train: str = 'train'  # TFDS split syntax: 'train[:90%]'
+  train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
   evals: Mapping[str, str] = field(default_factory=lambda: {'test': 'test'})
   predict: Mapping[str, str] = field(default_factory=dict)  # splits to predict once, at the end
   num_classes: int = bounded(0, 0)  # 0: as many as the data set has
@@ -287,3 +287,11 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
   # Through JSON, so that tuples and lists compare alike.
   return walk(json.loads(old.to_json()), json.loads(new.to_json()), '')
+
+
+def check_same(workdir: Path, x: Experiment) -> None:
+  """Raises a UserError unless the run in `workdir` is of this experiment."""
+  changed = differences(from_run(workdir), x)
+  if changed:
+    raise UserError(f'{workdir} holds another run: {"; ".join(changed[:4])}; choose another '
+                    '--workdir, or delete that folder to start again')

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -53,6 +53,52 @@ def load_sweep(spec: str) -> list[dict[str, Any]]:
       raise UserError(f"--config: get_sweep() of {path} must return a list such as "
                       f"[{{'optim.lr': 1e-3}}, ...], but one of its runs is {run!r}")
   return [dict(run) for run in runs]
+
+
+class System(NamedTuple):
+  """One row of a comparison, as `get_comparison()` of a recipe has it.
+
+  Attributes:
+    name: what `get_config` of the recipe takes.
+    year: of its publication.
+    choices: {key of the recipe: value} of each of the ways to train it, of which held-out
+      training images choose one; it may be empty.
+    teacher: name of a system before it, whose weights it learns from.
+  """
+
+  name: str
+  year: int
+  choices: list[dict[str, Any]] = []
+  teacher: str = ''
+
+
+def load_comparison(path: Path) -> list[System]:
+  """The systems that a recipe compares, in the order in which they are trained.
+
+  Raises:
+    UserError: it has none, a key is wrong, or a teacher is not before its student.
+  """
+  module = _load(path)
+  right = ("it must return a list such as [dict(name='ResNet', year=2015, "
+           "choices=[{'optim.lr': 1e-3}])]")
+  if not hasattr(module, 'get_comparison'):
+    raise UserError(f'--config: {path} compares nothing: it has no function get_comparison(); '
+                    f'{right}')
+  systems: list[System] = []
+  for row in module.get_comparison():
+    if not isinstance(row, dict) or not {'name', 'year'} <= set(row) <= set(System._fields):
+      raise UserError(f'--config: get_comparison() of {path} has {row!r}; {right}')
+    system = System(**row)
+    before = [other.name for other in systems]
+    if system.name in before:
+      raise UserError(f'--config: get_comparison() of {path} has {system.name!r} twice')
+    if system.teacher and system.teacher not in before:
+      raise UserError(f'--config: in get_comparison() of {path} the teacher {system.teacher!r} '
+                      f'must come before its student {system.name!r}')
+    systems.append(system)
+  if not systems:
+    raise UserError(f'--config: get_comparison() of {path} is empty; {right}')
+  return systems
 
 
 def _split(spec: str) -> tuple[Path, str]:

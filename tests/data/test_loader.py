@@ -130,7 +130,8 @@ def test_soft_labels_come_with_their_examples_and_in_training_only():
 
 
 @pytest.mark.parametrize('share, told', [
-    ((None, 'weights'), 'has no feature of that name'), ((np.ones(N), 'shares'), 'of its 7 classes'),
+    ((None, 'weights'), 'has no feature of that name'),
+    ((np.ones(N), 'shares'), 'of its 7 classes'),
     ((np.full((N, 7), 0.2), 'shares'), 'example 0 of'),
 ])
 def test_soft_labels_that_are_none(share, told, monkeypatch):

@@ -130,7 +130,7 @@ def test_an_unknown_name_gives_the_nearest(tmp_path):
 
 
 def test_another_version_of_ours_is_refused(tmp_path):
-  with pytest.raises(UserError, match="built as version 1.0.0, not '7.0.0'"):
+  with pytest.raises(UserError, match="built as version 1.1.0, not '7.0.0'"):
     open_source(Data(name='earth_climate:7.0.0'), 'train', tmp_path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from made_up_run import PATCH, predictions
 
+from vit_jax import cli
 from vit_jax.errors import UserError
 from vit_jax.report import plots
 from vit_jax.report.page import write_page
@@ -139,6 +141,111 @@ def test_several_runs_are_compared(write_run):
   ids = [attrs['id'] for _, attrs in read.tags if 'id' in attrs]
   assert len(ids) == len(set(ids))
   assert 'first, val' in read.text and 'second, val' in read.text
+
+
+def change(run, key: str, value) -> None:
+  """Sets a key of the recipe that a run folder holds."""
+  config = json.loads((run / 'config.json').read_text())
+  config[key] = value
+  (run / 'config.json').write_text(json.dumps(config))
+
+
+def table(read: str, caption: str) -> list[list[str]]:
+  """The cells of the first table after a headline, line by line."""
+  body = read[read.index(caption):].split('</table>')[0]
+  return [re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', line) for line in body.split('<tr')[1:]]
+
+
+def test_recipes_that_differ_stand_beside_what_they_reached(write_run):
+  first, second = write_run('first', top1=0.70), write_run('second', top1=0.66)
+  change(second, 'model', {'name': 'S/8', 'options': {'depth': 3}})
+  change(second, 'log', {'every': 7})  # says nothing about a result
+  page(first, second)
+  text = (first / 'report.html').read_text()
+  head, *lines = table(text, 'Recipes and results')
+  assert head == ['run', 'model.name', 'model.width', 'model.depth', 'parameters', 'steps',
+                  'seconds of training', 'top-1, val', 'loss, val']
+  summaries = [json.loads((run / 'summary.json').read_text()) for run in (first, second)]
+  for line, name, summary in zip(lines, ('first', 'second'), summaries, strict=True):
+    assert line[0] == name and line[4] == f'{summary["parameters"]:,}'
+    assert line[6:] == [f'{summary["seconds"]["train"]:.0f}', f'{summary["val"]["top1"]:.4f}',
+                        f'{summary["val"]["loss"]:.4f}']
+  assert [line[1:4] for line in lines] == [['Ti/8', '128', ''], ['S/8', '', '3']]
+  assert 'standard deviation' not in text  # they are two things, not two seeds of one
+
+
+def test_seeds_alone_are_averaged(write_run):
+  runs = [write_run(f'seed{seed}', top1=0.6 + seed / 10) for seed in range(3)]
+  for seed, run in enumerate(runs):
+    change(run, 'seed', seed)
+  assert f'0.7000 ± {np.std([0.6, 0.7, 0.8], ddof=1):.4f}' in page(*runs).text
+
+
+def test_many_runs_have_colours_of_their_own(write_run):
+  runs = [write_run(f'run{i}', files={}) for i in range(9)]
+  read = page(*runs)
+  loss = next(svg for svg in read.of('svg') if svg['aria-label'].startswith('Loss'))
+  assert all(f'run{i}, val' in loss['aria-label'] for i in range(9))
+  assert len(set(plots.colours(9))) == 9 and plots.colours(3) == plots.COLOURS
+
+
+def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
+  runs = [write_run(name, files={'val': predictions(40), 'world': world()})
+          for name in ('first', 'second')]
+  before = sorted(tmp_path.rglob('*'))
+  out = tmp_path / 'page.html'
+  assert cli.main(['report', *map(str, runs), f'--page={out}']) == 0
+  assert capsys.readouterr().out.strip() == str(out)
+  assert sorted(tmp_path.rglob('*')) == sorted([*before, out])
+  read = Page(out.read_text())
+  assert 'first' in read.text and 'second' in read.text and not read.of('script')
+
+
+@pytest.mark.parametrize('flags, told', [
+  (['--page=page.txt'], '--page is page.txt; it must be an .html file in a folder that exists'),
+  (['--page=nowhere/page.html'], 'it must be an .html file in a folder that exists'),
+  (['--page=page.html', '--goodput'], 'leave out --page, or --table, --goodput'),
+  (['--page=page.html', 'elsewhere'], 'elsewhere is not a folder'),
+])
+def test_a_page_that_cannot_be(flags, told, write_run, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(['report', *flags, str(write_run())]) == 2
+  error = capsys.readouterr().err
+  assert told in error and error.count('\n') == 1
+
+
+@pytest.fixture(scope='module')
+def trained(tiny_recipe, tmp_path_factory):
+  """A run of two steps, with its checkpoint and its page."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={workdir}', '--config.steps=2',
+                   '--config.optim.warmup.steps=1']) == 0
+  return workdir
+
+
+def test_what_the_model_has_learnt(trained):
+  read = Page((trained / 'report.html').read_text())
+  assert not read.of('script')
+  assert all(value.startswith(('#', 'data:')) for _, attrs in read.tags
+             for name, value in attrs.items() if name in ('src', 'href', 'xlink:href'))
+  for title in ('What the model has learnt', 'Filters', 'Positions', 'Attention distance'):
+    assert title in read.text
+  words = [svg['aria-label'] for svg in read.of('svg')]
+  distance = next(label for label in words if label.startswith('Mean attention distance'))
+  assert 'layer 1: ' in distance and 'layer 2: ' in distance and 'layer 3: ' not in distance
+  assert any('principal components' in label for label in words)
+  assert any(label.startswith('Cosine similarity of position') for label in words)
+  assert any('lit where the attention is' in label for label in words)
+
+
+def test_without_weights_there_is_a_page_that_says_why(trained, tmp_path):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  shutil.rmtree(run / 'checkpoints')
+  (run / 'checkpoints').mkdir()
+  assert 'Without pictures of what the model has learnt' in page(run).text
+  shutil.rmtree(run / 'checkpoints')
+  assert 'has learnt' not in page(run).text
+  assert 'has learnt' not in write_page([trained], tmp_path / 'p.html', weights=False).read_text()
 
 
 def test_names_are_text_and_never_markup(write_run):

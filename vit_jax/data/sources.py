@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vit_jax.config import Data
-from vit_jax.data import folder
+from vit_jax.data import folder, held_out
 from vit_jax.errors import UserError
 
 DATA_DIR_VARIABLE = 'VIT_JAX_DATA_DIR'
@@ -46,6 +46,29 @@ class Source(Protocol):
   def where(self, index: int) -> str:
     """What a person needs to find an example: a file name, or the record's place."""
     ...
+
+
+class Subset:
+  """Some examples of a source, in order; a source itself."""
+
+  def __init__(self, source: Source, indices_N: np.ndarray, words: str):
+    self._source, self._indices_N = source, indices_N
+    self.name, self.split = source.name, f'{source.split} {words}'
+    self.class_names: tuple[str, ...] = source.class_names
+    self.metadata: dict[str, Any] = source.metadata
+
+  def __len__(self) -> int:
+    return len(self._indices_N)
+
+  def read(self, indices: Any) -> list:
+    return self._source.read([int(self._indices_N[index]) for index in indices])
+
+  def column(self, name: str) -> np.ndarray | None:
+    column_N = self._source.column(name)
+    return None if column_N is None else column_N[self._indices_N]
+
+  def where(self, index: int) -> str:
+    return self._source.where(int(self._indices_N[index]))
 
 
 def unreadable(source: Source, index: int, error: Exception) -> str:
@@ -84,13 +107,19 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
   Args:
     data: `name` is one of ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0',
       'imagenet_v2/matched-frequency'), 'folder' (then `dir` is the folder) or 'folder:DIR'.
-    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'.
+    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'; with ':held' after it a
+      fifth of that, and with ':kept' the others (see `held_out`).
     data_dir: where prepared data sets lie; None is `default_data_dir()`.
 
   Raises:
     UserError: unknown name (with the nearest ones), data not prepared (with the command that
       prepares it), unknown split, a folder without classes or with an empty one.
   """
+  part = next((name for name in ('kept', 'held') if split.endswith(f':{name}')), '')
+  if part:
+    whole = open_source(data, split.removesuffix(f':{part}'), data_dir)
+    held, kept = held_out.hold_out(whole)
+    return Subset(whole, held if part == 'held' else kept, part)
   kind, _, place = data.name.partition(':')
   if kind == 'folder':
     source = folder.open_folder(place or data.dir, split, data.test_fraction)

@@ -54,10 +54,7 @@ class Run:
     path = self.workdir / 'summary.json'
     if not path.is_file():
       return None
-    changed = config.differences(config.from_run(self.workdir), self.experiment)
-    if changed:
-      raise UserError(f'{self.workdir} holds another run: {"; ".join(changed[:4])}; choose another '
-                      '--workdir, or delete that folder')
+    config.check_same(self.workdir, self.experiment)
     return json.loads(path.read_text())
 
   @property

@@ -140,7 +140,8 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
 class Projections(nn.Module):
   """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A E).
 
-  The bias has its heads side by side so that many devices can share it. With `fused` they are one matrix product, else `count` of them: the same numbers.
+  The bias has its heads side by side so that many devices can share it. With `fused` the
+  projections are one matrix product, else `count` of them: the same numbers.
   """
 
   count: int

@@ -72,11 +72,13 @@ class AlexNet(nn.Module):
 
   Attributes:
     num_classes: 0 leaves the head away.
+    width: channels of conv1; all other layers grow and shrink with it.
     dropout: before fc6 and fc7.
     dtype: of matrix products and of the tokens, which are the last feature map row by row.
   """
 
   num_classes: int
+  width: int = bounded(64, low=1)
   dropout: float = bounded(0.5, low=0, high=0.99)
   dtype: Dtype = 'float32'
 
@@ -106,9 +108,9 @@ class AlexNet(nn.Module):
     _, height, width, _ = images_BHWC.shape
     self.grid((height, width))
     for i, (features, size, stride, padding, pooled) in enumerate((
-        (64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False),
-        (256, 3, 1, 1, False), (256, 3, 1, 1, True)), 1):
-      x_BHWD = nn.relu(Conv(features, size, stride, padding, dtype, HE, bias=True,
+        (1, 11, 4, 2, True), (3, 5, 1, 2, True), (6, 3, 1, 1, False),
+        (4, 3, 1, 1, False), (4, 3, 1, 1, True)), 1):
+      x_BHWD = nn.relu(Conv(self.width * features, size, stride, padding, dtype, HE, bias=True,
                             name=f'conv{i}')(x_BHWD))
       if pooled:
         x_BHWD = nn.max_pool(x_BHWD, (3, 3), (2, 2))
@@ -117,7 +119,7 @@ class AlexNet(nn.Module):
       y = nn.Dropout(self.dropout, deterministic=not train)(y)
       init = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal', in_axis=tuple(range(rank)),
                                               out_axis=rank)
-      y = nn.relu(Dense(4096, init, rank=rank, dtype=dtype, name=name)(y))
+      y = nn.relu(Dense(64 * self.width, init, rank=rank, dtype=dtype, name=name)(y))
     return _output(x_BHWD, y.astype(jnp.float32), self.num_classes, dtype,
                    nn.initializers.normal(0.01))
 

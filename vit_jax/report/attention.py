@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError
 from vit_jax.report import plots
@@ -90,6 +91,17 @@ def draw(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], wo
   Raises:
     UserError: the file cannot be written.
   """
+  figure = picture(images_BHWC, maps_BHW, names)
+  with matplotlib.rc_context(plots.STYLE):
+    figure.suptitle(f'Attention: {words}', fontsize=9)
+    try:
+      figure.savefig(path, format='png', dpi=150, facecolor='white')
+    except OSError as error:
+      raise UserError(f'--attention: {path} cannot be written ({error.strerror})') from None
+
+
+def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str]) -> Figure:
+  """Each image under its name, and beside it the image lit where the attention is."""
   B, height, width = images_BHWC.shape[:3]
   pairs = min(B, PAIRS_A_ROW)
   rows = math.ceil(B / pairs)
@@ -103,11 +115,7 @@ def draw(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], wo
       left.imshow(_three(images_BHWC[b]))
       left.set_title(names[b], fontsize=7)
       right.imshow(lit(images_BHWC[b], maps_BHW[b]))
-    figure.suptitle(f'Attention: {words}', fontsize=9)
-    try:
-      figure.savefig(path, format='png', dpi=150, facecolor='white')
-    except OSError as error:
-      raise UserError(f'--attention: {path} cannot be written ({error.strerror})') from None
+    return figure
 
 
 def lit(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:

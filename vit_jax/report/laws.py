@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Fit:
   laws: tuple[Law, ...]
   residual_N: np.ndarray
 
-  def interval(self, value: Callable[[Law], np.ndarray | float]) -> np.ndarray:
+  def interval(self, value: Callable[[Law], Any]) -> np.ndarray:
     """(2, ...): between which bounds `value` of the law lies with 90 % confidence."""
     return np.quantile([value(law) for law in self.laws], _TAILS, axis=0)
 
@@ -139,6 +139,7 @@ def _solve(x_N: np.ndarray, error_N: np.ndarray, start: Law) -> Law:
   high = np.array([np.log(1e3), STEEPEST, float(error_N.min()), np.log(1e2)])
   point = np.array([np.log(start.a), start.b, start.c, np.log(start.d)])
   inside = np.clip(point, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
-  found = least_squares(lambda point: _residual(law(point), x_N, error_N), inside, slope,
+  solve: Any = least_squares  # its types know no function for the slope
+  found = solve(lambda point: _residual(law(point), x_N, error_N), inside, slope,
                         bounds=(low, high), method='dogbox', max_nfev=100)
   return law(found.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError
-from vit_jax.report import goodput, maps, plots, samples
-from vit_jax.report.plots import COLOURS, Line
+from vit_jax.report import goodput, learned, maps, plots, samples
+from vit_jax.report.plots import Line
+from vit_jax.report.results import METRICS, comparison, results, row
 from vit_jax.report.run import Predictions, Run, read_run
 
 CSS = Path(__file__).with_name('page.css')
 BASELINES = {'majority': 'Always the commonest class', 'colour_histogram': 'Colours alone'}
-METRICS = {'top1': 'top-1', 'top5': 'top-5', 'loss': 'loss', 'ece': 'calibration error'}
 MATRIX_CLASSES = 100  # of more classes only the worst pairs are told
 WORST_PAIRS = 8
 
@@ -39,15 +39,20 @@ DOCUMENT = """<!doctype html>
 """
 
 
-def write_page(run_dirs: Sequence[Path | str]) -> Path:
+def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
+               weights: bool = True) -> Path:
   """Writes report.html into the first run folder, and each run's maps into its figures/NAME.png.
 
   Several runs are compared on one page. A run that has not ended gives a page of what there is.
 
+  Args:
+    page: to be written instead, and nothing into the run folders.
+    weights: whether to read those of runs that have ended, and draw what the model has learnt.
+
   Returns the path of the page.
 
   Raises:
-    UserError: a folder is not a run folder, or cannot be written to.
+    UserError: a folder is not a run folder, or the page cannot be written.
   """
   runs = [read_run(path) for path in run_dirs]
   if not runs:
@@ -57,7 +62,8 @@ def write_page(run_dirs: Sequence[Path | str]) -> Path:
               for name, predictions in run.predictions.items() if predictions.raster}
              for run in runs]
   labels = _labels(runs)
-  parts = [f'<h1>{escape(title)}</h1>', *(_lead(run) for run in runs), _bars(runs), _results(runs)]
+  parts = [f'<h1>{escape(title)}</h1>', *(_lead(run) for run in runs), _bars(runs),
+           results(runs, labels), comparison(runs, labels)]
   if len(runs) > 1:
     parts.append(_training(runs))
   for run, label, figures in zip(runs, labels, maps_of, strict=True):
@@ -68,21 +74,22 @@ def write_page(run_dirs: Sequence[Path | str]) -> Path:
     parts.append('' if of else _training(runs))
     parts += [_split(name + of, predictions) for name, predictions in run.predictions.items()
               if name in run.evals or not predictions.raster]
+    parts.append(learned.section(run, of) if weights else '')
     spent = goodput.read_goodput(run.path)
     parts.append(goodput.bar(spent) if spent else '')
     parts.append(_config(run))
   body = '\n'.join(part for part in parts if part)
-  page = runs[0].path / 'report.html'
+  path = page or runs[0].path / 'report.html'
   try:
-    page.write_text(DOCUMENT.format(title=escape(title), css=CSS.read_text(), body=body), 'utf-8')
-    for run, figures in zip(runs, maps_of, strict=True):
+    path.write_text(DOCUMENT.format(title=escape(title), css=CSS.read_text(), body=body), 'utf-8')
+    for run, figures in zip(runs, maps_of, strict=True) if page is None else ():
       for name, figure in figures.items():
         (run.path / 'figures').mkdir(exist_ok=True)
         plots.save_png(figure, run.path / 'figures' / f'{name}.png')
   except OSError as error:
-    raise UserError(f'the report cannot be written to {page.parent} ({error.strerror}); make room '
+    raise UserError(f'the report cannot be written to {path.parent} ({error.strerror}); make room '
                     'there, or make the folder writable') from None
-  return page
+  return path
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -135,41 +142,6 @@ def _baselines(runs: Sequence[Run]) -> list[tuple[str, str, float]]:
           for key in sorted(judged, key=lambda key: judged[key]['top1'])]
 
 
-def _results(runs: Sequence[Run]) -> str:
-  """A row for each split of each run, where there is more than one; over seeds also the mean."""
-  rows = [(label, split, run.result(split))
-          for run, label in zip(runs, _labels(runs), strict=True) for split in run.evals]
-  rows = [row for row in rows if row[2]]
-  if len(rows) < 2:
-    return ''
-  lines = [_row(f'{label}, {split}', [_value(result, key) for key in METRICS])
-           for label, split, result in rows]
-  for split in runs[0].evals:
-    results = [result for _, name, result in rows if name == split]
-    if len(results) > 1:
-      lines.append(_row(f'mean of {len(results)} runs ± standard deviation, {split}',
-                        [_mean(results, key) for key in METRICS], 'mean'))
-  head = ''.join(f'<th scope="col">{name}</th>' for name in METRICS.values())
-  return (f'<div class="scroll"><table class="results"><thead><tr><th scope="col">run, split</th>'
-          f'{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>')
-
-
-def _row(head: str, cells: Sequence[str], kind: str = '') -> str:
-  return (f'<tr class="{kind}"><th scope="row">{escape(head)}</th>'
-          + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
-
-
-def _value(result: Mapping[str, float], key: str) -> str:
-  return f'{result[key]:.4f}' if key in result else ''
-
-
-def _mean(results: Sequence[Mapping[str, float]], key: str) -> str:
-  if not all(key in result for result in results):
-    return ''
-  values = [result[key] for result in results]
-  return f'{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}'
-
-
 def _facts(run: Run) -> str:
   """Single figures of a run."""
   split, facts = run.evals[0], {}
@@ -212,12 +184,12 @@ def _training(runs: Sequence[Run]) -> str:
 
 def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
   """One run: training and every eval split. Several: a colour each, training faint."""
-  lines = []
+  lines, colours = [], plots.colours(max(len(runs), 1 + len(runs[0].evals)))
   for r, (run, of) in enumerate(zip(runs, _labels(runs), strict=True)):
     splits = ['train', *run.evals] if len(runs) == 1 else ['train', run.evals[0]]
     for i, split in enumerate(splits):
       step_T, value_T = run.series(f'{split}/{metric}')
-      colour = COLOURS[(i if len(runs) == 1 else r) % len(COLOURS)]
+      colour = colours[i if len(runs) == 1 else r]
       name = 'train, as augmented' if split == 'train' and metric in METRICS else split
       label = name if len(runs) == 1 else f'{of}, {split}'
       if len(step_T):
@@ -260,7 +232,7 @@ def _worst_pairs(predictions: Predictions) -> str:
   counts_KK, names = predictions.confusion_KK, predictions.class_names
   wrong_KK = counts_KK * (1 - np.eye(len(names), dtype=counts_KK.dtype))
   worst = np.argsort(-wrong_KK, axis=None, kind='stable')[:WORST_PAIRS]
-  rows = [_row(f'{names[k]} taken for {names[j]}', [f'{wrong_KK[k, j]} of {counts_KK[k].sum()}'])
+  rows = [row(f'{names[k]} taken for {names[j]}', [f'{wrong_KK[k, j]} of {counts_KK[k].sum()}'])
           for k, j in zip(*np.unravel_index(worst, wrong_KK.shape), strict=True) if wrong_KK[k, j]]
   if not rows:
     return ''

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
@@ -48,6 +48,13 @@ class Line:
   colour: str
   points: bool = False  # mark each value: it was measured there and not between
   faint: bool = False
+
+
+def colours(count: int) -> Sequence[str]:
+  """So many that can be told apart."""
+  if count <= len(COLOURS):
+    return COLOURS
+  return [to_hex(matplotlib.colormaps['turbo'](i / (count - 1))) for i in range(count)]
 
 
 def new_figure(width: float, height: float) -> Figure:

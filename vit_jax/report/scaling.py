@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -79,25 +79,19 @@ class Study(NamedTuple):
 
 
 def write_scaling(paths: Sequence[Path], csv_path: Path | None = None,
-                  png_path: Path | None = None) -> str:
-  """The study as text; also its points as CSV and its plots as PNG where a path is given.
+                  draw: Callable[[Study], None] | None = None) -> str:
+  """The study as text; also its points as CSV, and drawn by `draw`, where these are given.
 
   Raises:
     UserError: the points cannot be read, do not belong together, are too few for a law, or a file
       cannot be written.
   """
-  if png_path and (png_path.suffix != '.png' or not png_path.absolute().parent.is_dir()):
-    raise UserError(f'--png is {png_path}; it must be a .png file in a folder that exists')
   points = read_points(paths)
   if csv_path:
     write_csv(csv_path, [Point._fields, *points])
   found = study(points)
-  if png_path:
-    from vit_jax.report import plots, scaling_plots
-    try:
-      plots.save_png(scaling_plots.figure(found), png_path)
-    except OSError as error:
-      raise UserError(f'--png: {png_path} cannot be written ({error.strerror})') from None
+  if draw:
+    draw(found)
   return as_words(found)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,11 +13,30 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from vit_jax.report.plots import INK, STYLE, new_figure
+from vit_jax.errors import UserError
+from vit_jax.report.plots import INK, STYLE, new_figure, save_png
 from vit_jax.report.scaling import EXA, Point, Study
 
 MARKERS = 'osD^vP*X'  # one a data size, from the smallest
 FURTHER = 3  # times the largest compute, to which the law is drawn
+
+
+def to_png(path: Path) -> Callable[[Study], None]:
+  """What draws a study there.
+
+  Raises:
+    UserError: it is no place for a .png file, now or once it is written.
+  """
+  if path.suffix != '.png' or not path.absolute().parent.is_dir():
+    raise UserError(f'--png is {path}; it must be a .png file in a folder that exists')
+
+  def draw(study: Study) -> None:
+    try:
+      save_png(figure(study), path)
+    except OSError as error:
+      raise UserError(f'--png: {path} cannot be written ({error.strerror})') from None
+
+  return draw
 
 
 def figure(study: Study) -> Figure:

@@ -19,7 +19,6 @@ import vit_jax
 from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.data import loader, sources
-from vit_jax.errors import UserError
 from vit_jax.training import metrics
 from vit_jax.training.setup import Setup
 from vit_jax.training.writers import write_atomically
@@ -44,10 +43,7 @@ def claim(workdir: Path, x: Experiment) -> None:
   """
   checkpoints = workdir / 'checkpoints'
   if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
-    changed = config.differences(config.from_run(workdir), x)
-    if changed:
-      raise UserError(f'{workdir} holds another run: {"; ".join(changed[:4])}; choose another '
-                      '--workdir, or delete that folder to start again')
+    config.check_same(workdir, x)
   workdir.mkdir(parents=True, exist_ok=True)
   write_atomically(workdir / 'config.json', x.to_json())
 
@@ -111,11 +107,18 @@ def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
 
 def _baselines(setup: Setup, eval_name: str) -> dict[str, Any]:
   """A colour histogram with a linear classifier, and the majority class, on the same split."""
-  arrays = []
-  for split in (setup.experiment.data.train, setup.experiment.data.evals[eval_name]):
-    source = sources.open_source(setup.experiment.data, split, setup.data_dir)
-    batches = loader.Loader(source, setup.experiment.data, seed=0, batch_size=256, train=False)
-    rows = [batches.batch(i) for i in range(batches.num_batches)]
-    keep = np.concatenate([row['mask'] for row in rows])
-    arrays += [np.concatenate([row[name] for row in rows])[keep] for name in ('image', 'label')]
+  data = setup.experiment.data
+  splits = [sources.open_source(data, split, setup.data_dir)
+            for split in (data.train, data.evals[eval_name])]
+  arrays = [array for source in splits for array in read_all(source, data)]
   return histogram.judge_colour_histogram(*arrays)
+
+
+def read_all(source: sources.Source, data: config.Data) -> tuple[np.ndarray, np.ndarray]:
+  """Every example in order, as an evaluation sees it: images_NHWC in uint8, and labels_N."""
+  batches = loader.Loader(source, data, seed=0, batch_size=256, train=False)
+  rows = [batches.batch(i) for i in range(batches.num_batches)]
+  keep_N = np.concatenate([row['mask'] for row in rows])
+  images_NHWC, labels_N = (np.concatenate([row[name] for row in rows])[keep_N]
+                           for name in ('image', 'label'))
+  return images_NHWC, labels_N

@@ -129,12 +129,14 @@ def judge_bag_of_words(
   """Test accuracy of a bag of visual words; the test images are looked at once, at the end.
 
   Returns {'bag_of_words': {'top1', 'feature', 'classifier', 'side', 'colour', 'vocabulary',
-  'strength', 'validation_top1', 'seconds'}}, accuracies as fractions.
+  'strength', 'validation_top1', 'parameters', 'macs', 'seconds'}}, accuracies as fractions;
+  `parameters` are words and SVM, `macs` the multiply-accumulates of one image's products with them.
   """
   start = time.perf_counter()
   bag, classifier, choice = fit(train_images_NHWC, train_labels_N, train_groups_N, seed)
   (counts,) = _count(test_images_NHWC, [bag])
   top1 = classifier.score(_chi_square(counts), test_labels_N)
+  patches = _describe(test_images_NHWC[0], bag.side, False)[..., 0].size
   kind = 'RGB-SIFT' if bag.colour else 'SIFT of the grey image'
   return {
     'bag_of_words': {
@@ -146,6 +148,8 @@ def judge_bag_of_words(
       'vocabulary': len(bag.words_VE),
       'strength': choice.strength,
       'validation_top1': choice.validation_top1,
+      'parameters': bag.words_VE.size + classifier.coef_.size + classifier.intercept_.size,
+      'macs': patches * bag.words_VE.size + classifier.coef_.size,
       'seconds': round(time.perf_counter() - start, 2),
     },
   }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,26 +112,3 @@ def _key(judged: Subject, source: Source) -> str:
     record, label = source.read([index])[0]
     digest.update(label.to_bytes(8, 'little', signed=True) + bytes(record))
   return digest.hexdigest()[:32]
-
-
-class Subset:
-  """Some examples of a source, in order; a source itself."""
-
-  def __init__(self, source: Source, indices_N: np.ndarray, words: str):
-    self._source, self._indices_N = source, indices_N
-    self.name, self.split = source.name, f'{source.split} {words}'
-    self.class_names: tuple[str, ...] = source.class_names
-    self.metadata: Mapping[str, Any] = source.metadata
-
-  def __len__(self) -> int:
-    return len(self._indices_N)
-
-  def read(self, indices: Any) -> list:
-    return self._source.read([int(self._indices_N[index]) for index in indices])
-
-  def column(self, name: str) -> np.ndarray | None:
-    column_N = self._source.column(name)
-    return None if column_N is None else column_N[self._indices_N]
-
-  def where(self, index: int) -> str:
-    return self._source.where(int(self._indices_N[index]))

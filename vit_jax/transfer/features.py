@@ -61,18 +61,23 @@ def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequenc
   """
 
   def attend(variables: Any, images_BHWC: Array) -> dict[str, Array]:
-    _, sown = model.apply(variables, _normalised(images_BHWC, mean, std), train=False,
-                          mutable=['intermediates'])
-    found = {}
-    for name, weights in flatten(sown).items():
-      names = name.split('/')
-      if 'weights_BANT' in names:  # below intermediates/STACK/attention
-        stack = '/'.join(names[1 : names.index('weights_BANT') - 1])
-        weights_LBANT = weights.astype(jnp.float32).reshape(-1, *weights.shape[-4:])
-        found[stack] = jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
-    return found
+    weights = attention_weights(model, variables, _normalised(images_BHWC, mean, std))
+    return {stack: jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
+            for stack, weights_LBANT in weights.items()}
 
   return in_batches(attend, variables, batch_size)
+
+
+def attention_weights(model: Any, variables: Any, images_BHWC: Array) -> dict[str, Array]:
+  """Weights (L, B, A, N, T) in float32 of every stack of layers that sows `weights_BANT`."""
+  _, sown = model.apply(variables, images_BHWC, train=False, mutable=['intermediates'])
+  found = {}
+  for name, weights in flatten(sown).items():
+    names = name.split('/')
+    if 'weights_BANT' in names:  # below intermediates/STACK/attention
+      stack = '/'.join(names[1 : names.index('weights_BANT') - 1])
+      found[stack] = weights.astype(jnp.float32).reshape(-1, *weights.shape[-4:])
+  return found
 
 
 def _normalised(images_BHWC: Array, mean: Sequence[float], std: Sequence[float]) -> Array:

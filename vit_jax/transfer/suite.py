@@ -14,9 +14,10 @@ import numpy as np
 
 from vit_jax.config import Data
 from vit_jax.data import sources
+from vit_jax.data.sources import Subset
 from vit_jax.errors import UserError, nearest
 from vit_jax.transfer import fewshot, knn, probe
-from vit_jax.transfer.extract import Features, Subject, Subset, extract
+from vit_jax.transfer.extract import Features, Subject, extract
 
 EMOJI_STYLES = 4
 
