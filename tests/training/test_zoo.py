@@ -62,7 +62,7 @@ def test_the_loss_falls(name, pixels, lr, data_dir, tmp_path):
   env = {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'PJRT_NPROC')}
   command = [sys.executable, '-m', 'vit_jax', 'train', f'--config={recipe}',
              f'--workdir={workdir}', f'--data_dir={data_dir}']
-  subprocess.run(command, env=env, check=True, capture_output=True, timeout=900)
+  subprocess.run(command, env=env, check=True, capture_output=True, timeout=3600)
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   losses = [row['train/loss'] for row in rows if 'train/loss' in row]
   first, last = np.mean(losses[:ENDS]), np.mean(losses[-ENDS:])
