@@ -13,6 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from vit_jax import config
+from vit_jax.training.checkpoint import Checkpoints
+
+CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
+
 
 class Nursery:
   """The one process that all others are forked from."""
@@ -140,3 +145,13 @@ def run_to_end(nursery: Nursery, folder: Path, argv: list[str], devices: int = 1
   life = Life(nursery, folder, argv, devices=devices)
   assert life.codes(300) == [0], life.logs()
   return life.log(0)
+
+
+def result(run: Path, step: int | None = None) -> tuple[dict, list[dict], dict]:
+  """(the state at `step` or the last, metric rows without clock readings, summary) of a run."""
+  checkpoints = Checkpoints(run, config.from_run(run).checkpoint)
+  state = checkpoints.load(checkpoints.steps()[-1] if step is None else step)
+  checkpoints.close()
+  rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
+  rows = [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
+  return state, rows, json.loads((run / 'summary.json').read_text())

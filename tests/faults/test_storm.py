@@ -18,12 +18,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fleet import Life, Nursery
-from vit_jax import config
-from vit_jax.training.checkpoint import Checkpoints
+from tests.fleet import Life, Nursery, result
 
 EVERY = 5  # steps to a checkpoint, as LENET_RECIPE says
-CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
 GONE = (1, -signal.SIGABRT)  # of a process whose peer died: our code, or JAX's runtime's abort
 KINDS = ('kill a worker', 'kill the coordinator', 'kill in a save', 'stop a worker',
          'SIGTERM in start', 'SIGTERM in compile', 'SIGTERM in train', 'SIGTERM in evaluate',
@@ -34,16 +31,6 @@ SHORT = ('kill a worker', 'SIGTERM in evaluate', 'hung loader', 'truncated check
 
 def command(recipe: Path, run: Path, steps: int) -> list[str]:
   return ['train', f'--config={recipe}', f'--workdir={run}', f'--config.steps={steps}']
-
-
-def result(run: Path, steps: int) -> tuple[dict, list[dict], dict]:
-  """(final state, metric rows without clock readings, test metrics)."""
-  checkpoints = Checkpoints(run, config.from_run(run).checkpoint)
-  state = checkpoints.load(steps)
-  checkpoints.close()
-  rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  rows = [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
-  return state, rows, json.loads((run / 'summary.json').read_text())['test']
 
 
 def saved_step(run: Path) -> int:
@@ -134,10 +121,10 @@ def weather(kinds: list[str], nursery: Nursery, recipe: Path, folder: Path, *, c
   stepped = [event['time'] for event in events if event.get('seconds', {}).get('step')]
   recoveries = [(min(time for time in stepped if time > when) - when, kind)
                 for when, kind in faults]
-  (state, rows, test), (expected, expected_rows, expected_test) = (
+  (state, rows, summary), (expected, expected_rows, expected_summary) = (
       result(folder, steps) for folder in (run, undisturbed))
   jax.tree.map(np.testing.assert_array_equal, state, expected)
-  assert rows == expected_rows and test == expected_test
+  assert rows == expected_rows and summary['test'] == expected_summary['test']
   return recoveries
 
 

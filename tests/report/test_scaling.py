@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax import cli, config, recipes
+from vit_jax import cli, config, models, recipes
 from vit_jax.launch import sweep
+from vit_jax.models import flops
 from vit_jax.report import laws, scaling, scaling_plots
 from vit_jax.report.laws import Law
 from vit_jax.report.scaling import EXA, Point
@@ -162,7 +163,7 @@ def test_the_grid():
       f'--config.{key}={sweep._text(value)}' for key, value in run.items()])) for run in runs]
   assert len({x.to_json() for x in settled}) == len(runs) == 72
   assert len({x.data.train for x in settled}) == 3 and len({x.examples for x in settled}) == 4
-  macs = {scaling._macs(x.model.name, json.dumps(x.model.options, sort_keys=True), 10, (28, 28, 1))
+  macs = {flops.forward_macs(models.build(x.model.name, 10, **x.model.options), (28, 28, 1))
           for x in settled}
   assert len(macs) == 6 and max(macs) > 10**1.5 * min(macs)
 

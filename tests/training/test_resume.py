@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -13,26 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fleet import Life, run_to_end
-from vit_jax import config
-from vit_jax.training.checkpoint import Checkpoints
+from tests.fleet import Life, result, run_to_end
 
-CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
 STEPS = 60
 
 
 def command(recipe: Path, workdir: Path, *flags: str) -> list[str]:
   return ['train', f'--config={recipe}', f'--workdir={workdir}', f'--config.steps={STEPS}', *flags]
-
-
-def result(workdir: Path) -> tuple[list[np.ndarray], list[dict], dict]:
-  """(final state, metric rows without clock readings, summary)."""
-  checkpoints = Checkpoints(workdir, config.from_run(workdir).checkpoint)
-  state = checkpoints.load(checkpoints.steps()[-1])
-  checkpoints.close()
-  rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  rows = [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
-  return jax.tree.leaves(state), rows, json.loads((workdir / 'summary.json').read_text())
 
 
 def rows_written(workdir: Path) -> int:
@@ -52,8 +38,8 @@ def undisturbed(tiny_recipe, nursery, tmp_path_factory):
 
 
 def assert_same(workdir: Path, undisturbed) -> None:
-  leaves, rows, summary = result(workdir)
-  for leaf, expected in zip(leaves, undisturbed[0], strict=True):
+  state, rows, summary = result(workdir)
+  for leaf, expected in zip(jax.tree.leaves(state), jax.tree.leaves(undisturbed[0]), strict=True):
     np.testing.assert_array_equal(leaf, expected)
   assert rows == undisturbed[1]
   assert summary['test'] == undisturbed[2]['test']
@@ -102,7 +88,7 @@ def test_resume_on_other_devices(tiny_recipe, nursery, tmp_path):
   run_to_end(nursery, tmp_path, [*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'],
              devices=4)
   one, other = result(tmp_path / 'one'), result(tmp_path / 'other')
-  for leaf, expected in zip(other[0], one[0], strict=True):
+  for leaf, expected in zip(jax.tree.leaves(other[0]), jax.tree.leaves(one[0]), strict=True):
     np.testing.assert_allclose(leaf, expected, atol=1e-5)
   assert len(one[1]) == len(other[1])
   for row, expected in zip(other[1], one[1], strict=True):

@@ -36,8 +36,8 @@ def _tpu(kind: str, sheet: str, memory: float, bandwidth: float, near: float, fa
               near / devices, far / devices, CLOUD_TPU + page, devices)
 
 
-# TPU memory is what libtpu says a program may use when it refuses one
-# (libtpu 0.0.52); the datasheets say 32, 16, 95, 32 and 192 a chip.
+# TPU memory is what libtpu says a program may use when it refuses one (libtpu 0.0.52); the
+# datasheets say 32, 16, 95, 32 and 192 a chip.
 CHIPS = {
     'v4': _tpu('TPU v4', 'TPU v4', 30.75, 1200e9, 300e9, 6.25e9, 'v4'),
     'v5e': _tpu('TPU v5 lite', 'TPU v5 lite', 15.75, 819e9, 200e9, 3.125e9, 'v5e'),

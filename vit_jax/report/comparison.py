@@ -11,12 +11,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from vit_jax import models
 from vit_jax.errors import UserError
-from vit_jax.models import flops
-from vit_jax.report import plots
+from vit_jax.report import counting, plots
 from vit_jax.report.models import as_text, write_csv
-from vit_jax.report.run import Run, read_run
+from vit_jax.report.run import read_run
 
 INDEX = 'comparison.json'  # as `vit_jax compare` writes it
 COSTS = {'parameters': 'parameters', 'mflops': 'million FLOPs an image',
@@ -87,21 +85,13 @@ def _row(root: Path, entry: Mapping[str, Any], before: Mapping[str, Row]) -> Row
     in_all += before[entry['teacher']].seconds_in_all
   chosen = ', '.join(f'{key}={value}' for key, value in entry['chosen'].items())
   first = runs[0]
+  # What is no network counts for itself.
+  macs = first.summary['macs'] if 'macs' in first.summary else counting.run_macs(first)
   return Row(
       entry['system'], entry['year'], min(first.config['data']['image_size']), float(np.mean(top1)),
       float(np.std(top1, ddof=1)) if len(runs) > 1 else None, len(runs),
-      first.summary['parameters'], 2 * _macs(first) / 1e6, seconds, in_all,
+      first.summary['parameters'], 2 * macs / 1e6, seconds, in_all,
       chosen or first.summary.get('feature', ''))
-
-
-def _macs(run: Run) -> int:
-  """Multiply-accumulates of the forward pass of one image."""
-  if 'macs' in run.summary:  # what is no network counts for itself
-    return run.summary['macs']
-  name, data = run.config['model']['name'], run.config['data']
-  classes = len(run.predictions[run.evals[0]].class_names)
-  model = models.build(name, classes, **run.config['model']['options'])
-  return flops.forward_macs(model, (*data['image_size'], data['channels']))
 
 
 def draw(rows: list[Row]) -> Figure:

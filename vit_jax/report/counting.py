@@ -1,4 +1,4 @@
-"""What a model of a paper costs as we count it, by its name, options and image size."""
+"""What the model of a paper or of a run costs as we count it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from vit_jax import models
 from vit_jax.errors import UserError
 from vit_jax.models import flops
+from vit_jax.report.run import Run
 from vit_jax.trees import flatten
 
 HEADS = ('head', 'head_dist', 'pre_logits')  # what fine-tuning replaces
@@ -40,6 +41,25 @@ def forward_macs(spec: Spec) -> tuple[int, int]:
   """Multiply-accumulates of a forward pass of one image: (all, those that multiply padding)."""
   jaxpr = flops.trace(spec.build(), spec.image_shape)
   return flops.jaxpr_macs(jaxpr), flops.padding_macs(jaxpr)
+
+
+def run_macs(run: Run, train: bool = False) -> int:
+  """Multiply-accumulates of a forward pass of one image through a run's model.
+
+  Args:
+    train: as in training, where patch dropout makes it cheaper.
+  """
+  model, data = run.config['model'], run.config['data']
+  classes = data['num_classes'] or len(run.predictions[run.evals[0]].class_names)
+  return _macs(model['name'], json.dumps(model['options'], sort_keys=True), classes,
+               (*data['image_size'], data['channels']), train)
+
+
+@functools.cache  # many runs share a model
+def _macs(name: str, options: str, classes: int, image_shape: tuple[int, int, int],
+          train: bool) -> int:
+  return flops.forward_macs(models.build(name, classes, **json.loads(options)), image_shape,
+                            train=train)
 
 
 @functools.cache

@@ -141,5 +141,5 @@ def _solve(x_N: np.ndarray, error_N: np.ndarray, start: Law) -> Law:
   inside = np.clip(point, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
   solve: Any = least_squares  # its types know no function for the slope
   found = solve(lambda point: _residual(law(point), x_N, error_N), inside, slope,
-                        bounds=(low, high), method='dogbox', max_nfev=100)
+                bounds=(low, high), method='dogbox', max_nfev=100)
   return law(found.x)

@@ -8,7 +8,6 @@ compute gives. Conventions are those of `counting` and docs/tables.md: a multipl
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +16,8 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from tqdm import tqdm
 
-from vit_jax import models
 from vit_jax.errors import UserError
-from vit_jax.models import flops
-from vit_jax.report import laws
+from vit_jax.report import counting, laws
 from vit_jax.report.goodput import clock
 from vit_jax.report.laws import Fit, Law
 from vit_jax.report.models import as_text, write_csv
@@ -133,10 +130,8 @@ def _point(run: Run, options: Sequence[str]) -> Point:
     raise UserError(f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
                     'not all that went into it; leave it out')
   split = 'test' if 'test' in run.evals else run.evals[0]
-  classes = data['num_classes'] or len(run.predictions[split].class_names)
   name, its = config['model']['name'], config['model']['options']
-  macs = _macs(name, json.dumps(its, sort_keys=True), classes,
-               (*data['image_size'], data['channels']))
+  macs = counting.run_macs(run, train=True)
   images = summary['steps'] * config['batch_size']
   folder = f':{Path(data["dir"]).name}' if data['name'] == 'folder' else ''
   return Point(
@@ -146,13 +141,6 @@ def _point(run: Run, options: Sequence[str]) -> Point:
       images=images, gflops=2 * macs / 1e9, exaflops=6 * macs * images / EXA,
       error=round(1 - summary[split]['top1'], 9), loss=summary[split]['loss'],
       seconds=summary['seconds']['train'])
-
-
-@functools.cache
-def _macs(name: str, options: str, classes: int, image_shape: tuple[int, int, int]) -> int:
-  """Of a forward pass in training, where patch dropout makes it cheaper."""
-  return flops.forward_macs(models.build(name, classes, **json.loads(options)), image_shape,
-                            train=True)
 
 
 def _read_csv(path: Path) -> list[Point]:

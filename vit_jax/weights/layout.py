@@ -24,11 +24,11 @@ An axis that stands on one side only is spread over several leaves on the other:
         'blocks.{L}.mlp.fc1.weight', '(2F)D')
 
 Sizes of axes that are merged on both sides are those of a row above; of axes merged on one side,
-those of the model. The others may differ from it (another head, another
-number of positions), which is for `adapt` to judge. Axes of one are not compared. Where one of
-our leaves has several rows, the first whose names are there is read, and the first is written.
-A table may have more rows than a model has leaves: write loops over as many stages and units as
-any model has. A layout joins `registry.LAYOUTS`; nothing else needs to know it.
+those of the model. The others may differ from it (another head, another number of positions),
+which is for `adapt` to judge. Axes of one are not compared. Where one of our leaves has several
+rows, the first whose names are there is read, and the first is written. A table may have more
+rows than a model has leaves: write loops over as many stages and units as any model has. A layout
+joins `registry.LAYOUTS`; nothing else needs to know it.
 """
 
 from __future__ import annotations
