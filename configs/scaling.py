@@ -2,6 +2,8 @@
 
     vit_jax sweep --config=configs/scaling.py --jobs=2
     vit_jax report --scaling runs/scaling_sweep/*/ --csv=docs/scaling.csv --png=docs/scaling.png
+    vit_jax report --scaling runs/scaling_sweep/*/ --metric=digits/10-shot \\
+        --csv=docs/scaling_digits.csv --png=docs/scaling_digits.png
 
 72 runs on fashion_mnist, each with a learning rate schedule of its own length (docs/scaling.md).
 Batch, learning rate and no random crops were picked by the test error of width 64 after 30,720
@@ -24,6 +26,7 @@ def get_config() -> ConfigDict:
   c.model = ConfigDict(dict(name='Ti/7', width=64, depth=4, heads=4, mlp=256, pool='mean'))
   c.data = ConfigDict(dict(name='fashion_mnist', num_classes=10, image_size=(28, 28), channels=1,
                            mean=(0.286,), std=(0.353,), crop='none', flip=False, eval_resize=28))
+  c.evals = ConfigDict(dict(digits=dict(data='digits')))  # how well the features carry over
   c.optim = ConfigDict(dict(lr=2e-3, weight_decay=0.05, clip_norm=1.0,
                             warmup=dict(examples=5_120)))
   return c

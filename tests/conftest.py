@@ -40,6 +40,7 @@ def get_config():
                  dropout=0.1),
       data=dict(name='folder', dir={folder!r}, image_size=(16, 16), eval_resize=16,
                 crop='random_resized', crop_area=(0.5, 1.0)),
+      evals=dict(again=dict(data='folder:' + {folder!r}, methods=('few-shot', 'knn', 'linear'))),
       augment=dict(mixup=0.2),
       loss=dict(label_smoothing=0.1),
       optim=dict(lr=3e-3, weight_decay=0.05, clip_norm=1.0, ema=0.9, warmup=dict(steps=2)),

@@ -117,6 +117,8 @@ def report(argv: list[str]) -> int:
   parser.add_argument('--scaling', action='store_true',
                       help='the law of error and compute, from many runs or a --csv of them')
   parser.add_argument('--csv', type=Path, help='also write the table here')
+  parser.add_argument('--metric', default='', metavar='EVAL/NAME',
+                      help='with --scaling: judge by this accuracy, such as digits/10-shot')
   parser.add_argument('--png', type=Path, help='with --scaling: also draw it here')
   parser.add_argument('--page', type=Path, metavar='FILE.html',
                       help='write the page here, and nothing into the run folders')
@@ -127,8 +129,9 @@ def report(argv: list[str]) -> int:
   if page is not None and (args.table is not None or args.goodput or args.scaling):
     raise UserError('--page writes a page of runs, but a table is asked for; leave out --page, '
                     'or --table, --goodput and --scaling')
-  if args.png and not args.scaling:
-    raise UserError('--png draws a scaling law; add --scaling')
+  for name in ('png', 'metric'):
+    if getattr(args, name) and not args.scaling:
+      raise UserError(f'--{name} belongs to a scaling law; add --scaling')
   if args.table is not None:
     from vit_jax.report.tables import write_table
     print(write_table(args.table, args.runs, args.csv))
@@ -145,7 +148,7 @@ def report(argv: list[str]) -> int:
     if args.png:
       from vit_jax.report.scaling_plots import to_png
       draw = to_png(args.png)
-    print(write_scaling(args.runs, args.csv, draw))
+    print(write_scaling(args.runs, args.csv, draw, args.metric))
     return 0
   if args.csv:
     raise UserError('--csv writes a table, but none is asked for; add --table=models, --goodput '

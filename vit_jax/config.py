@@ -82,6 +82,16 @@ class Data:
 
 
 @dataclass(frozen=True)
+class FeatureEval:
+  """A data set of its own that the features are judged on, as `vit_jax transfer` does."""
+
+  data: str = ''  # as data.name, or 'folder:DIR'
+  train: str = 'train'
+  test: str = 'test'
+  methods: tuple[Literal['few-shot', 'knn', 'linear'], ...] = ('few-shot',)
+
+
+@dataclass(frozen=True)
 class Augment:
   """On the device, after the loader. All off by default."""
 
@@ -189,6 +199,7 @@ class Experiment:
   loss: Loss = Loss()
   optim: Optim = Optim()
   evaluate: Duration = Duration()  # how often during training; always at the end
+  evals: Mapping[str, FeatureEval] = field(default_factory=dict)  # beside those of data.evals
   checkpoint: Checkpoint = Checkpoint()
   log: Log = Log()
   limits: Limits = Limits()
@@ -238,18 +249,31 @@ def _settle(x: Experiment) -> Experiment:
   if distill.kind != 'none' and not distill.teacher_weights:
     raise UserError(f'config.loss.distill.teacher_weights is missing: give a run folder or a '
                     f'weight file of the teacher, a {distill.teacher.name}')
-  if not data.evals:
-    raise UserError("config.data.evals is empty: name at least one split, as in {'test': 'test'}")
   if x.batch_size % x.optim.accumulate:
     raise UserError(f'config.batch_size {x.batch_size} is not divisible by '
                     f'config.optim.accumulate {x.optim.accumulate}')
+  _check_evals(x)
   best = x.checkpoint.best or f'{next(iter(data.evals))}/top1'
-  if best.split('/')[0] not in data.evals:
+  if best.split('/')[0] not in (*data.evals, *x.evals):
     raise UserError(f'config.checkpoint.best is {best!r}, which none of the evals measures; '
-                    f'it starts with one of: {", ".join(data.evals)}')
+                    f'it starts with one of: {", ".join((*data.evals, *x.evals))}')
   return dataclasses.replace(
       x, data=data, checkpoint=dataclasses.replace(x.checkpoint, best=best),
       eval_batch_size=x.eval_batch_size or x.batch_size)
+
+
+def _check_evals(x: Experiment) -> None:
+  if not x.data.evals:
+    raise UserError("config.data.evals is empty: name at least one split, as in {'test': 'test'}")
+  for name, judged in x.evals.items():
+    if not judged.data:
+      raise UserError(f'config.evals.{name}.data is missing: name a data set, as in data.name')
+    if name in x.data.evals:
+      raise UserError(f'config.evals and config.data.evals both have {name!r}; rename one')
+  for name in (*x.data.evals, *x.evals):
+    if name in NOT_EVALS or '/' in name:
+      raise UserError(f'an eval cannot be called {name!r}, for a run folder keeps something else '
+                      'by that name; rename it')
 
 
 def from_run(workdir: Path) -> Experiment:
@@ -268,9 +292,13 @@ def lower_is_better(metric: str) -> bool:
   return metric.rsplit('/', 1)[-1] in ('loss', 'ece')
 
 
+# Other names in summary.json and metrics.jsonl.
+NOT_EVALS = ('train', 'seconds', 'seed', 'steps', 'examples', 'parameters', 'device', 'versions',
+             'baselines', 'step')
+
 # Keys that change how a run is watched and where it runs, not what it computes.
-FREE_TO_CHANGE = ('mesh', 'limits', 'log', 'checkpoint', 'evaluate', 'eval_batch_size', 'baseline',
-                  'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
+FREE_TO_CHANGE = ('mesh', 'limits', 'log', 'checkpoint', 'evaluate', 'evals', 'eval_batch_size',
+                  'baseline', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:

@@ -72,6 +72,8 @@ def _words(hint: Any) -> str:
   names = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}
   if typing.get_origin(hint) is tuple:
     args = typing.get_args(hint)
+    if typing.get_origin(args[0]) is Literal:
+      return f'a list of some of: {", ".join(typing.get_args(args[0]))}'
     count = 'several' if args[-1] is ... else str(len(args))
     return f'{count} numbers such as ({", ".join(["1"] * (3 if args[-1] is ... else len(args)))})'
   return names[hint]

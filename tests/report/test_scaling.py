@@ -16,6 +16,7 @@ from vit_jax.launch import sweep
 from vit_jax.models import flops
 from vit_jax.report import laws, scaling, scaling_plots
 from vit_jax.report.laws import Law
+from vit_jax.report.models import write_csv
 from vit_jax.report.scaling import EXA, Point
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def write_point(tmp_path):
     if ended:
       (path / 'summary.json').write_text(json.dumps({
         'test': {'top1': 1 - error, 'loss': 1.5}, 'seconds': {'train': 3.5}, 'steps': steps,
-        'examples': examples, 'parameters': 100 * width}))
+        'examples': examples, 'parameters': 100 * width, 'digits': {'10-shot': 1 - 2 * error}}))
     return path
 
   return write
@@ -59,8 +60,22 @@ def test_a_run_is_a_point(write_point):
   assert second == Point(
       run='b', data='fashion_mnist', model='Ti/4 mlp=64 width=32', seed=3, parameters=3200,
       examples=8000, images=400, gflops=2 * SIZES[32] / 1e9, exaflops=6 * SIZES[32] * 400 / EXA,
-      error=0.125, loss=1.5, seconds=3.5)
+      metric='test/top1', error=0.125, loss=1.5, seconds=3.5)
   assert first.run == 'a' and first.exaflops == 6 * SIZES[16] * 800 / EXA
+
+
+def test_another_metric(write_point, capsys):
+  """An eval of features (config.evals) in place of the accuracy on the test split."""
+  run = write_point('a', error=0.125)
+  point, = scaling.read_points([run], 'digits/10-shot')
+  assert (point.metric, point.error, point.loss) == ('digits/10-shot', 0.25, 1.5)
+  assert 'did you mean' in refused(capsys, run, '--scaling', '--metric=digits/10-shots')
+  assert 'has not measured' in refused(capsys, run, '--scaling', '--metric=test/loss')
+  assert 'add --scaling' in refused(capsys, run, '--metric=digits/10-shot')
+  table = run.parent / 'points.csv'
+  write_csv(table, [Point._fields, point])
+  assert 'of one metric' in refused(capsys, run, table, '--scaling')
+  assert scaling.read_points([table]) == [point]
 
 
 def made_up(noise: float = 0.02, seed: int = 0) -> list[Point]:
@@ -73,7 +88,7 @@ def made_up(noise: float = 0.02, seed: int = 0) -> list[Point]:
         error = LAW(flop) * np.exp(noise * rng.standard_normal()) * (60000 / examples) ** 0.1
         points.append(Point(f'r{size}-{examples}-{length}', 'made_up', f'M{size}', 0,
                             10**(4 + size), examples, 1000 * 2**length, 0.1, flop / EXA,
-                            float(error), 1.0, 60.0))
+                            'test/top1', float(error), 1.0, 60.0))
   return points
 
 
@@ -97,7 +112,8 @@ def test_the_largest_compute_is_held_out_whole(study):
 
 def test_what_is_printed(study):
   text = scaling.as_words(study)
-  assert '48 runs on made_up: 4 models of 10,000 to 10,000,000 parameters' in text
+  assert ('48 runs on made_up, judged by test/top1: 4 models of 10,000 to 10,000,000 parameters'
+          in text)
   assert '3 data sizes (1,000, 8,000, 60,000), 48 min 00 s of training' in text
   assert study.unit == 'gigaFLOPs'
   ours = next(line for line in text.splitlines() if line.startswith('made_up, here'))

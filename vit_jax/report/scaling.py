@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from tqdm import tqdm
 
-from vit_jax.errors import UserError
+from vit_jax.config import NOT_EVALS, lower_is_better
+from vit_jax.errors import UserError, nearest
 from vit_jax.report import counting, laws
 from vit_jax.report.goodput import clock
 from vit_jax.report.laws import Fit, Law
@@ -41,8 +42,9 @@ class Point(NamedTuple):
   images: int  # seen in training, one as often as it came
   gflops: float  # of a forward pass of one image in training
   exaflops: float  # of the whole training
-  error: float  # share of the test examples that are not recognised
-  loss: float  # nats, of the test examples
+  metric: str  # the accuracy that is judged: 'test/top1', or of an eval, as 'digits/10-shot'
+  error: float  # one less it
+  loss: float  # nats, of the test split
   seconds: float  # of training
 
 
@@ -76,14 +78,18 @@ class Study(NamedTuple):
 
 
 def write_scaling(paths: Sequence[Path], csv_path: Path | None = None,
-                  draw: Callable[[Study], None] | None = None) -> str:
+                  draw: Callable[[Study], None] | None = None, metric: str = '') -> str:
   """The study as text; also its points as CSV, and drawn by `draw`, where these are given.
+
+  Args:
+    metric: an accuracy that the runs have measured, such as 'digits/10-shot'; '' is the top-1
+      of the test split.
 
   Raises:
     UserError: the points cannot be read, do not belong together, are too few for a law, or a file
       cannot be written.
   """
-  points = read_points(paths)
+  points = read_points(paths, metric)
   if csv_path:
     write_csv(csv_path, [Point._fields, *points])
   found = study(points)
@@ -92,26 +98,29 @@ def write_scaling(paths: Sequence[Path], csv_path: Path | None = None,
   return as_words(found)
 
 
-def read_points(paths: Sequence[Path]) -> list[Point]:
+def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
   """The points of run folders, or those that --csv wrote, by rising compute.
 
   Raises:
-    UserError: a folder is not a run that has ended, started from other weights, or is of another
-      data set than the others.
+    UserError: a folder is not a run that has ended, started from other weights, has not measured
+      `metric`, or is of another data set or metric than the others.
   """
   tables = [path for path in paths if path.suffix == '.csv' and path.is_file()]
   runs = [read_run(path) for path in paths if path not in tables]
   options = _differing([run.config['model']['options'] for run in runs])
-  points = [_point(run, options) for run in runs]
+  points = [_point(run, options, metric) for run in runs]
   points += [point for path in tables for point in _read_csv(path)]
   for point in points:
     if point.data != points[0].data:
       raise UserError(f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
                       f'{point.run} of {point.data!r}; errors of different data sets follow no '
                       'common law: name runs of one')
+    if point.metric != (metric or points[0].metric):
+      raise UserError(f'--scaling: {point.run} is judged by {point.metric} and not by '
+                      f'{metric or points[0].metric}; name runs, or a table, of one metric')
     if not point.error:
-      raise UserError(f'--scaling: {point.run} makes no mistake on its {point.data} test split, '
-                      'and a power law never reaches 0; leave it out')
+      raise UserError(f'--scaling: {point.run} makes no mistake by {point.metric} on '
+                      f'{point.data}, and a power law never reaches 0; leave it out')
   return sorted(points, key=lambda point: (point.exaflops, point.error))
 
 
@@ -121,7 +130,7 @@ def _differing(options: Sequence[dict[str, Any]]) -> list[str]:
                 if len({json.dumps(each.get(key)) for each in options}) > 1)
 
 
-def _point(run: Run, options: Sequence[str]) -> Point:
+def _point(run: Run, options: Sequence[str], metric: str) -> Point:
   config, data, summary = run.config, run.config['data'], run.summary
   if 'examples' not in summary:
     raise UserError(f'--scaling: {run.path} has not ended: its summary.json is missing, or has no '
@@ -130,6 +139,12 @@ def _point(run: Run, options: Sequence[str]) -> Point:
     raise UserError(f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
                     'not all that went into it; leave it out')
   split = 'test' if 'test' in run.evals else run.evals[0]
+  metric = metric or f'{split}/top1'
+  known = {f'{judged}/{key}': value for judged, result in summary.items()
+           if isinstance(result, dict) and judged not in NOT_EVALS
+           for key, value in result.items() if not lower_is_better(key)}
+  if metric not in known:
+    raise UserError(f'--metric: {run.path} has not measured {metric!r}; {nearest(metric, known)}')
   name, its = config['model']['name'], config['model']['options']
   macs = counting.run_macs(run, train=True)
   images = summary['steps'] * config['batch_size']
@@ -139,7 +154,7 @@ def _point(run: Run, options: Sequence[str]) -> Point:
       model=' '.join([name, *(f'{key}={its[key]}' for key in options if key in its)]),
       seed=config['seed'], parameters=summary['parameters'], examples=summary['examples'],
       images=images, gflops=2 * macs / 1e9, exaflops=6 * macs * images / EXA,
-      error=round(1 - summary[split]['top1'], 9), loss=summary[split]['loss'],
+      metric=metric, error=round(1 - known[metric], 9), loss=summary[split]['loss'],
       seconds=summary['seconds']['train'])
 
 
@@ -189,8 +204,8 @@ def as_words(found: Study) -> str:
   points, unit = found.points, found.unit
   sizes = sorted({point.parameters for point in points})
   amounts = sorted({point.examples for point in points})
-  lead = (f'{len(points)} runs on {points[0].data}: {len(sizes)} models of {sizes[0]:,} to '
-          f'{sizes[-1]:,} parameters, {len(amounts)} data sizes '
+  lead = (f'{len(points)} runs on {points[0].data}, judged by {points[0].metric}: {len(sizes)} '
+          f'models of {sizes[0]:,} to {sizes[-1]:,} parameters, {len(amounts)} data sizes '
           f'({", ".join(f"{amount:,}" for amount in amounts)}), '
           f'{clock(sum(point.seconds for point in points))} of training')
   rows = [(point.model, point.parameters, point.examples, point.images,

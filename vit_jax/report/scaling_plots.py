@@ -83,7 +83,7 @@ def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
   axes.errorbar(EXA * study.held_out.exaflops, predicted, [[predicted - low], [high - predicted]],
                 fmt='_', color='#d6409f', capsize=3, markersize=7, linewidth=1.3,
                 label='the largest compute, foretold by the rest')
-  axes.set(xscale='log', xlabel='training compute', ylabel='test error')
+  axes.set(xscale='log', xlabel='training compute', ylabel=f'error: 1 - {study.points[0].metric}')
   axes.xaxis.set_major_formatter(EngFormatter('FLOP'))
   axes.legend(fontsize=8, loc='upper right')
 

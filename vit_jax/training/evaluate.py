@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vit_jax import config
-from vit_jax.training import finish, metrics
+from vit_jax.training import features, finish, metrics
 from vit_jax.training.checkpoint import Checkpoints, pick_step
 from vit_jax.training.setup import set_up
 from vit_jax.training.writers import write_atomically
@@ -18,7 +18,8 @@ from vit_jax.training.writers import write_atomically
 def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[str, float]]:
   """Evaluates the 'last', the 'best' or a numbered checkpoint on every eval split of its recipe.
 
-  Prints a table and the confusion matrix, writes evaluation-STEP.json into the run folder, and
+  Also judges the features on the data sets of config.evals. Prints a table and the confusion
+  matrix, writes evaluation-STEP.json into the run folder, and
   returns {eval: {metric: value}}. Each example counts once on any number of devices.
   """
   x = config.from_run(workdir)
@@ -37,6 +38,9 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[st
       print(f'{workdir} at step {step}, {name}: {len(evaluation.rows["index"])} examples')
       print('  '.join(f'{metric} {value:.4f}' for metric, value in results[name].items()))
       print(confusion_table(evaluation))
+  for name, judged in features.judge(setup, state.eval_variables).items():
+    results[name] = judged
+    print(f'{name}: ' + '  '.join(f'{metric} {value:.4f}' for metric, value in judged.items()))
   if jax.process_index() == 0:
     text = json.dumps({'step': step, **results}, indent=2) + '\n'
     write_atomically(workdir / f'evaluation-{step}.json', text)

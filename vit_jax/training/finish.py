@@ -20,6 +20,7 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.data import loader, sources
 from vit_jax.training import metrics
+from vit_jax.training.features import Judged
 from vit_jax.training.setup import Setup
 from vit_jax.training.writers import write_atomically
 from vit_jax.transfer import histogram
@@ -48,8 +49,9 @@ def claim(workdir: Path, x: Experiment) -> None:
   write_atomically(workdir / 'config.json', x.to_json())
 
 
-def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str, Evaluation], *,
-           train_seconds: float, total_seconds: float, before_batch: Callable[[], None]) -> None:
+def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str, Evaluation],
+           judged: Judged, *, train_seconds: float, total_seconds: float,
+           before_batch: Callable[[], None]) -> None:
   """Writes predictions/*.npz and summary.json, and prints the result beside the baselines.
 
   Every process calls it, for they predict together; process 0 writes and prints.
@@ -57,7 +59,7 @@ def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str
   x = setup.experiment
   results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
   summary: dict[str, Any] = {
-      **results,
+      **results, **judged,
       'seconds': {'train': round(train_seconds, 2), 'total': round(total_seconds, 2)},
       'seed': x.seed, 'steps': setup.steps, 'examples': len(setup.source),
       'parameters': setup.parameters,

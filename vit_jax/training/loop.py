@@ -24,7 +24,7 @@ from vit_jax.models import flops
 from vit_jax.parallel import device, processes
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.watchdog import Watchdog
-from vit_jax.training import finish, metrics, writers
+from vit_jax.training import features, finish, metrics, writers
 from vit_jax.training.checkpoint import Checkpoints
 from vit_jax.training.events import EventLog
 from vit_jax.training.progress import Progress
@@ -77,6 +77,7 @@ class Loop:
     x = setup.experiment
     self.setup, self.checkpoints, self._workdir = setup, checkpoints, workdir
     self._watch, self._preemption, self._limits = watch, preemption, x.limits
+    self._here = here
     self._frozen = setup.load_frozen()
     self.step = self.start = int(beside['data_position']) // x.batch_size
     self.stopped = False  # before the end, to go on another time
@@ -85,7 +86,7 @@ class Loop:
     self._window: dict[str, float] = dict(beside['window'])  # sums since the last logged row
     self._window_began = self.train_seconds
     self._window_steps = 0  # of this process: what throughput is measured over
-    self._evaluation: tuple[int, dict[str, finish.Evaluation]] = (-1, {})
+    self._evaluation: tuple[int, dict[str, finish.Evaluation], features.Judged] = (-1, {}, {})
     self._lead = here.index == 0
     judged = here.share(lambda: [
         (row['step'], row[x.checkpoint.best])
@@ -183,7 +184,7 @@ class Loop:
     with self._watch.phase('evaluate', self._limits.start):
       if self._evaluation[0] != self.step:  # a restart had only the checkpoint
         self.evaluate(state, self.step)
-      finish.finish(self.setup, self._workdir, state.eval_variables, self._evaluation[1],
+      finish.finish(self.setup, self._workdir, state.eval_variables, *self._evaluation[1:],
                     train_seconds=self.train_seconds, total_seconds=self.total_seconds,
                     before_batch=lambda: self._watch.renew(self._limits.save))
 
@@ -196,17 +197,20 @@ class Loop:
         evaluations = {name: finish.Evaluation(*self.setup.evaluate(
             state.eval_variables, split, self._before_batch))
             for name, split in x.data.evals.items()}
+        judged = features.judge(self.setup, state.eval_variables, self._before_batch,
+                                self._here.share)
     except Stopped:
       self.stopped = True
       return None
-    self._evaluation = s, evaluations
-    row = {f'{name}/{metric}': value for name, evaluation in evaluations.items()
-           for metric, value in metrics.summarise(evaluation.rows).items()}
+    self._evaluation = s, evaluations, judged
+    results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
+    row = {f'{name}/{metric}': value for name, result in {**results, **judged}.items()
+           for metric, value in result.items()}
     if s not in self._evaluated:
       self._write(s, row)
       self.say(f'step {s}/{self.setup.steps}  ' + '  '.join(
-          f'{name}/{metric} {row[f"{name}/{metric}"]:.4f}'
-          for name in evaluations for metric in ('top1', 'loss')))
+          f'{key} {value:.4f}' for key, value in row.items()
+          if key.split('/')[0] in judged or key.endswith(('/top1', '/loss'))))
     return row
 
   def _before_batch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 
 from vit_jax import models
-from vit_jax.config import Experiment
+from vit_jax.config import Data, Experiment
 from vit_jax.data import loader, sources
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
@@ -114,27 +116,52 @@ class Setup:
     Args:
       before_batch: what it raises ends the evaluation.
     """
+    batches = self._eval_loader(self.experiment.data, split)
+    return self._rows(self.eval_step, variables, batches, before_batch), batches.source
+
+  @cached_property
+  def features_step(self) -> Callable:
+    return step.make_features_step(self.model, self.task, mesh=self.mesh,
+                                   variables=self.abstract_state.eval_variables)
+
+  def features(self, variables: Any, name: str, split: str,
+               before_batch: Callable[[], None] = lambda: None) -> tuple[np.ndarray, np.ndarray]:
+    """(features_ND, labels_N) of a split of another data set, seen as an evaluation sees one."""
+    batches = self._eval_loader(self._other(name), split)
+    rows = self._rows(self.features_step, variables, batches, before_batch)
+    return rows['features'], rows['label']
+
+  def check_evals(self) -> None:
+    """Raises a UserError where a data set of config.evals cannot be opened."""
+    for judged in self.experiment.evals.values():
+      for split in (judged.train, judged.test):
+        self._eval_loader(self._other(judged.data), split)
+
+  def _other(self, name: str) -> Data:
+    return dataclasses.replace(self.experiment.data, name=name, dir='', soft_label='')
+
+  def _rows(self, judge: Callable, variables: Any, batches: loader.Loader,
+            before_batch: Callable[[], None]) -> dict[str, np.ndarray]:
     size, rows = self.experiment.eval_batch_size, []
-    batches = self._eval_loader(split)
     prefetched = loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))
     with closing(prefetched):
       for batch in prefetched:
         before_batch()
-        rows.append(jax.device_get(self.eval_step(variables, batch)))
-    return metrics.concatenate(rows), batches.source
+        rows.append(jax.device_get(judge(variables, batch)))
+    return metrics.concatenate(rows)
 
-  def _eval_loader(self, split: str) -> loader.Loader:
+  def _eval_loader(self, data: Data, split: str) -> loader.Loader:
     """Kept from one evaluation to the next, for decoded images may be cached in it."""
-    x = self.experiment
-    if split not in self._eval_loaders:
-      self._eval_loaders[split] = loader.Loader(
-          sources.open_source(x.data, split, self.data_dir), x.data, seed=x.seed,
+    x, key = self.experiment, (data.name, split)
+    if key not in self._eval_loaders:
+      self._eval_loaders[key] = loader.Loader(
+          sources.open_source(data, split, self.data_dir), data, seed=x.seed,
           batch_size=x.eval_batch_size, train=False,
           rows=meshes.local_rows(x.eval_batch_size, self.mesh))
-    return self._eval_loaders[split]
+    return self._eval_loaders[key]
 
   @cached_property
-  def _eval_loaders(self) -> dict[str, loader.Loader]:
+  def _eval_loaders(self) -> dict[tuple[str, str], loader.Loader]:
     return {}
 
 
@@ -149,7 +176,9 @@ def set_up(x: Experiment, data_dir: Path) -> Setup:
   meshes.check_batch(x.eval_batch_size, mesh, 'config.eval_batch_size')
   source = sources.open_source(x.data, x.data.train, data_dir)
   num_classes = x.data.num_classes or len(source.class_names)
-  return assemble(x, data_dir, mesh, source, len(source), num_classes)
+  setup = assemble(x, data_dir, mesh, source, len(source), num_classes)
+  setup.check_evals()
+  return setup
 
 
 def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_examples: int,

@@ -95,6 +95,19 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
                  out_shardings=(state_shardings, NamedSharding(mesh, P())))
 
 
+def make_features_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
+                       ) -> Callable[[Any, Batch], Batch]:
+  """The jitted (variables, batch) -> `features`, what the head would see, and labels over B."""
+
+  def features_step(variables, batch: Batch) -> Batch:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      images_BHWC, _ = task.inputs(batch, None)
+      output = model.apply(variables, images_BHWC, train=False)
+      return {'features': output.features_BD.astype(jnp.float32), **_known(batch)}
+
+  return _judging(features_step, mesh, variables)
+
+
 def make_eval_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
                    ) -> Callable[[Any, Batch], Batch]:
   """The jitted (variables, batch) -> arrays over B, the same on every process.
@@ -108,7 +121,16 @@ def make_eval_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
       images_BHWC, targets = task.inputs(batch, None)
       output = model.apply(variables, images_BHWC, train=False)
       rows = task.metrics(output, batch, task.loss(output, targets, train=False))
-      return {**rows, 'label': batch['label'], 'index': batch['index'], 'mask': batch['mask']}
+      return {**rows, **_known(batch)}
 
-  return jax.jit(eval_step, out_shardings=NamedSharding(mesh, P()),
+  return _judging(eval_step, mesh, variables)
+
+
+def _known(batch: Batch) -> Batch:
+  return {name: batch[name] for name in ('label', 'index', 'mask')}
+
+
+def _judging(function: Callable[[Any, Batch], Batch], mesh: DeviceMesh, variables: Any
+             ) -> Callable[[Any, Batch], Batch]:
+  return jax.jit(function, out_shardings=NamedSharding(mesh, P()),
                  in_shardings=(rules.shardings(variables, mesh), NamedSharding(mesh, BATCH_SPEC)))

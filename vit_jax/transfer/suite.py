@@ -90,16 +90,33 @@ def judge(subject: Subject, task: Task, methods: Sequence[str], data_dir: Path,
   """
   train, test = (extract(subject, source, data_dir / 'features', batch)
                  for source in open_task(task, data_dir))
-  num_classes = 1 + int(max(train.labels_N.max(), test.labels_N.max()))
   began = time.perf_counter()  # of the judging alone: features are kept from run to run
   for method in methods:
-    for setting, values, spread_of in METHODS[method](train, test, num_classes):
+    for verdict in verdicts(train, test, method):
       seconds, began = time.perf_counter() - began, time.perf_counter()
-      mean = float(np.mean(values))
-      spread = (float(np.std(values)) if spread_of == 'seeds'
+      mean = verdict.top1
+      spread = (float(np.std(verdict.top1s)) if verdict.spread_of == 'seeds'
                 else (mean * (1 - mean) / len(test.labels_N)) ** 0.5)
-      yield Row(task.name, method, setting, 100 * mean, 100 * spread, spread_of,
+      yield Row(task.name, method, verdict.setting, 100 * mean, 100 * spread, verdict.spread_of,
                 len(train.labels_N), len(test.labels_N), round(seconds, 2))
+
+
+class Verdict(NamedTuple):
+  """What a method says of features, as fractions in [0, 1]."""
+
+  metric: str  # its name in metrics.jsonl
+  setting: str
+  top1s: list[float]
+  spread_of: str  # as in Row
+
+  @property
+  def top1(self) -> float:
+    return float(np.mean(self.top1s))
+
+
+def verdicts(train: Features, test: Features, method: str) -> Iterator[Verdict]:
+  num_classes = 1 + int(max(train.labels_N.max(), test.labels_N.max()))
+  return METHODS[method](train, test, num_classes)
 
 
 def open_task(task: Task, data_dir: Path) -> tuple[sources.Source, sources.Source]:
@@ -119,26 +136,24 @@ def open_task(task: Task, data_dir: Path) -> tuple[sources.Source, sources.Sourc
   return parts[0], parts[1]
 
 
-Judged = Iterator[tuple[str, list[float], str]]  # (setting, accuracies, what spreads)
-
-
-def _few_shot(train: Features, test: Features, num_classes: int) -> Judged:
+def _few_shot(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
   for shots in fewshot.possible_shots(train.labels_N, num_classes):
-    yield f'{shots} shots', [fewshot.top1(*train, *test, num_classes, shots, seed)
-                             for seed in fewshot.SEEDS], 'seeds'
+    yield Verdict(f'{shots}-shot', f'{shots} shots',
+                  [fewshot.top1(*train, *test, num_classes, shots, seed)
+                   for seed in fewshot.SEEDS], 'seeds')
 
 
-def _neighbours(train: Features, test: Features, num_classes: int) -> Judged:
+def _neighbours(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
   for k, accuracy in knn.top1(*train, *test, num_classes).items():
-    yield f'k {k}', [accuracy], 'test'
+    yield Verdict(f'knn-{k}', f'k {k}', [accuracy], 'test')
 
 
-def _linear(train: Features, test: Features, num_classes: int) -> Judged:
+def _linear(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
   accuracy, choice = probe.top1(*train, *test, num_classes)
-  yield f'penalty {choice.penalty:g}', [accuracy], 'test'
+  yield Verdict('linear', f'penalty {choice.penalty:g}', [accuracy], 'test')
 
 
-METHODS: dict[str, Callable[[Features, Features, int], Judged]] = {
+METHODS: dict[str, Callable[[Features, Features, int], Iterator[Verdict]]] = {
     'few-shot': _few_shot, 'knn': _neighbours, 'linear': _linear}
 
 
