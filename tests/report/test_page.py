@@ -181,6 +181,29 @@ def test_seeds_alone_are_averaged(write_run):
   assert f'0.7000 ± {np.std([0.6, 0.7, 0.8], ddof=1):.4f}' in page(*runs).text
 
 
+def judge_features(run, *values: float) -> None:
+  """Adds few-shot accuracies on `digits`, at two steps, the last also as the end has them."""
+  rows = [{'step': step, 'digits/1-shot': value / 2, 'digits/5-shot': value}
+          for step, value in zip((5, 10), values, strict=True)]
+  with (run / 'metrics.jsonl').open('a') as file:
+    file.write(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+def test_features_judged_on_other_data(write_run):
+  first, second, plain = write_run('first'), write_run('second'), write_run('plain')
+  judge_features(first, 0.5, 0.75)
+  judge_features(second, 0.25, 0.5)
+  figure = next(svg for svg in page(first).of('svg') if svg['aria-label'].startswith('digits'))
+  assert figure['aria-label'].endswith('1-shot: 0.375; 5-shot: 0.75')
+  assert table((first / 'report.html').read_text(), 'Features on other data') == [
+      ['data set, method', 'accuracy'], ['digits, 1-shot', '0.3750'], ['digits, 5-shot', '0.7500']]
+  page(second, first, plain)
+  assert table((second / 'report.html').read_text(), 'Features on other data') == [
+      ['data set, method', 'second', 'first', 'plain'], ['digits, 1-shot', '0.2500', '0.3750', ''],
+      ['digits, 5-shot', '0.5000', '0.7500', '']]
+  assert 'Features on other data' not in page(plain).text
+
+
 def test_many_runs_have_colours_of_their_own(write_run):
   runs = [write_run(f'run{i}', files={}) for i in range(9)]
   read = page(*runs)

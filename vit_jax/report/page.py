@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from vit_jax.errors import UserError
 from vit_jax.report import goodput, learned, maps, plots, samples
 from vit_jax.report.plots import Line
-from vit_jax.report.results import METRICS, comparison, results, row
+from vit_jax.report.results import METRICS, comparison, features, results, row
 from vit_jax.report.run import Predictions, Run, read_run
 
 CSS = Path(__file__).with_name('page.css')
@@ -65,13 +66,13 @@ def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
   parts = [f'<h1>{escape(title)}</h1>', *(_lead(run) for run in runs), _bars(runs),
            results(runs, labels), comparison(runs, labels)]
   if len(runs) > 1:
-    parts.append(_training(runs))
+    parts += [_training(runs), features(runs, labels)]
   for run, label, figures in zip(runs, labels, maps_of, strict=True):
     of = f' of {label}' if len(runs) > 1 else ''
     parts += [f'<h2>{escape(label)}</h2>' if of else '', _facts(run)]
     parts += [_map(name + of, run.predictions[name], figure)
               for name, figure in sorted(figures.items(), key=lambda item: item[0] in run.evals)]
-    parts.append('' if of else _training(runs))
+    parts.append('' if of else _training(runs) + features(runs, labels) + _features(run))
     parts += [_split(name + of, predictions) for name, predictions in run.predictions.items()
               if name in run.evals or not predictions.raster]
     parts.append(learned.section(run, of) if weights else '')
@@ -173,13 +174,26 @@ def _training(runs: Sequence[Run]) -> str:
     ('Learning rate', _lines(runs, 'lr'), {}),
     ('Images a second', _lines(runs, 'images_per_second'), {'from_zero': True}),
   ]
-  figures = []
-  for name, lines, options in panels:
-    if lines:
-      words = '; '.join(f'{line.label}: {line.value_T[-1]:.4g}' for line in lines)
-      svg = plots.to_svg(plots.curves(lines, **options), f'{name} over steps. Last values: {words}')
-      figures.append(f'<figure><figcaption>{name}</figcaption>{svg}</figure>')
+  figures = [_curves(name, lines, options) for name, lines, options in panels if lines]
   return f'<h2>Training</h2>\n<div class="pair">{chr(10).join(figures)}</div>' if figures else ''
+
+
+def _features(run: Run) -> str:
+  """Accuracy of features over steps, a picture for each data set that was judged more than once."""
+  figures = []
+  for name, metrics in run.features.items():
+    series = {metric: run.series(f'{name}/{metric}') for metric in metrics}
+    lines = [Line(metric, *values, colour, points=True) for (metric, values), colour
+             in zip(series.items(), plots.colours(len(series)), strict=False)]
+    if all(len(line.step_T) > 1 for line in lines):
+      figures.append(_curves(name, lines, {'percent': True}))
+  return f'<div class="pair">{chr(10).join(figures)}</div>' if figures else ''
+
+
+def _curves(name: str, lines: Sequence[Line], options: Mapping[str, Any]) -> str:
+  words = '; '.join(f'{line.label}: {line.value_T[-1]:.4g}' for line in lines)
+  svg = plots.to_svg(plots.curves(lines, **options), f'{name} over steps. Last values: {words}')
+  return f'<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>'
 
 
 def _lines(runs: Sequence[Run], metric: str) -> list[Line]:

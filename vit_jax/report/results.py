@@ -51,6 +51,18 @@ def comparison(runs: Sequence[Run], labels: Sequence[str]) -> str:
   return '<h2>Recipes and results</h2>\n' + table('run', head, lines)
 
 
+def features(runs: Sequence[Run], labels: Sequence[str]) -> str:
+  """A row for each figure of features on other data sets, a column for each run."""
+  metrics = dict.fromkeys((name, metric) for run in runs
+                          for name, metrics in run.features.items() for metric in metrics)
+  if not metrics:
+    return ''
+  lines = [row(f'{name}, {metric}', [_value(run.result(name), metric) for run in runs])
+           for name, metric in metrics]
+  head = ['accuracy'] if len(runs) == 1 else [escape(label) for label in labels]
+  return '<h2>Features on other data</h2>\n' + table('data set, method', head, lines)
+
+
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
   """Key of the recipe -> its value in each run, of the keys that are not the same in all."""
   flat = [_flat({key: value for key, value in run.config.items() if key not in UNTOLD})

@@ -68,6 +68,16 @@ class Run:
     return _evals(self.config, self.summary)
 
   @property
+  def features(self) -> dict[str, list[str]]:
+    """Other data sets that the features were judged on -> metrics, such as '10-shot'."""
+    found: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for row in self.metrics for key in row if '/' in key):
+      name, metric = key.split('/', 1)
+      if name not in ('train', *self.evals):
+        found.setdefault(name, []).append(metric)
+    return found
+
+  @property
   def last_step(self) -> int:
     return max((int(row['step']) for row in self.metrics), default=0)
 
