@@ -63,6 +63,8 @@ class Data:
   evals: Mapping[str, str] = field(default_factory=lambda: {'test': 'test'})
   predict: Mapping[str, str] = field(default_factory=dict)  # splits to predict once, at the end
   num_classes: int = bounded(0, 0)  # 0: as many as the data set has
+  image: str = ''  # TFDS feature; '': the only Image, or the one of several called 'image'
+  label: str = ''  # likewise, of type ClassLabel
   soft_label: str = ''  # feature with each class's share, to train on instead of the label
   test_fraction: float = bounded(0.2, 0.01, 0.99)  # of a folder that has no test split of its own
   image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width

@@ -65,11 +65,51 @@ class TinySet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       yield i, dict(picture=png, kind=i % 3, number=i, weight=i / 2, note=f'n{i}')
 
 
+class Several(TinySet, skip_registration=True):
+  """As CIFAR-100 and Pets are: two class labels, and a second picture."""
+
+  LABELS = 'label', 'coarse_label'
+
+  def _info(self):
+    labels = {name: tfds.features.ClassLabel(num_classes=9) for name in self.LABELS}
+    pictures = {name: tfds.features.Image(shape=(None, None, 3)) for name in ('image', 'mask')}
+    return tfds.core.DatasetInfo(builder=self,
+                                 features=tfds.features.FeaturesDict({**pictures, **labels}))
+
+  def _generate_examples(self, start, end):
+    for i in range(start, end):
+      yield i, {'image': io.BytesIO(picture(10 * i)), 'mask': io.BytesIO(picture(0)),
+                self.LABELS[0]: i % 3, self.LABELS[1]: 7}
+
+
+class Ambiguous(Several, skip_registration=True):
+  LABELS = 'fine', 'rough'
+
+
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   path = tmp_path_factory.mktemp('tfds')
-  TinySet(data_dir=path).download_and_prepare(file_format='array_record')
+  for builder in (TinySet, Several, Ambiguous):
+    builder(data_dir=path).download_and_prepare(file_format='array_record')
   return path
+
+
+def test_one_of_several_features_is_meant(data_dir):
+  def labels(**data):
+    source = open_source(Data(**data), 'test', data_dir)
+    record = source.read([0])[0][0]
+    assert (cv2.imdecode(np.frombuffer(record, np.uint8), 1).max() > 0) == ('image' not in data)
+    return sorted(label for _, label in source.read(range(len(source))))
+
+  assert labels(name='several') == [0, 0, 1, 2, 2]
+  assert labels(name='several', label='coarse_label', image='mask') == [7] * 5
+  assert labels(name='ambiguous', label='rough') == [7] * 5
+  with pytest.raises(UserError, match=r'2 features of type ClassLabel; choose one, as in '
+                                      r'--config.data.label=fine: fine, rough'):
+    labels(name='ambiguous')
+  with pytest.raises(UserError, match=r"data.label is 'kind', but data set 'several' has these "
+                                      r'features of type ClassLabel: coarse_label, label;'):
+    labels(name='several', label='kind')
 
 
 def numbers(source):

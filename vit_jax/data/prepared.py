@@ -71,22 +71,25 @@ def find(name: str, data_dir: Path) -> Path | None:
     return None
 
 
-def open_prepared(directory: Path, name: str, split: str) -> PreparedSource:
+def open_prepared(directory: Path, name: str, split: str, image: str = '',
+                  label: str = '') -> PreparedSource:
   """Opens a split of the data set prepared in `directory`.
 
   Args:
     directory: data_dir/name[/config]/version, as TFDS lays it out.
     name: for messages.
     split: in TFDS split syntax.
+    image, label: which features they are; '' is the only one of its type, or the one of several
+      that is called 'image' or 'label'.
 
   Raises:
-    UserError: unknown split, stored in a format without random access, or not a data set with
-      one image and one class label.
+    UserError: unknown split, stored in a format without random access, or no such image or class
+      label.
   """
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
-  image_key = _only(name, features, tfds.features.Image)
-  label_key = _only(name, features, tfds.features.ClassLabel)
+  image_key = _pick(name, features, tfds.features.Image, 'image', image)
+  label_key = _pick(name, features, tfds.features.ClassLabel, 'label', label)
   splits.pieces(name, split, builder.info.splits)
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -109,11 +112,18 @@ def open_prepared(directory: Path, name: str, split: str) -> PreparedSource:
   )
 
 
-def _only(name: str, features: Any, kind: type) -> str:
-  keys = [key for key, feature in features.items() if isinstance(feature, kind)]
-  if len(keys) != 1:
-    raise UserError(
-      f'data set {name!r} has {len(keys)} features of type {kind.__name__}; image '
-      'classification needs one Image and one ClassLabel'
-    )
-  return keys[0]
+def _pick(name: str, features: Any, kind: type, usual: str, wanted: str) -> str:
+  """The feature of a type that is meant."""
+  keys = sorted(key for key, feature in features.items() if isinstance(feature, kind))
+  if wanted in keys:
+    return wanted
+  if not keys or wanted:
+    given = f'data.{usual} is {wanted!r}, but ' if wanted else ''
+    raise UserError(f'{given}data set {name!r} has '
+                    f'{"these" if keys else "no"} features of type {kind.__name__}'
+                    f'{": " if keys else ""}{", ".join(keys)}; image classification needs an Image '
+                    'and a ClassLabel')
+  if len(keys) > 1 and usual not in keys:
+    raise UserError(f'data set {name!r} has {len(keys)} features of type {kind.__name__}; choose '
+                    f'one, as in --config.data.{usual}={keys[0]}: {", ".join(keys)}')
+  return keys[0] if len(keys) == 1 else usual

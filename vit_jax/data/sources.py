@@ -126,7 +126,8 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
   else:
     from vit_jax.data import datasets, prepared  # TFDS takes a second to import: folders need none
     root = Path(data_dir) if data_dir else default_data_dir()
-    source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split)
+    source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split,
+                                    data.image, data.label)
   if 0 < data.num_classes < len(source.class_names):
     raise UserError(
       f'data.num_classes is {data.num_classes}, but data set {data.name!r} has '

@@ -138,7 +138,8 @@ class Setup:
         self._eval_loader(self._other(judged.data), split)
 
   def _other(self, name: str) -> Data:
-    return dataclasses.replace(self.experiment.data, name=name, dir='', soft_label='')
+    return dataclasses.replace(self.experiment.data, name=name, dir='', image='', label='',
+                               soft_label='')
 
   def _rows(self, judge: Callable, variables: Any, batches: loader.Loader,
             before_batch: Callable[[], None]) -> dict[str, np.ndarray]:
