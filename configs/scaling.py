@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 SIZES = ((16, 1), (32, 2), (48, 3), (64, 4), (80, 5), (112, 6))  # width, depth
 EXAMPLES = ('train[:1000]', 'train[:8000]', 'train')
-IMAGES = (20_480, 40_960, 81_920, 163_840)
+IMAGES = (10_240, 20_480, 40_960, 81_920)
 
 
 def get_config() -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
                            mean=(0.286,), std=(0.353,), crop='none', flip=False, eval_resize=28))
   c.evals = ConfigDict(dict(digits=dict(data='digits')))  # how well the features carry over
   c.optim = ConfigDict(dict(lr=2e-3, weight_decay=0.05, clip_norm=1.0,
-                            warmup=dict(examples=5_120)))
+                            warmup=dict(examples=2_560)))
   return c
 
 
