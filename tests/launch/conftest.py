@@ -15,7 +15,8 @@ workdir = pathlib.Path(flags['workdir'])
 workdir.mkdir(parents=True, exist_ok=True)
 variables = {k: v for k, v in os.environ.items() if k.startswith(('JAX_', 'CUDA_'))}
 (workdir / f'process-{index}').write_text(json.dumps({'argv': sys.argv, 'variables': variables,
-                                                      'pid': os.getpid()}))
+                                                      'pid': os.getpid(),
+                                                      'cores': [*os.sched_getaffinity(0)]}))
 def stop(*_):
   print('saved', flush=True)
   os._exit(75)

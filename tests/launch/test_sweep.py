@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -92,6 +93,17 @@ while len(list(workdir.parent.glob('here-*'))) < 2:
 ''' + plot)
   assert sweep('--grid.optim.lr=1e-3', '--grid.model.width=32,64', '--jobs=2') == 0
   assert f'{NAMES[0]} hello from 0' in capfd.readouterr().out
+  born = [json.loads((sweep.root / name / 'process-0').read_text()) for name in NAMES[:2]]
+  ours = os.sched_getaffinity(0)
+  if len(ours) > 1:  # each has a part of the cores to itself
+    assert sorted(born[0]['cores'] + born[1]['cores']) == sorted(ours)
+
+
+def test_programs_are_compiled_once_for_all(sweep, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  assert sweep('--grid.optim.lr=1e-3', '--grid.model.width=32') == 0
+  born = json.loads((sweep.root / NAMES[0] / 'process-0').read_text())
+  assert born['variables']['JAX_COMPILATION_CACHE_DIR'] == str(sweep.root / '.compiled')
 
 
 def test_a_finished_run_of_another_experiment_is_not_taken_for_it(sweep, capsys):

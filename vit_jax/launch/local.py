@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import IO
 
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
@@ -54,23 +55,26 @@ def gpus_here() -> int:
 
 
 def run(job: Job, interrupted: threading.Event | None = None, label: str = '',
-        output: IO[str] | None = None) -> int:
+        output: IO[str] | None = None, cores: Sequence[int] = (),
+        defaults: Mapping[str, str] = MappingProxyType({})) -> int:
   """Runs the job; returns 0, 75 (every process saved or was done), 1 or 2.
 
   Args:
     interrupted: set by whoever wants the job to save and end; left out, SIGTERM and Ctrl-C do.
     label: what each line of output begins with; of several processes also their number.
     output: where lines go; left out, to standard output.
+    cores: of the CPU, that it may use; left out, all of ours.
+    defaults: variables of its environment, where ours does not have them.
   """
   if interrupted is None:
     with interrupts() as interrupted:
-      return run(job, interrupted, label, output)
-  ours = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+      return run(job, interrupted, label, output, cores, defaults)
+  ours = {**defaults, **os.environ, 'PYTHONUNBUFFERED': '1'}
   argv = [sys.executable, '-m', 'vit_jax', *job.arguments]
   try:
     processes = [subprocess.Popen(argv, env={**ours, **environment}, text=True, errors='replace',
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent(),
+                                  stdin=subprocess.DEVNULL, preexec_fn=_at_birth(cores),
                                   start_new_session=True)
                  for environment in environments(job)]
   except OSError as error:
@@ -147,12 +151,18 @@ def _copy(lines: IO[str], name: str, output: IO[str]) -> None:
     output.flush()
 
 
-def _end_with_parent() -> Callable[[], int] | None:
-  """For Linux: the process gets SIGTERM, and saves, when this one is killed."""
+def _at_birth(cores: Sequence[int]) -> Callable[[], None] | None:
+  """For Linux: the process has these cores, and is sent SIGTERM when this one is killed."""
   if not sys.platform.startswith('linux'):
     return None
   libc = ctypes.CDLL(None)
-  return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+  def begin() -> None:
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if cores:
+      os.sched_setaffinity(0, cores)
+
+  return begin
 
 
 def _free_port() -> int:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import queue
 import re
 import threading
@@ -80,7 +81,7 @@ def run_sweep(args: argparse.Namespace, flags: Sequence[str]) -> int:
   if args.target != 'local':
     return _hand_over(jobs, args, root / 'launch')
   print(f'{len(runs)} runs in {root}, {len(runs) - len(jobs)} of them finished', flush=True)
-  codes = _train(jobs, args.jobs, lambda: write_table(root, runs))
+  codes = _train(jobs, root, args.jobs, lambda: write_table(root, runs))
   print(write_table(root, runs))
   failed = {name: code for name, code in codes.items() if code not in (0, PREEMPTED)}
   for name, code in failed.items():
@@ -168,7 +169,7 @@ def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, folder
   return worst
 
 
-def _train(jobs: Sequence[tuple[Run, Job]], at_a_time: int,
+def _train(jobs: Sequence[tuple[Run, Job]], root: Path, at_a_time: int,
            finished: Callable[[], object]) -> dict[str, int]:
   """Exit code of each run that was started; none starts after SIGTERM or Ctrl-C."""
   codes: dict[str, int] = {}
@@ -176,6 +177,8 @@ def _train(jobs: Sequence[tuple[Run, Job]], at_a_time: int,
   for slot in range(at_a_time):
     slots.put(slot)
   lock = threading.Lock()
+  # Programs that several runs have in common are compiled once.
+  compiled = {'JAX_COMPILATION_CACHE_DIR': str(root / '.compiled')}
 
   def train(number: int, run: Run, job: Job) -> None:
     if interrupted.is_set():
@@ -184,7 +187,8 @@ def _train(jobs: Sequence[tuple[Run, Job]], at_a_time: int,
     try:
       print(f'== {number} of {len(jobs)}: {run.name}', flush=True)
       label = f'{run.name} ' if at_a_time > 1 else ''
-      code = local.run(_share(job, slot, at_a_time), interrupted, label)
+      code = local.run(_share(job, slot, at_a_time), interrupted, label,
+                       cores=_cores(slot, at_a_time), defaults=compiled)
     finally:
       slots.put(slot)
     with lock:
@@ -206,6 +210,18 @@ def _share(job: Job, slot: int, at_a_time: int) -> Job:
     raise UserError(f'--jobs={at_a_time} cannot divide the {gpus} GPUs of this host')
   each = gpus // at_a_time
   return dataclasses.replace(job, gpus=each, first_gpu=slot * each)
+
+
+def _cores(slot: int, at_a_time: int) -> list[int]:
+  """This host's CPU cores for one of several runs at a time; none in particular where they are too
+  few, or it has a GPU to itself.
+
+  Two runs whose threads share all cores wait for each other at every step.
+  """
+  ours = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+  if at_a_time == 1 or len(ours) < at_a_time or local.gpus_here():
+    return []
+  return ours[slot::at_a_time]
 
 
 def write_table(root: Path, runs: Sequence[Run]) -> str:
