@@ -76,7 +76,7 @@ def transfer(argv: list[str]) -> int:
   """
   parser = flags.parser('transfer', transfer)
   _add_weights(parser)
-  parser.add_argument('--suite', help='offline: what the package registries hold')
+  parser.add_argument('--suite', help='offline or vtab (docs/transfer.md)')
   parser.add_argument('--data', nargs='+', default=(), metavar='NAME',
                       help='data sets with splits train and test, in place of a suite')
   parser.add_argument('--methods', nargs='+', default=('few-shot', 'knn', 'linear'))
@@ -108,6 +108,9 @@ def transfer(argv: list[str]) -> int:
   suite.write(rows, args.csv, args.json, {'model': subject.name, 'weights': args.weights,
                                           'image_size': subject.image_shape[:2]})
   print(as_text(suite.Row._fields, rows))
+  means = suite.group_means(tasks, rows)
+  if means:
+    print(as_text(('group', 'metric', 'tasks', 'mean top1'), means))
   return 0
 
 

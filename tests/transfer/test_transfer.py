@@ -12,7 +12,7 @@ import pytest
 
 from tests.weights import made_up
 from vit_jax import cli
-from vit_jax.transfer import extract, suite
+from vit_jax.transfer import extract, suite, tasks
 from vit_jax.transfer.features import features_fn
 from vit_jax.weights import files, layout, registry
 
@@ -91,7 +91,7 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
   model, leaves = made_up.tiny('Ti/8', 0)
   variables = made_up.tree_variables(leaves)
   source, rows, features = MadeUp(301), [], []
-  task = suite.Task('made up', 'made_up')
+  task = tasks.Task('made up', 'made_up')
   monkeypatch.setattr(suite, 'open_task', lambda task, data_dir: (source, source))
   for count in (8, 1):
     devices = jax.devices()[:count]
@@ -107,8 +107,8 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
 
 
 def test_a_style_is_held_out(monkeypatch, tmp_path):
-  monkeypatch.setattr(suite.sources, 'open_source', lambda data, split, data_dir: MadeUp(42))
-  train, test = suite.open_task(suite.Task('x', 'made_up', held_out=('style', 1)), tmp_path)
+  monkeypatch.setattr(tasks.sources, 'open_source', lambda *_, **__: MadeUp(42))
+  train, test = tasks.open_task(tasks.Task('x', 'made_up', held_out=('style', 1)), tmp_path)
   assert set(train.column('style')) == {0, 2, 3} and set(test.column('style')) == {1}
   assert len(train) + len(test) == 42
   (record, label), = test.read([2])

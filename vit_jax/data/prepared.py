@@ -47,17 +47,22 @@ class PreparedSource:
     # TFDS's own parser makes arrays of every feature, which costs several times as much and holds
     # the GIL; its batched read starts a thread for each file on each call.
     values = Example.FromString(self.records[index]).features.feature
-    image, label = values[self.image_key], values[self.label_key]
-    return image.bytes_list.value[0], label.int64_list.value[0]
+    image = values[self.image_key].bytes_list.value[0]
+    return image, values[self.label_key].int64_list.value[0] if self.label_key else -1
 
   def column(self, name: str) -> np.ndarray | None:
     if name not in self.features or len(self.features[name].shape) > 1:
       return None
-    values = []
+    return np.array(self.values(name)).reshape(len(self), *self.features[name].shape)
+
+  def values(self, name: str) -> list[np.ndarray]:
+    """All numbers of a feature, flat, of each example: of 'objects/size' one an object."""
+    found = []
     for index in range(len(self)):
       value = Example.FromString(self.records[index]).features.feature[name]
-      values.append(getattr(value, value.WhichOneof('kind')).value)
-    return np.array(values).reshape(len(self), *self.features[name].shape)
+      kind = value.WhichOneof('kind')  # none of them where a sequence is empty
+      found.append(np.array(getattr(value, kind).value if kind else ()))
+    return found
 
   def where(self, index: int) -> str:
     return f'record {index} of {len(self)}'
@@ -72,7 +77,7 @@ def find(name: str, data_dir: Path) -> Path | None:
 
 
 def open_prepared(directory: Path, name: str, split: str, image: str = '',
-                  label: str = '') -> PreparedSource:
+                  label: str | None = '') -> PreparedSource:
   """Opens a split of the data set prepared in `directory`.
 
   Args:
@@ -80,7 +85,7 @@ def open_prepared(directory: Path, name: str, split: str, image: str = '',
     name: for messages.
     split: in TFDS split syntax.
     image, label: which features they are; '' is the only one of its type, or the one of several
-      that is called 'image' or 'label'.
+      that is called 'image' or 'label'. With None every label is -1.
 
   Raises:
     UserError: unknown split, stored in a format without random access, or no such image or class
@@ -89,7 +94,8 @@ def open_prepared(directory: Path, name: str, split: str, image: str = '',
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
   image_key = _pick(name, features, tfds.features.Image, 'image', image)
-  label_key = _pick(name, features, tfds.features.ClassLabel, 'label', label)
+  label_key = '' if label is None else _pick(name, features, tfds.features.ClassLabel, 'label',
+                                            label)
   splits.pieces(name, split, builder.info.splits)
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -103,7 +109,7 @@ def open_prepared(directory: Path, name: str, split: str, image: str = '',
   return PreparedSource(
     name=name,
     split=split,
-    class_names=tuple(features[label_key].names),
+    class_names=tuple(features[label_key].names) if label_key else (),
     metadata=dict(builder.info.metadata or {}),
     records=records,
     features=features,

@@ -101,7 +101,8 @@ def default_data_dir() -> Path:
   return Path(os.environ.get(DATA_DIR_VARIABLE) or '~/.cache/vit_jax').expanduser()
 
 
-def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = None) -> Source:
+def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = None,
+                labelled: bool = True) -> Source:
   """Opens a split of the data set that `data` names; one of ours is prepared first if need be.
 
   Args:
@@ -110,6 +111,7 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
     split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'; with ':held' after it a
       fifth of that, and with ':kept' the others (see `held_out`).
     data_dir: where prepared data sets lie; None is `default_data_dir()`.
+    labelled: whether a TFDS data set must have labels; else each is -1.
 
   Raises:
     UserError: unknown name (with the nearest ones), data not prepared (with the command that
@@ -117,7 +119,7 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
   """
   part = next((name for name in ('kept', 'held') if split.endswith(f':{name}')), '')
   if part:
-    whole = open_source(data, split.removesuffix(f':{part}'), data_dir)
+    whole = open_source(data, split.removesuffix(f':{part}'), data_dir, labelled)
     held, kept = held_out.hold_out(whole)
     return Subset(whole, held if part == 'held' else kept, part)
   kind, _, place = data.name.partition(':')
@@ -127,7 +129,7 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
     from vit_jax.data import datasets, prepared  # TFDS takes a second to import: folders need none
     root = Path(data_dir) if data_dir else default_data_dir()
     source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split,
-                                    data.image, data.label)
+                                    data.image, data.label if labelled else None)
   if 0 < data.num_classes < len(source.class_names):
     raise UserError(
       f'data.num_classes is {data.num_classes}, but data set {data.name!r} has '

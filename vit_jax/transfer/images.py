@@ -102,6 +102,14 @@ def _open_array(path: Path) -> np.ndarray:
   return array_NHWC
 
 
+def whole_view(record: bytes, out_HWC: np.ndarray) -> None:
+  """The whole image, whatever its aspect, bilinear and antialiased."""
+  H, W, channels = out_HWC.shape
+  image_HWC = decode.decode(record, channels)
+  image = Image.fromarray(image_HWC if channels == 3 else image_HWC[..., 0])
+  out_HWC[...] = np.asarray(image.resize((W, H), Image.Resampling.BILINEAR)).reshape(out_HWC.shape)
+
+
 def published_view(record: bytes, out_HWC: np.ndarray, crop: float) -> None:
   """The centre, after resizing, bicubic and antialiased, so that it is `crop` of the shorter side.
 

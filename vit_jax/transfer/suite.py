@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.config import Data
-from vit_jax.data import sources
-from vit_jax.data.sources import Subset
 from vit_jax.errors import UserError, nearest
-from vit_jax.transfer import fewshot, knn, probe
+from vit_jax.transfer import fewshot, knn, probe, vtab
 from vit_jax.transfer.extract import Features, Subject, extract
+from vit_jax.transfer.images import whole_view
+from vit_jax.transfer.tasks import Task, open_task
 
 EMOJI_STYLES = 4
-
-
-@dataclass(frozen=True)
-class Task:
-  """A data set to learn on and one to be judged on.
-
-  Attributes:
-    data: its name, as in config.data.name.
-    held_out: (column, value): train without the examples that have it, and test on those alone.
-  """
-
-  name: str
-  data: str
-  train: str = 'train'
-  test: str = 'test'
-  held_out: tuple[str, int] | None = None
 
 
 # Runs with what the package registries hold.
@@ -48,7 +31,7 @@ OFFLINE = (
     Task('mnist_10k', 'mnist_10k'),
     Task('digits', 'digits'),
 )
-SUITES: dict[str, tuple[Task, ...]] = {'offline': OFFLINE}
+SUITES: dict[str, tuple[Task, ...]] = {'offline': OFFLINE, 'vtab': vtab.TASKS}
 
 
 def tasks(suite: str | None, data: Sequence[str]) -> tuple[Task, ...]:
@@ -72,6 +55,7 @@ class Row(NamedTuple):
 
   task: str
   method: str
+  metric: str  # as in metrics.jsonl: 'linear', 'knn-20', '5-shot'
   setting: str
   top1: float
   spread: float
@@ -88,6 +72,9 @@ def judge(subject: Subject, task: Task, methods: Sequence[str], data_dir: Path,
   Raises:
     UserError: the data cannot be read, or there is no such method.
   """
+  if task.whole:
+    subject = dataclasses.replace(subject, view=whole_view,
+                                  fingerprint=f'{subject.fingerprint} whole')
   train, test = (extract(subject, source, data_dir / 'features', batch)
                  for source in open_task(task, data_dir))
   began = time.perf_counter()  # of the judging alone: features are kept from run to run
@@ -97,8 +84,8 @@ def judge(subject: Subject, task: Task, methods: Sequence[str], data_dir: Path,
       mean = verdict.top1
       spread = (float(np.std(verdict.top1s)) if verdict.spread_of == 'seeds'
                 else (mean * (1 - mean) / len(test.labels_N)) ** 0.5)
-      yield Row(task.name, method, verdict.setting, 100 * mean, 100 * spread, verdict.spread_of,
-                len(train.labels_N), len(test.labels_N), round(seconds, 2))
+      yield Row(task.name, method, verdict.metric, verdict.setting, 100 * mean, 100 * spread,
+                verdict.spread_of, len(train.labels_N), len(test.labels_N), round(seconds, 2))
 
 
 class Verdict(NamedTuple):
@@ -117,23 +104,6 @@ class Verdict(NamedTuple):
 def verdicts(train: Features, test: Features, method: str) -> Iterator[Verdict]:
   num_classes = 1 + int(max(train.labels_N.max(), test.labels_N.max()))
   return METHODS[method](train, test, num_classes)
-
-
-def open_task(task: Task, data_dir: Path) -> tuple[sources.Source, sources.Source]:
-  """(training source, test source)."""
-  train, test = (sources.open_source(Data(name=task.data), split, data_dir)
-                 for split in (task.train, task.test))
-  if task.held_out is None:
-    return train, test
-  column, value = task.held_out
-  parts = []
-  for source, wanted in ((train, False), (test, True)):
-    values_N = source.column(column)
-    if values_N is None:
-      raise UserError(f'data set {task.data!r} has no feature {column!r} to hold out')
-    words = f'{"with" if wanted else "without"} {column} {value}'
-    parts.append(Subset(source, np.flatnonzero((values_N == value) == wanted), words))
-  return parts[0], parts[1]
 
 
 def _few_shot(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
@@ -155,6 +125,24 @@ def _linear(train: Features, test: Features, num_classes: int) -> Iterator[Verdi
 
 METHODS: dict[str, Callable[[Features, Features, int], Iterator[Verdict]]] = {
     'few-shot': _few_shot, 'knn': _neighbours, 'linear': _linear}
+
+
+def group_means(tasks: Sequence[Task], rows: Sequence[Row]) -> list[tuple[str, str, int, float]]:
+  """(group, metric, tasks, mean of top1 over them) of each group of tasks, and of them all.
+
+  A metric that a task of the group lacks is left out.
+  """
+  groups = {name: [task.name for task in tasks if task.group == name]
+            for name in dict.fromkeys(task.group for task in tasks) if name}
+  if groups:
+    groups['all'] = [task.name for task in tasks]
+  means = []
+  for group, names in groups.items():
+    for metric in dict.fromkeys(row.metric for row in rows):
+      found = [row.top1 for row in rows if row.task in names and row.metric == metric]
+      if len(found) == len(names):
+        means.append((group, metric, len(names), float(np.mean(found))))
+  return means
 
 
 def write(rows: Sequence[Row], csv_path: Path | None, json_path: Path | None,
