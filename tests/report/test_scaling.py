@@ -172,13 +172,13 @@ def test_what_is_drawn(study):
 
 
 def test_the_grid():
-  """Six sizes over 1.5 decades of parameters and compute, three of data, four of length."""
+  """Six sizes over 1.5 decades of parameters and compute, three of data, five of length."""
   path = ROOT / 'configs' / 'scaling.py'
   runs = recipes.load_sweep(str(path))
   settled = [config.resolve(recipes.load_config(str(path), [
       f'--config.{key}={sweep._text(value)}' for key, value in run.items()])) for run in runs]
-  assert len({x.to_json() for x in settled}) == len(runs) == 72
-  assert len({x.data.train for x in settled}) == 3 and len({x.examples for x in settled}) == 4
+  assert len({x.to_json() for x in settled}) == len(runs) == 90
+  assert len({x.data.train for x in settled}) == 3 and len({x.examples for x in settled}) == 5
   macs = {flops.forward_macs(models.build(x.model.name, 10, **x.model.options), (28, 28, 1))
           for x in settled}
   assert len(macs) == 6 and max(macs) > 10**1.5 * min(macs)
