@@ -72,11 +72,10 @@ def predict(argv: list[str]) -> int:
 
 
 def transfer(argv: list[str]) -> int:
-  """Judge a model's features: few-shot, nearest neighbours, linear probe, on one data set or many.
-  """
+  """Judge features: few-shot, nearest neighbours, linear probe, on one data set or many."""
   parser = flags.parser('transfer', transfer)
-  _add_weights(parser)
-  parser.add_argument('--suite', help='offline or vtab (docs/transfer.md)')
+  _add_weights(parser, nargs='+', more='; or several, as in DINOv2-S/14@98=FILE RUN bag_of_words')
+  parser.add_argument('--suite', help='offline, paper or vtab (docs/transfer.md)')
   parser.add_argument('--data', nargs='+', default=(), metavar='NAME',
                       help='data sets with splits train and test, in place of a suite')
   parser.add_argument('--methods', nargs='+', default=('few-shot', 'knn', 'linear'))
@@ -85,32 +84,37 @@ def transfer(argv: list[str]) -> int:
                       help='images at a time on a device')
   parser.add_argument('--csv', type=Path, help='also write the table here')
   parser.add_argument('--json', type=Path, help='also write the table here, with what was judged')
+  parser.add_argument('--page', type=Path, help='also write a page with plots here (.html)')
   flags.add_data_dir(parser)
   args = parser.parse_args(argv)
+  from vit_jax.report import transfer as report
   from vit_jax.report.models import as_text
-  from vit_jax.transfer import extract, suite
-  from vit_jax.transfer.predict import make_predictor
+  from vit_jax.transfer import suite
+  from vit_jax.transfer.contestants import contestants
+  from vit_jax.transfer.tasks import open_task
   tasks = suite.tasks(args.suite, args.data)
   for method in args.methods:
     if method not in suite.METHODS:
       raise UserError(f'--methods: {method!r} is not one; {nearest(method, suite.METHODS)}')
-  size = args.image_size and (args.image_size, args.image_size)
-  predictor = make_predictor(args.model, args.weights, flags.data_dir(args), image_size=size,
-                             num_classes=0)
-  print(predictor.line, flush=True)
-  subject = extract.subject(predictor, args.model or args.weights, args.batch)
+  data_dir = flags.data_dir(args)
+  judged = contestants(args.weights, args.model, data_dir, args.image_size, args.batch)
+  print('\n'.join(contestant.line for contestant in judged), flush=True)
+  opened = [open_task(task, data_dir) for task in tasks]  # what is missing is said before an hour
   rows = []
-  for task in tasks:
-    for row in suite.judge(subject, task, args.methods, flags.data_dir(args), args.batch):
-      print(f'{row.task}: {row.method}, {row.setting}: {row.top1:.2f} % +- {row.spread:.2f}',
-            flush=True)
-      rows.append(row)
-  suite.write(rows, args.csv, args.json, {'model': subject.name, 'weights': args.weights,
-                                          'image_size': subject.image_shape[:2]})
+  for contestant in judged:
+    for task, data in zip(tasks, opened, strict=True):
+      subject = contestant.subject(data.train)
+      for row in suite.judge(subject, task, data, args.methods, data_dir / 'features', args.batch):
+        print(f'{row.model}, {row.task}: {row.method}, {row.setting}: {row.top1:.2f} % +- '
+              f'{row.spread:.2f}', flush=True)
+        rows.append(row)
+      suite.write(rows, args.csv, args.json, {'weights': args.weights})  # so that little is lost
   print(as_text(suite.Row._fields, rows))
   means = suite.group_means(tasks, rows)
   if means:
-    print(as_text(('group', 'metric', 'tasks', 'mean top1'), means))
+    print(as_text(('model', 'group', 'metric', 'tasks', 'mean top1'), means))
+  if args.page:
+    report.write_page(rows, means, [contestant.line for contestant in judged], args.page)
   return 0
 
 
@@ -131,7 +135,7 @@ def convert(argv: list[str]) -> int:
   return 0
 
 
-def _add_weights(parser: ArgumentParser) -> None:
+def _add_weights(parser: ArgumentParser, nargs: str | None = None, more: str = '') -> None:
   parser.add_argument('--model', default='', help='its name, such as DeiT-Ti/16; a run knows it')
-  parser.add_argument('--weights', required=True, metavar='FILE|RUN',
-                      help='.npz or .safetensors, an address, augreg:B/16, or a run folder')
+  parser.add_argument('--weights', required=True, nargs=nargs, metavar='FILE|RUN',
+                      help=f'.npz or .safetensors, an address, augreg:B/16, or a run folder{more}')

@@ -21,8 +21,7 @@ from vit_jax.training import finish
 from vit_jax.training.checkpoint import Checkpoints
 from vit_jax.training.setup import set_up
 from vit_jax.transfer.features import attention_fn, features_fn
-from vit_jax.transfer.images import published_view
-from vit_jax.transfer.predict import IMAGENET_LABELS
+from vit_jax.transfer.images import IMAGENET_LABELS, published_view
 from vit_jax.weights import files, layout, load, registry
 
 CLASSES = 5

@@ -92,14 +92,14 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
   variables = made_up.tree_variables(leaves)
   source, rows, features = MadeUp(301), [], []
   task = tasks.Task('made up', 'made_up')
-  monkeypatch.setattr(suite, 'open_task', lambda task, data_dir: (source, source))
+  opened = tasks.Opened(tasks.Part('made up', source), [tasks.Part('made up', source)])
   for count in (8, 1):
     devices = jax.devices()[:count]
     monkeypatch.setattr(jax, 'local_devices', lambda devices=devices: devices)
     judged = subject(features_fn(model, variables, HALF, HALF, 16), f'{count} devices')
     features.append(extract.extract(judged, source, tmp_path / 'features').features_ND)
     rows.append([row._replace(seconds=0) for row in suite.judge(
-        judged, task, ['few-shot', 'knn', 'linear'], tmp_path)])
+        judged, task, opened, ['few-shot', 'knn', 'linear'], tmp_path / 'features')])
   np.testing.assert_array_equal(*features)
   assert rows[0] == rows[1]
   assert {row.setting for row in rows[0]} >= {'1 shots', '25 shots', 'k 10', 'k 200'}
@@ -108,12 +108,18 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
 
 def test_a_style_is_held_out(monkeypatch, tmp_path):
   monkeypatch.setattr(tasks.sources, 'open_source', lambda *_, **__: MadeUp(42))
-  train, test = tasks.open_task(tasks.Task('x', 'made_up', held_out=('style', 1)), tmp_path)
-  assert set(train.column('style')) == {0, 2, 3} and set(test.column('style')) == {1}
-  assert len(train) + len(test) == 42
-  (record, label), = test.read([2])
-  assert record == MadeUp(42).images_NHWC[9].tobytes() and test.where(2) == 'row 9'
-  assert train.split != test.split
+  task = tasks.Task('x', 'made_up', held_out=('style', 1))
+  opened = tasks.open_task(task, tmp_path)
+  train, (test,) = opened
+  assert set(train.source.column('style')[train.keep_N]) == {0, 2, 3}
+  assert set(test.source.column('style')[test.keep_N]) == {1}
+  assert len(train.keep_N) + len(test.keep_N) == 42
+
+  judged = subject(lambda images_BHWC: images_BHWC[:, 0, 0].astype(np.float32))
+  rows = list(suite.judge(judged, task, opened, ['knn'], tmp_path))
+  assert {(row.train_examples, row.test_examples) for row in rows} == {(31, 11)}
+  # Features of all styles are kept: the task of the next style costs no images.
+  assert len(list(tmp_path.glob('*.npz'))) == 1
 
 
 @pytest.fixture(scope='module')
@@ -149,11 +155,42 @@ def test_the_command(images, tmp_path, capsys):
   assert {row['test_examples'] for row in rows} == {'18'}
   assert 'leaves matched' in out and 'spread of' in out
   said = json.loads(paths[1].read_text())
-  assert said['model'] == 'mu/16' and len(said['rows']) == len(rows)
+  assert said['weights'] == [str(weights)] and len(said['rows']) == len(rows)
+  assert {row['model'] for row in rows} == {'mu/16'}
   assert len(list((tmp_path / 'features').glob('*.npz'))) == 2
 
 
+def test_several_side_by_side(images, tmp_path, capsys):
+  """Two networks and a bag of visual words, one table and one page."""
+  weights = []
+  for seed, model in ((5, 'mu/16'), (6, 'mu/8')):
+    _, leaves = made_up.tiny(model, seed, size=32, depth=1, mlp=128, exact_gelu=True)
+    weights.append(f'{model}@32={tmp_path / f"{seed}.safetensors"}')
+    files.write(tmp_path / f'{seed}.safetensors',
+                layout.to_published(registry.LAYOUTS['timm'], leaves))
+  page = tmp_path / 'page.html'
+  argv = ['transfer', '--weights', *weights, 'bag_of_words', '--data', f'folder:{images}',
+          '--methods', 'few-shot', 'knn',  # a linear probe of 12,600 features takes its time
+          f'--page={page}', f'--data_dir={tmp_path}', f'--csv={tmp_path / "rows.csv"}']
+  assert cli.main(argv) == 0
+  rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
+  assert list(dict.fromkeys(row['model'] for row in rows)) == ['mu/16', 'mu/8', 'bag_of_words']
+  kinds = {model: [row['metric'] for row in rows if row['model'] == model]
+           for model in ('mu/16', 'bag_of_words')}
+  assert kinds['mu/16'] == kinds['bag_of_words'] and 'knn-10' in kinds['mu/16']
+  text = page.read_text()
+  assert '<script' not in text and text.count('<svg') == 1 + len(kinds['mu/16'])
+  capsys.readouterr()
+  assert cli.main(argv) == 0  # the words are kept: the same bag, the same features
+  assert [row | {'seconds': ''} for row in csv.DictReader((tmp_path / 'rows.csv').open())] == [
+      row | {'seconds': ''} for row in rows]
+  kept = {path.name.partition('-')[0] for path in (tmp_path / 'features').glob('bag-*')}
+  assert kept == {'bag'} and len(list((tmp_path / 'features').iterdir())) == 7
+
+
 @pytest.mark.parametrize('flags, words', [
+    (['--data', 'x', '--model=Ti/16', '--weights', 'a.npz', 'b.npz'], 'say which is whose'),
+    (['--data', 'x', '--weights', 'bag_of_words', 'bag_of_words'], 'two are called'),
     ([], 'either a suite'),
     (['--suite=ofline'], "did you mean 'offline'"),
     (['--data', 'x', '--methods', 'nn'], "'nn' is not one"),

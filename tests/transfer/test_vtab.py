@@ -62,7 +62,7 @@ def data_dir(tmp_path_factory):
 def opened(data_dir, split='train', **keys):
   """(a source, the number i of each example: TFDS shuffles them)."""
   task = tasks.Task('x', 'scenes', split, split, **keys)
-  source = tasks.open_task(task, data_dir)[0]
+  source = tasks.open_task(task, data_dir).train.source
   return source, source.column('label_x_position') // 3
 
 
@@ -117,7 +117,7 @@ def test_the_tasks():
 
 
 def row(task: str, metric: str, top1: float) -> suite.Row:
-  return suite.Row(task, 'linear', metric, 'penalty 1', top1, 0.5, 'test', 1000, 100, 1.0)
+  return suite.Row('m', task, 'linear', metric, 'penalty 1', top1, 0.5, 'test', 1000, 100, 1.0)
 
 
 def test_means_of_groups():
@@ -126,8 +126,8 @@ def test_means_of_groups():
   rows = [row('a', 'linear', 50.0), row('b', 'linear', 70.0), row('c', 'linear', 30.0),
           row('a', '5-shot', 10.0), row('c', '5-shot', 20.0)]
   assert suite.group_means(some, rows) == [
-      ('natural', 'linear', 2, 60.0), ('structured', 'linear', 1, 30.0),
-      ('structured', '5-shot', 1, 20.0), ('all', 'linear', 3, 50.0)]
+      ('m', 'natural', 'linear', 2, 60.0), ('m', 'structured', 'linear', 1, 30.0),
+      ('m', 'all', 'linear', 3, 50.0), ('m', 'structured', '5-shot', 1, 20.0)]
   assert suite.group_means([tasks.Task('a', 'x')], rows) == []
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from vit_jax.errors import UserError
 from vit_jax.training.setup import Setup
 from vit_jax.transfer import suite
@@ -34,8 +36,8 @@ def judge(setup: Setup, variables: Any, before_batch: Callable[[], None] = lambd
                    for split in (its.train, its.test))
 
     def accuracies(train: Any = train, test: Any = test, its: Any = its) -> dict[str, float]:
-      return {verdict.metric: verdict.top1 for method in its.methods
-              for verdict in suite.verdicts(train, test, method)}
+      return {verdict.metric: float(np.mean(verdict.top1s[0])) for method in its.methods
+              for verdict in suite.verdicts(train, [test], method)}
 
     results[name] = share(accuracies)
     if not results[name]:

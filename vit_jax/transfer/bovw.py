@@ -118,6 +118,22 @@ def fit(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | No
     return Fitted(bag, _svm(choice.strength).fit(rows, labels_N), choice)
 
 
+def learn(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None,
+          seed: int = 0) -> BagOfWords:
+  """A bag without its SVM, to be judged by its features as networks are.
+
+  Side and colour are chosen as by `fit`, on all of these images; the vocabulary is the smaller one,
+  for the features of many images at once must fit into the memory.
+  """
+  rng = np.random.default_rng(seed)
+  groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
+  with threadpool_limits(1):
+    side, colour = _look(images_NHWC, labels_N, groups_N, rng)
+    (words_VE,) = _vocabularies(images_NHWC, np.arange(len(images_NHWC)), side, colour,
+                                VOCABULARIES[:1], rng)
+  return BagOfWords(side, colour, words_VE)
+
+
 def judge_bag_of_words(
   train_images_NHWC: np.ndarray,
   train_labels_N: np.ndarray,

@@ -70,7 +70,7 @@ def extract(judged: Subject, source: Source, cache: Path, batch: int = 64) -> Fe
   Raises:
     UserError: an example cannot be read or decoded, or the cache cannot be written.
   """
-  path = cache / f'{_key(judged, source)}.npz'
+  path = cache / f'{key(judged.fingerprint, source)}.npz'
   if path.is_file():
     stored = files.read(path)
     return Features(stored['features'], stored['labels'])
@@ -104,10 +104,10 @@ def _extract(judged: Subject, source: Source, batch: int) -> Features:
   return Features(np.concatenate(parts), labels_N)
 
 
-def _key(judged: Subject, source: Source) -> str:
-  """Of a subject and a split; a split is known by its name, its size and a few of its records."""
+def key(fingerprint: str, source: Source) -> str:
+  """Of something and a split; a split is known by its name, its size and a few of its records."""
   n = len(source)
-  digest = hashlib.sha256(f'{judged.fingerprint} {source.name} {source.split} {n}'.encode())
+  digest = hashlib.sha256(f'{fingerprint} {source.name} {source.split} {n}'.encode())
   for index in sorted({n * i // PROBES for i in range(PROBES)} if n else ()):
     record, label = source.read([index])[0]
     digest.update(label.to_bytes(8, 'little', signed=True) + bytes(record))

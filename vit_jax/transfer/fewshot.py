@@ -58,16 +58,15 @@ def with_bias(features_ND: np.ndarray) -> np.ndarray:
   return np.concatenate([features_ND.astype(np.float64), constant_N1], axis=1)
 
 
-def top1(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
-         test_labels_N: np.ndarray, num_classes: int, shots: int, seed: int,
-         l2: float = L2) -> float:
-  """Test accuracy after learning from `shots` examples of each class."""
+def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
+            num_classes: int, shots: int, seed: int, l2: float = L2) -> np.ndarray:
+  """The class of each test example, after learning from `shots` examples of each class."""
   chosen = pick(train_labels_N, num_classes, shots, seed)
   few_ND = train_ND[chosen].astype(np.float64)
   mean_D, std_D = few_ND.mean(axis=0), few_ND.std(axis=0) + EPSILON
   weights_DK = weights((few_ND - mean_D) / std_D, train_labels_N[chosen], num_classes, l2)
   scores_NK = with_bias((test_ND - mean_D) / std_D) @ weights_DK
-  return float(np.mean(scores_NK.argmax(axis=1) == test_labels_N))
+  return scores_NK.argmax(axis=1)
 
 
 def possible_shots(labels_N: np.ndarray, num_classes: int,

@@ -15,6 +15,7 @@ from vit_jax.data import decode
 from vit_jax.data.folder import SUFFIXES
 from vit_jax.errors import UserError
 
+IMAGENET_LABELS = Path(decode.__file__).with_name('imagenet_labels.txt')
 View = Callable[[bytes, np.ndarray], None]  # encoded image -> out_HWC, uint8
 
 
@@ -100,6 +101,11 @@ def _open_array(path: Path) -> np.ndarray:
   if array_NHWC.dtype != np.float32 or array_NHWC.ndim != 4 or not array_NHWC.size:
     raise UserError(f'--input: {path} is {array_NHWC.dtype} of shape {array_NHWC.shape}; {right}')
   return array_NHWC
+
+
+def imagenet_names() -> list[str]:
+  """Of ImageNet's 1000 classes, in the order of their labels."""
+  return [line.partition(' ')[2] for line in IMAGENET_LABELS.read_text().splitlines()]
 
 
 def whole_view(record: bytes, out_HWC: np.ndarray) -> None:

@@ -16,11 +16,10 @@ from vit_jax.data import decode
 from vit_jax.errors import UserError
 from vit_jax.training.checkpoint import latest_weights
 from vit_jax.transfer.features import Answers, answers_fn, attention_fn
-from vit_jax.transfer.images import Images, View, published_view
+from vit_jax.transfer.images import Images, View, imagenet_names, published_view
 from vit_jax.weights import files, load
 from vit_jax.weights.adapt import Source, adapt
 
-IMAGENET_LABELS = Path(decode.__file__).with_name('imagenet_labels.txt')
 DRAWN = 12  # images whose attention is drawn
 
 
@@ -110,7 +109,7 @@ def _from_file(weights: str, name: str, image_size: Sequence[int] | None, num_cl
   shape = height, width, len(inputs.mean)
   variables, line = load.fit(published, models.variable_shapes(model, shape),
                              model.grid((height, width)))
-  labels = [label.partition(' ')[2] for label in IMAGENET_LABELS.read_text().splitlines()]
+  labels = imagenet_names()
   class_names = labels if model.num_classes == len(labels) else ()
   return Predictor(model, variables, shape, inputs.mean, inputs.std,
                    functools.partial(published_view, crop=inputs.crop), tuple(class_names), line)

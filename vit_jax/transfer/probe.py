@@ -80,12 +80,12 @@ def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
   return max(choices, key=lambda choice: choice.validation_top1)
 
 
-def top1(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
-         test_labels_N: np.ndarray, num_classes: int) -> tuple[float, Choice]:
-  """(test accuracy of a probe of all training examples, the penalty that was chosen for it)."""
+def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
+            num_classes: int) -> tuple[np.ndarray, Choice]:
+  """(the class of each test example by a probe of all training ones, its penalty)."""
   choice = choose(train_ND, train_labels_N, num_classes)
   probe = fit(train_ND, train_labels_N, num_classes, choice.penalty)
-  return probe.top1(test_ND, test_labels_N), choice
+  return probe.predict(test_ND), choice
 
 
 @jax.jit

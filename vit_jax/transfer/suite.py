@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vit_jax.errors import UserError, nearest
-from vit_jax.transfer import fewshot, knn, probe, vtab
+from vit_jax.transfer import fewshot, knn, paper, probe, vtab
 from vit_jax.transfer.extract import Features, Subject, extract
 from vit_jax.transfer.images import whole_view
-from vit_jax.transfer.tasks import Task, open_task
+from vit_jax.transfer.tasks import Opened, Part, Task
 
 EMOJI_STYLES = 4
 
@@ -31,7 +31,8 @@ OFFLINE = (
     Task('mnist_10k', 'mnist_10k'),
     Task('digits', 'digits'),
 )
-SUITES: dict[str, tuple[Task, ...]] = {'offline': OFFLINE, 'vtab': vtab.TASKS}
+SUITES: dict[str, tuple[Task, ...]] = {'offline': OFFLINE, 'paper': paper.TASKS,
+                                       'vtab': vtab.TASKS}
 
 
 def tasks(suite: str | None, data: Sequence[str]) -> tuple[Task, ...]:
@@ -53,6 +54,7 @@ def tasks(suite: str | None, data: Sequence[str]) -> tuple[Task, ...]:
 class Row(NamedTuple):
   """One line of the table; `top1` and its spread in per cent."""
 
+  model: str
   task: str
   method: str
   metric: str  # as in metrics.jsonl: 'linear', 'knn-20', '5-shot'
@@ -65,70 +67,108 @@ class Row(NamedTuple):
   seconds: float
 
 
-def judge(subject: Subject, task: Task, methods: Sequence[str], data_dir: Path,
+def judge(subject: Subject, task: Task, opened: Opened, methods: Sequence[str], cache: Path,
           batch: int = 64) -> Iterator[Row]:
-  """The rows of one task, as they are done.
+  """The rows of one task, as they are done: of each setting one for each exam.
+
+  Args:
+    opened: the data of the task.
+    cache: where features are kept.
+    batch: images at a time on a device.
 
   Raises:
-    UserError: the data cannot be read, or there is no such method.
+    UserError: an example cannot be read.
   """
   if task.whole:
     subject = dataclasses.replace(subject, view=whole_view,
                                   fingerprint=f'{subject.fingerprint} whole')
-  train, test = (extract(subject, source, data_dir / 'features', batch)
-                 for source in open_task(task, data_dir))
+
+  def features(part: Part) -> Features:
+    found = extract(subject, part.source, cache, batch)
+    return found if part.keep_N is None else Features(*(rows[part.keep_N] for rows in found))
+
+  train, tests = features(opened.train), [features(exam) for exam in opened.exams]
+  rights = [exam.right_NK for exam in opened.exams]
   began = time.perf_counter()  # of the judging alone: features are kept from run to run
   for method in methods:
-    for verdict in verdicts(train, test, method):
+    for verdict in verdicts(train, tests, method, rights):
       seconds, began = time.perf_counter() - began, time.perf_counter()
-      mean = verdict.top1
-      spread = (float(np.std(verdict.top1s)) if verdict.spread_of == 'seeds'
-                else (mean * (1 - mean) / len(test.labels_N)) ** 0.5)
-      yield Row(task.name, method, verdict.metric, verdict.setting, 100 * mean, 100 * spread,
-                verdict.spread_of, len(train.labels_N), len(test.labels_N), round(seconds, 2))
+      for exam, test, top1s in zip(opened.exams, tests, verdict.top1s, strict=True):
+        mean, count = float(np.mean(top1s)), len(test.labels_N)
+        spread = (float(np.std(top1s)) if verdict.spread_of == 'seeds'
+                  else (mean * (1 - mean) / count) ** 0.5)
+        yield Row(subject.name, exam.name, method, verdict.metric, verdict.setting, 100 * mean,
+                  100 * spread, verdict.spread_of, len(train.labels_N), count, round(seconds, 2))
 
 
 class Verdict(NamedTuple):
-  """What a method says of features, as fractions in [0, 1]."""
+  """What a method says of features; `top1s` of each test are fractions in [0, 1], one a seed."""
 
   metric: str  # its name in metrics.jsonl
   setting: str
-  top1s: list[float]
+  top1s: list[list[float]]
   spread_of: str  # as in Row
 
-  @property
-  def top1(self) -> float:
-    return float(np.mean(self.top1s))
+
+def verdicts(train: Features, tests: Sequence[Features], method: str,
+             rights: Sequence[np.ndarray | None] = ()) -> Iterator[Verdict]:
+  """What a method learns from `train`, judged on each of `tests`.
+
+  Args:
+    rights: for each test which classes are right, bool [N, K], or None where the labels are.
+  """
+  rights = rights or [None] * len(tests)
+  labels = [test.labels_N for test, right in zip(tests, rights, strict=True) if right is None]
+  num_classes = 1 + max(int(labels_N.max()) for labels_N in (train.labels_N, *labels))
+  ends = np.cumsum([len(test.labels_N) for test in tests])[:-1]
+  together_ND = np.concatenate([test.features_ND for test in tests])
+  for elected in METHODS[method](train, together_ND, num_classes):
+    of_seeds = [np.split(classes_N, ends) for classes_N in elected.classes]
+    top1s = [[_top1(of_tests[i], test.labels_N, right) for of_tests in of_seeds]
+             for i, (test, right) in enumerate(zip(tests, rights, strict=True))]
+    yield Verdict(elected.metric, elected.setting, top1s, elected.spread_of)
 
 
-def verdicts(train: Features, test: Features, method: str) -> Iterator[Verdict]:
-  num_classes = 1 + int(max(train.labels_N.max(), test.labels_N.max()))
-  return METHODS[method](train, test, num_classes)
+def _top1(classes_N: np.ndarray, labels_N: np.ndarray, right_NK: np.ndarray | None) -> float:
+  """The share of examples whose class is right."""
+  if right_NK is None:
+    return float(np.mean(classes_N == labels_N))
+  return float(np.mean(right_NK[np.arange(len(classes_N)), classes_N]))
 
 
-def _few_shot(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
+class Elected(NamedTuple):
+  """The class that a method gives each test example, once for each seed."""
+
+  metric: str
+  setting: str
+  classes: list[np.ndarray]
+  spread_of: str
+
+
+def _few_shot(train: Features, test_ND: np.ndarray, num_classes: int) -> Iterator[Elected]:
   for shots in fewshot.possible_shots(train.labels_N, num_classes):
-    yield Verdict(f'{shots}-shot', f'{shots} shots',
-                  [fewshot.top1(*train, *test, num_classes, shots, seed)
+    yield Elected(f'{shots}-shot', f'{shots} shots',
+                  [fewshot.predict(*train, test_ND, num_classes, shots, seed)
                    for seed in fewshot.SEEDS], 'seeds')
 
 
-def _neighbours(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
-  for k, accuracy in knn.top1(*train, *test, num_classes).items():
-    yield Verdict(f'knn-{k}', f'k {k}', [accuracy], 'test')
+def _neighbours(train: Features, test_ND: np.ndarray, num_classes: int) -> Iterator[Elected]:
+  for k, classes_N in knn.predict(*train, test_ND, num_classes).items():
+    yield Elected(f'knn-{k}', f'k {k}', [classes_N], 'test')
 
 
-def _linear(train: Features, test: Features, num_classes: int) -> Iterator[Verdict]:
-  accuracy, choice = probe.top1(*train, *test, num_classes)
-  yield Verdict('linear', f'penalty {choice.penalty:g}', [accuracy], 'test')
+def _linear(train: Features, test_ND: np.ndarray, num_classes: int) -> Iterator[Elected]:
+  classes_N, choice = probe.predict(*train, test_ND, num_classes)
+  yield Elected('linear', f'penalty {choice.penalty:g}', [classes_N], 'test')
 
 
-METHODS: dict[str, Callable[[Features, Features, int], Iterator[Verdict]]] = {
+METHODS: dict[str, Callable[[Features, np.ndarray, int], Iterator[Elected]]] = {
     'few-shot': _few_shot, 'knn': _neighbours, 'linear': _linear}
 
 
-def group_means(tasks: Sequence[Task], rows: Sequence[Row]) -> list[tuple[str, str, int, float]]:
-  """(group, metric, tasks, mean of top1 over them) of each group of tasks, and of them all.
+def group_means(tasks: Sequence[Task], rows: Sequence[Row]
+                ) -> list[tuple[str, str, str, int, float]]:
+  """(model, group, metric, tasks, mean of top1 over them) of each group of tasks, and of them all.
 
   A metric that a task of the group lacks is left out.
   """
@@ -137,11 +177,12 @@ def group_means(tasks: Sequence[Task], rows: Sequence[Row]) -> list[tuple[str, s
   if groups:
     groups['all'] = [task.name for task in tasks]
   means = []
-  for group, names in groups.items():
-    for metric in dict.fromkeys(row.metric for row in rows):
-      found = [row.top1 for row in rows if row.task in names and row.metric == metric]
-      if len(found) == len(names):
-        means.append((group, metric, len(names), float(np.mean(found))))
+  for model, metric in dict.fromkeys((row.model, row.metric) for row in rows):
+    top1 = {row.task: row.top1 for row in rows if (row.model, row.metric) == (model, metric)}
+    for group, names in groups.items():
+      if all(name in top1 for name in names):
+        means.append((model, group, metric, len(names),
+                      float(np.mean([top1[name] for name in names]))))
   return means
 
 

@@ -1,0 +1,134 @@
+"""The suite `paper`: sets of right classes, ObjectNet's files, exams that share a training."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from vit_jax.errors import UserError
+from vit_jax.transfer import extract, paper, suite, tasks
+from vit_jax.transfer.images import imagenet_names
+
+SETS = [[3], [], [5, 7], [999], [3, 4, 5]]
+
+
+def picture(value: int, size: int = 8) -> io.BytesIO:
+  return io.BytesIO(cv2.imencode('.png', np.full((size, size, 3), value, np.uint8))[1].tobytes())
+
+
+class Real(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Features as in TFDS's imagenet2012_real."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  url_infos = {}
+
+  def _info(self):
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+        'image': tfds.features.Image(),
+        'original_label': tfds.features.ClassLabel(num_classes=1000),
+        'real_label': tfds.features.Sequence(tfds.features.ClassLabel(num_classes=1000))}))
+
+  def _split_generators(self, dl_manager):
+    return {'validation': self._generate_examples()}
+
+  def _generate_examples(self):
+    for i, labels in enumerate(SETS):
+      yield i, {'image': picture(i), 'original_label': i, 'real_label': labels}
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tfds')
+  Real(data_dir=path).download_and_prepare(file_format='array_record')
+  return path
+
+
+def test_real_labels_are_sets_and_empty_ones_do_not_count(data_dir):
+  exam = tasks.Exam('ReaL', 'real', 'validation', label='original_label', right=paper.real_labels)
+  part = tasks._open_exam(exam, data_dir)
+  originals = [label for _, label in part.source.read(range(len(part.source)))]
+  assert sorted(originals) == [0, 2, 3, 4] and part.right_NK.shape == (4, 1000)
+  for original, right_K in zip(originals, part.right_NK, strict=True):
+    assert np.flatnonzero(right_K).tolist() == SETS[original]
+
+
+def objectnet(root, first: int = 0, names: list[str] | None = None):
+  """A made-up ObjectNet: three folders, of which one has two of ImageNet's classes, one none."""
+  names = imagenet_names() if names is None else names
+  images = root / 'objectnet-1.0' / 'images'
+  for i, folder in enumerate(('air_freshener', 'bike', 'pen')):
+    (images / folder).mkdir(parents=True)
+    for k in range(12):
+      inner = np.full((12, 12, 3), 10 * i + k, np.uint8)
+      red = cv2.copyMakeBorder(inner, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(0, 0, 255))
+      cv2.imwrite(str(images / folder / f'{k}.png'), red)
+  mappings = images.parent / 'mappings'
+  mappings.mkdir()
+  order = np.random.default_rng(0).permutation(1000)  # line of each class
+  lines = [''] * 1000
+  for k, line in enumerate(order):
+    lines[line] = f'{names[k]}, known as {k}'
+  (mappings / 'imagenet_to_label_2012_v2').write_text('\n'.join(lines) + '\n')
+  for name, value in (
+      ('folder_to_objectnet_label', {'air_freshener': 'Air freshener', 'bike': 'Bicycle',
+                                     'pen': 'Pen'}),
+      ('objectnet_to_imagenet_1k', {'Bicycle': f'{lines[order[444]]}; {lines[order[671]]}',
+                                    'Pen': lines[order[418]]}),
+      ('pytorch_to_imagenet_2012_id', {str(k): int(line) + first
+                                       for k, line in enumerate(order)})):
+    (mappings / f'{name}.json').write_text(json.dumps(value))
+  return mappings
+
+
+@pytest.mark.parametrize('first', [0, 1])
+def test_objectnet_by_the_files_beside_its_images(first, tmp_path):
+  objectnet(tmp_path, first)
+  (exam,) = [exam for exam in paper.TASKS[0].others if exam.name == 'ObjectNet']
+  part = tasks._open_exam(exam, tmp_path)
+  assert len(part.source) == 24  # those of air fresheners do not count
+  for (image_HWC, label), right_K in zip(part.source.read(range(24)), part.right_NK, strict=True):
+    assert image_HWC.shape == (12, 12, 3) and len(np.unique(image_HWC)) == 1  # no red
+    assert np.flatnonzero(right_K).tolist() == {1: [444, 671], 2: [418]}[label]
+
+
+def test_objectnet_mistakes_get_a_sentence(tmp_path):
+  (exam,) = [exam for exam in paper.TASKS[0].others if exam.name == 'ObjectNet']
+  with pytest.raises(UserError, match='ObjectNet is not in .*images: unpack'):
+    tasks._open_exam(exam, tmp_path)
+  mappings = objectnet(tmp_path, names=imagenet_names()[1:] + ['tench'])
+  with pytest.raises(UserError, match='in another order'):
+    tasks._open_exam(exam, tmp_path)
+  (mappings / 'folder_to_objectnet_label.json').unlink()
+  with pytest.raises(UserError, match='unpack its archive again'):
+    tasks._open_exam(exam, tmp_path)
+
+
+def test_verdicts_by_labels_and_by_sets():
+  """One training, three exams: the same predictions are judged by what is right in each."""
+  rng = np.random.default_rng(0)
+  labels_N = np.arange(60) % 3
+  train = extract.Features((4 * np.eye(3)[labels_N] + rng.normal(0, 1, (60, 3))).astype('f'),
+                           labels_N)
+  test = extract.Features((4 * np.eye(3)[labels_N[:9]]).astype('f'), labels_N[:9])
+  shifted = test._replace(labels_N=(test.labels_N + 1) % 3)
+  right_NK = np.eye(3, dtype=bool)[test.labels_N] | np.eye(3, dtype=bool)[shifted.labels_N]
+  right_NK[:3] = False
+  for method in suite.METHODS:
+    for verdict in suite.verdicts(train, [test, shifted, test], method, [None, None, right_NK]):
+      alone, = suite.verdicts(train, [test], method).__next__().top1s
+      assert len(alone) == len(verdict.top1s[0])
+      if verdict.metric != '1-shot':
+        assert [np.mean(top1s) for top1s in verdict.top1s] == pytest.approx([1, 0, 6 / 9])
+
+
+def test_the_tasks():
+  names = [paper.TASKS[0].name, *(exam.name for exam in paper.TASKS[0].others)]
+  assert names == ['ImageNet', 'ImageNet ReaL', 'ImageNet v2', 'ObjectNet']
+  known = tfds.list_builders(with_community_datasets=False)
+  data = [task.data for task in paper.TASKS] + [exam.data for exam in paper.TASKS[0].others]
+  assert {name.split('/')[0] for name in data if not name.startswith('folder:')} <= set(known)
