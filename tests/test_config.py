@@ -163,7 +163,7 @@ def test_overrides_set_keys_that_the_recipe_leaves_out(tmp_path):
     (['trian'], "did you mean 'train'"),
     (['train', '--config=configs/earth_climat.py'], "did you mean 'earth_climate.py'?"),
     (['train', '--config=configs/earth_climate.py:B/16'], 'takes no argument'),
-    (['train', '--config=configs/finetune.py:mnist'], 'mnist is none of imagenet2012'),
+    (['train', '--config=configs/before_after.py:VGG'], 'VGG is none of bag of words'),
     (['train', '--config=configs/finetune.py'], 'config.init_from is missing'),
     (['train', '--config=configs/earth_climate.py', '--confg.seed=1'], 'is not a flag'),
     (['train', '--config=configs/earth_climate.py', '--config.optim.lrr=1'], "did you mean 'lr'"),

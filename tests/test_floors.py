@@ -30,6 +30,7 @@ FLOORS = {
       'vit_jax.training.teacher', 'vit_jax.transfer*'],
   4: ['vit_jax.training.loop', 'vit_jax.training.start', 'vit_jax.training.finish',
       'vit_jax.training.evaluate', 'vit_jax.training.compare', 'vit_jax.training.features',
+      'vit_jax.training.finetune',
       'vit_jax.bench*', 'vit_jax.plan*', 'vit_jax.launch*'],
   5: ['vit_jax.report*'],
   6: ['vit_jax.cli_judge'],

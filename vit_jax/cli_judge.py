@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -72,43 +73,69 @@ def predict(argv: list[str]) -> int:
 
 
 def transfer(argv: list[str]) -> int:
-  """Judge features: few-shot, nearest neighbours, linear probe, on one data set or many."""
+  """Judge transfer: few-shot, nearest neighbours, linear probe, fine-tuning, on many data sets."""
   parser = flags.parser('transfer', transfer)
   _add_weights(parser, nargs='+', more='; or several, as in DINOv2-S/14@98=FILE RUN bag_of_words')
   parser.add_argument('--suite', help='offline, paper or vtab (docs/transfer.md)')
   parser.add_argument('--data', nargs='+', default=(), metavar='NAME',
                       help='data sets with splits train and test, in place of a suite')
-  parser.add_argument('--methods', nargs='+', default=('few-shot', 'knn', 'linear'))
+  parser.add_argument('--methods', nargs='+', default=('few-shot', 'knn', 'linear'),
+                      help="of few-shot, knn, linear (default: these), head (the model's own, on "
+                           'ImageNet) and fine-tune')
   parser.add_argument('--image_size', type=flags.at_least(1), help='a side in pixels')
   parser.add_argument('--batch', type=flags.at_least(1), default=64,
                       help='images at a time on a device')
   parser.add_argument('--csv', type=Path, help='also write the table here')
   parser.add_argument('--json', type=Path, help='also write the table here, with what was judged')
   parser.add_argument('--page', type=Path, help='also write a page with plots here (.html)')
+  parser.add_argument('--recipe', default='configs/finetune.py', metavar='FILE',
+                      help='of fine-tuning (default: %(default)s); --config.KEY=VALUE changes it')
+  parser.add_argument('--seeds', type=flags.at_least(0), nargs='+', default=[0],
+                      help='of fine-tuning, one training each')
+  parser.add_argument('--workdir', type=Path, default=Path('runs/transfer'),
+                      help='of fine-tuning: the folder of run folders (default: %(default)s)')
   flags.add_data_dir(parser)
-  args = parser.parse_args(argv)
+  args, overrides = parser.parse_known_args(argv)
+  from vit_jax.parallel.device import keep_cpu_memory
+  keep_cpu_memory()
   from vit_jax.report import transfer as report
   from vit_jax.report.models import as_text
+  from vit_jax.training import finetune
   from vit_jax.transfer import suite
   from vit_jax.transfer.contestants import contestants
   from vit_jax.transfer.tasks import open_task
   tasks = suite.tasks(args.suite, args.data)
+  known = (*suite.METHODS, suite.HEAD, finetune.METHOD)
   for method in args.methods:
-    if method not in suite.METHODS:
-      raise UserError(f'--methods: {method!r} is not one; {nearest(method, suite.METHODS)}')
+    if method not in known:
+      raise UserError(f'--methods: {method!r} is not one; {nearest(method, known)}')
+  if overrides and finetune.METHOD not in args.methods:
+    raise UserError(f'{overrides[0]!r} is not a flag of this command without --methods fine-tune')
   data_dir = flags.data_dir(args)
   judged = contestants(args.weights, args.model, data_dir, args.image_size, args.batch)
   print('\n'.join(contestant.line for contestant in judged), flush=True)
   opened = [open_task(task, data_dir) for task in tasks]  # what is missing is said before an hour
+  tune = finetune.METHOD in args.methods
+  if tune:
+    finetune.check(args.recipe, overrides, judged, tasks)
   rows = []
   for contestant in judged:
     for task, data in zip(tasks, opened, strict=True):
-      subject = contestant.subject(data.train)
-      for row in suite.judge(subject, task, data, args.methods, data_dir / 'features', args.batch):
-        print(f'{row.model}, {row.task}: {row.method}, {row.setting}: {row.top1:.2f} % +- '
-              f'{row.spread:.2f}', flush=True)
-        rows.append(row)
+      parts = [suite.judge(contestant, task, data, args.methods, data_dir / 'features', args.batch)]
+      if tune:
+        parts.append(finetune.fine_tune(contestant, task, data, args.recipe, overrides, args.seeds,
+                                        args.workdir, data_dir, args.batch))
+      try:
+        for row in itertools.chain(*parts):
+          print(f'{row.model}, {row.task}: {row.method}, {row.setting}: {row.top1:.2f} % +- '
+                f'{row.spread:.2f}', flush=True)
+          rows.append(row)
+      except finetune.Stopped as stopped:
+        return stopped.code
       suite.write(rows, args.csv, args.json, {'weights': args.weights})  # so that little is lost
+  if not rows:
+    raise UserError(f'--methods {" ".join(args.methods)}: none of them can be judged on '
+                    f'{", ".join(task.name for task in tasks)}; try linear')
   print(as_text(suite.Row._fields, rows))
   means = suite.group_means(tasks, rows)
   if means:

@@ -1,14 +1,18 @@
-"""Fine-tuning from a run folder: another size, other classes, the pretrained body."""
+"""Fine-tuning: from a run folder to other sizes and classes, and as a method of `transfer`."""
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.fleet import run_to_end
-from vit_jax import config
+from vit_jax import cli, config
 from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.transfer import suite, tasks
 
 
 def params_of(workdir) -> dict:
@@ -35,3 +39,87 @@ def test_finetune_from_a_run(finished_run, tiny_recipe, write_images, nursery, t
   assert after['head']['kernel'].shape == (32, 2) and not after['head']['kernel'].any()
   assert after['pos_embedding'].shape == (1, 7, 32)
   assert json.loads((tuned / 'summary.json').read_text())['steps'] == 1
+
+
+RECIPE = '''
+from ml_collections import ConfigDict
+
+
+def get_sweep(dataset):
+  return [{'optim.lr': 0.0}, {'optim.lr': 3e-3}]
+
+
+def get_config(dataset):
+  return ConfigDict(dict(
+      name='tune', steps=30, batch_size=16, eval_batch_size=16, init_from='', model=dict(name=''),
+      data=dict(name=dataset, image_size=(16, 16), eval_resize=16, train='train[:70%]',
+                evals=dict(val='train[70%:]', test='test')),
+      optim=dict(lr=1e-3), log=dict(every=dict(steps=30)),
+      checkpoint=dict(every=dict(steps=99), minutes=0.0)))
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+  path = tmp_path / 'tune.py'
+  path.write_text(RECIPE)
+  return path
+
+
+def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, capsys):
+  """The rate is chosen on held-out images; the runs of all seeds are judged on the test."""
+  folder = tmp_path / 'two'
+  write_images(folder / 'train', {'a': 40, 'b': 40})
+  write_images(folder / 'test', {'a': 9, 'b': 9}, seed=1)
+  argv = ['transfer', f'--weights={finished_run}', '--data', f'folder:{folder}', '--methods',
+          'fine-tune', 'knn', '--seeds', '3', '4', f'--recipe={recipe}',
+          f'--workdir={tmp_path / "runs"}', f'--data_dir={tmp_path}',
+          f'--csv={tmp_path / "rows.csv"}', '--config.optim.clip_norm=1.0']
+  assert cli.main(argv) == 0
+  rows = {row['metric']: row for row in csv.DictReader((tmp_path / 'rows.csv').open())}
+  tuned = rows['fine-tune']
+  runs = sorted(path.parent for path in (tmp_path / 'runs').rglob('summary.json'))
+  assert [f'{run.parent.name}/{run.name}' for run in runs] == [
+      'optim.lr=0.0/seed-3', 'optim.lr=0.003/seed-3', 'optim.lr=0.003/seed-4']
+  top1s = [json.loads((run / 'summary.json').read_text())['test']['top1'] for run in runs]
+  assert tuned['setting'] == 'lr 0.003' and tuned['spread_of'] == 'seeds'
+  assert float(tuned['top1']) == pytest.approx(100 * np.mean(top1s[1:]))
+  assert float(tuned['top1']) > 100 * top1s[0] and tuned['test_examples'] == '18'
+  assert 'knn-10' in rows and tuned['train_examples'] == '56'
+  x = config.from_run(runs[0])
+  assert x.init_from == str(finished_run) and x.optim.clip_norm == 1.0
+  assert x.model == config.from_run(finished_run).model
+
+  before = [run.stat().st_mtime_ns for run in runs]
+  capsys.readouterr()
+  assert cli.main(argv) == 0  # nothing is trained twice
+  assert [run.stat().st_mtime_ns for run in runs] == before and '==' not in capsys.readouterr().out
+
+
+def test_a_models_own_head_is_judged_where_it_knows_the_classes(finished_run, tiny_folder, tmp_path,
+                                                                monkeypatch, capsys):
+  """And says what the run's own evaluation said."""
+  name = f'folder:{tiny_folder}'
+  classes = 3
+  task = tasks.Task('own', name, classes=classes, others=(tasks.Exam('again', name, 'test'),))
+  monkeypatch.setattr(suite, 'tasks', lambda *_: (task,))
+  argv = ['transfer', f'--weights={finished_run}', '--suite=own', '--methods', 'head',
+          f'--data_dir={tmp_path}', f'--csv={tmp_path / "rows.csv"}']
+  assert cli.main(argv) == 0
+  rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
+  said = json.loads((finished_run / 'summary.json').read_text())['test']['top1']
+  assert [row['task'] for row in rows] == ['own', 'again']
+  assert [float(row['top1']) for row in rows] == pytest.approx([100 * said] * 2)
+  monkeypatch.setattr(suite, 'tasks', lambda *_: (tasks.Task('own', name, classes=classes + 1),))
+  assert cli.main(argv) == 2
+  assert 'none of them can be judged' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('flags, words', [
+    (['--data', 'x', '--config.steps=1'], 'without --methods fine-tune'),
+    (['--suite=vtab', '--methods', 'fine-tune'], 'of its own'),
+])
+def test_mistakes_of_fine_tuning(flags, words, finished_run, monkeypatch, capsys):
+  monkeypatch.setattr(tasks, 'open_task', lambda *_: None)
+  assert cli.main(['transfer', f'--weights={finished_run}', *flags]) == 2
+  assert words in capsys.readouterr().err

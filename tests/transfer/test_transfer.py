@@ -13,6 +13,7 @@ import pytest
 from tests.weights import made_up
 from vit_jax import cli
 from vit_jax.transfer import extract, suite, tasks
+from vit_jax.transfer.contestants import Contestant
 from vit_jax.transfer.features import features_fn
 from vit_jax.weights import files, layout, registry
 
@@ -98,8 +99,9 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, 'local_devices', lambda devices=devices: devices)
     judged = subject(features_fn(model, variables, HALF, HALF, 16), f'{count} devices')
     features.append(extract.extract(judged, source, tmp_path / 'features').features_ND)
+    contestant = Contestant('made up', '', lambda train, judged=judged: judged)
     rows.append([row._replace(seconds=0) for row in suite.judge(
-        judged, task, opened, ['few-shot', 'knn', 'linear'], tmp_path / 'features')])
+        contestant, task, opened, ['few-shot', 'knn', 'linear'], tmp_path / 'features')])
   np.testing.assert_array_equal(*features)
   assert rows[0] == rows[1]
   assert {row.setting for row in rows[0]} >= {'1 shots', '25 shots', 'k 10', 'k 200'}
@@ -116,7 +118,8 @@ def test_a_style_is_held_out(monkeypatch, tmp_path):
   assert len(train.keep_N) + len(test.keep_N) == 42
 
   judged = subject(lambda images_BHWC: images_BHWC[:, 0, 0].astype(np.float32))
-  rows = list(suite.judge(judged, task, opened, ['knn'], tmp_path))
+  contestant = Contestant('made up', '', lambda train: judged)
+  rows = list(suite.judge(contestant, task, opened, ['knn'], tmp_path))
   assert {(row.train_examples, row.test_examples) for row in rows} == {(31, 11)}
   # Features of all styles are kept: the task of the next style costs no images.
   assert len(list(tmp_path.glob('*.npz'))) == 1

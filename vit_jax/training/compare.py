@@ -100,12 +100,12 @@ def _train(file: str, overrides: Sequence[str], member: Member, teacher: Member 
   for i, (choice, workdir) in enumerate(member.choices, 1):
     x = _experiment(file, overrides, system, choice, SEED, taught)
     words = f'{system.name}, choice {i} of {len(member.choices)}: {_words(choice)}'
-    if code := _run(_as_choice(x), workdir, data_dir, words):
+    if code := run_once(_as_choice(x), workdir, data_dir, words):
       return code
   chosen = member.best[0] if member.best else {}
   for seed, workdir in member.runs.items():
     x = _experiment(file, overrides, system, chosen, seed, teacher and teacher.runs[seed])
-    if code := _run(x, workdir, data_dir, f'{system.name}, seed {seed}: {_words(chosen)}'):
+    if code := run_once(x, workdir, data_dir, f'{system.name}, seed {seed}: {_words(chosen)}'):
       return code
   return 0
 
@@ -126,7 +126,7 @@ def _share(length: Duration) -> Duration:
                   math.ceil(length.examples * SHARE))
 
 
-def _run(x: Experiment, workdir: Path, data_dir: Path, words: str) -> int:
+def run_once(x: Experiment, workdir: Path, data_dir: Path, words: str) -> int:
   """Trains this experiment unless it is done; returns the exit code."""
   if (workdir / 'summary.json').is_file():
     config.check_same(workdir, x)

@@ -7,10 +7,11 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from vit_jax import config
 from vit_jax.data import decode, held_out
 from vit_jax.data.sources import Source, Subset
 from vit_jax.errors import UserError
@@ -26,12 +27,30 @@ LARGEST = 128  # pixels of an image's side that a bag of words sees
 NAMED = re.compile(r'(?P<model>[A-Za-z][^=@:]*)(@(?P<size>\d+))?=(?P<weights>.+)')
 
 
+class Start(NamedTuple):
+  """What fine-tuning begins with: keys of config.model, weights, and how images are normalised."""
+
+  model: dict[str, Any]
+  weights: str
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+
 class Contestant(NamedTuple):
-  """`subject` gives what is judged on a task, which may depend on the data that it learns from."""
+  """Who is judged.
+
+  Attributes:
+    line: what was loaded.
+    subject: what is judged on a task, which may depend on the data that it learns from.
+    head: the same with logits in place of features.
+    start: None where nothing can be trained further.
+  """
 
   name: str
-  line: str  # what was loaded
+  line: str
   subject: Callable[[Part], Subject]
+  head: Callable[[], Subject | None] = lambda: None
+  start: Start | None = None
 
 
 def contestants(weights: Sequence[str], model: str, data_dir: Path, image_size: int | None,
@@ -64,11 +83,23 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
   if named:
     model, text = named['model'], named['weights']
     image_size = int(named['size']) if named['size'] else image_size
-  predictor = make_predictor(model, text, data_dir, num_classes=0,
-                             image_size=(image_size, image_size) if image_size else None)
-  name = model or Path(text).expanduser().resolve().name
+  make = functools.partial(make_predictor, model, text, data_dir,
+                           image_size=(image_size, image_size) if image_size else None)
+  predictor = make(num_classes=0)
+  run = Path(text).expanduser()
+  name = model or run.resolve().name
   judged = extract.subject(predictor, name, batch)
-  return Contestant(name, predictor.line, lambda train: judged)
+
+  def head() -> Subject | None:
+    whole = make()
+    return extract.subject(whole, name, batch, logits=True) if whole.model.num_classes else None
+
+  keys = {'name': model}
+  if run.is_dir():
+    trained = config.from_run(run).model
+    keys = {'name': trained.name, **trained.options}
+  return Contestant(name, predictor.line, lambda train: judged, head,
+                    Start(keys, text, predictor.mean, predictor.std))
 
 
 def _bag(data_dir: Path) -> Contestant:

@@ -16,7 +16,7 @@ import numpy as np
 from vit_jax.data.loader import READ_ERRORS, cores
 from vit_jax.data.sources import Source, unreadable
 from vit_jax.errors import UserError
-from vit_jax.transfer.features import features_fn
+from vit_jax.transfer.features import answers_fn
 from vit_jax.transfer.images import View
 from vit_jax.transfer.predict import Predictor
 from vit_jax.trees import flatten
@@ -49,13 +49,20 @@ class Features(NamedTuple):
   labels_N: np.ndarray
 
 
-def subject(predictor: Predictor, name: str, batch: int) -> Subject:
-  """A model with its weights, to be judged by its features."""
-  features = features_fn(predictor.model, predictor.variables, predictor.mean, predictor.std, batch)
+def subject(predictor: Predictor, name: str, batch: int, logits: bool = False) -> Subject:
+  """A model with its weights, to be judged by its features, or by its logits."""
+  answers = answers_fn(predictor.model, predictor.variables, predictor.mean, predictor.std, batch)
+
+  def features(images_NHWC: np.ndarray) -> np.ndarray:
+    found = answers(images_NHWC)
+    return found.logits_NK if logits else found.features_ND
+
   view: Any = predictor.view  # a partial: its function and its arguments
   said = [repr(predictor.model), predictor.image_shape, predictor.mean, predictor.std,
           view.func.__name__, sorted(view.keywords.items())]
   digest = hashlib.sha256(json.dumps(said).encode())
+  if logits:
+    digest.update(b'logits')
   for leaf_name, leaf in flatten(predictor.variables).items():
     digest.update(leaf_name.encode() + np.ascontiguousarray(leaf).tobytes())
   return Subject(name, predictor.image_shape, predictor.view, features, digest.hexdigest())

@@ -61,7 +61,7 @@ def objectnet_labels(source: Any) -> np.ndarray:
 
 
 TASKS = (
-    Task('ImageNet', 'imagenet2012', test='validation', others=(
+    Task('ImageNet', 'imagenet2012', test='validation', classes=CLASSES, others=(
         Exam('ImageNet ReaL', 'imagenet2012_real', 'validation', label='original_label',
              right=real_labels),
         Exam('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),

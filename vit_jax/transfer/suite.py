@@ -14,12 +14,13 @@ import numpy as np
 
 from vit_jax.errors import UserError, nearest
 from vit_jax.transfer import fewshot, knn, paper, probe, vtab
-from vit_jax.transfer.extract import Features, Subject, extract
+from vit_jax.transfer.contestants import Contestant
+from vit_jax.transfer.extract import Features, extract
 from vit_jax.transfer.images import whole_view
 from vit_jax.transfer.tasks import Opened, Part, Task
 
 EMOJI_STYLES = 4
-
+HEAD = 'head'  # a method that learns nothing
 
 # Runs with what the package registries hold.
 OFFLINE = (
@@ -67,18 +68,25 @@ class Row(NamedTuple):
   seconds: float
 
 
-def judge(subject: Subject, task: Task, opened: Opened, methods: Sequence[str], cache: Path,
+def judge(contestant: Contestant, task: Task, opened: Opened, methods: Sequence[str], cache: Path,
           batch: int = 64) -> Iterator[Row]:
   """The rows of one task, as they are done: of each setting one for each exam.
 
   Args:
     opened: the data of the task.
+    methods: of them those that judge features, and `HEAD`.
     cache: where features are kept.
     batch: images at a time on a device.
 
   Raises:
     UserError: an example cannot be read.
   """
+  if HEAD in methods:
+    yield from judge_head(contestant, task, opened, cache, batch)
+  methods = [method for method in methods if method in METHODS]
+  if not methods:
+    return
+  subject = contestant.subject(opened.train)
   if task.whole:
     subject = dataclasses.replace(subject, view=whole_view,
                                   fingerprint=f'{subject.fingerprint} whole')
@@ -99,6 +107,23 @@ def judge(subject: Subject, task: Task, opened: Opened, methods: Sequence[str], 
                   else (mean * (1 - mean) / count) ** 0.5)
         yield Row(subject.name, exam.name, method, verdict.metric, verdict.setting, 100 * mean,
                   100 * spread, verdict.spread_of, len(train.labels_N), count, round(seconds, 2))
+
+
+def judge_head(contestant: Contestant, task: Task, opened: Opened, cache: Path,
+               batch: int = 64) -> Iterator[Row]:
+  """The rows of the classes that a model's own head gives; none where they are not the task's."""
+  subject = contestant.head() if task.classes else None
+  if subject is None:
+    return
+  for exam in opened.exams:
+    began = time.perf_counter()
+    logits_NK, labels_N = extract(subject, exam.source, cache, batch)
+    if logits_NK.shape[1] != task.classes:
+      return
+    top1 = _top1(logits_NK.argmax(axis=1), labels_N, exam.right_NK)
+    spread = (top1 * (1 - top1) / len(labels_N)) ** 0.5
+    yield Row(contestant.name, exam.name, HEAD, HEAD, 'as it is', 100 * top1, 100 * spread, 'test',
+              0, len(labels_N), round(time.perf_counter() - began, 2))
 
 
 class Verdict(NamedTuple):

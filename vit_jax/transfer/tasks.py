@@ -52,6 +52,7 @@ class Task:
     whole: images are resized whole, in place of the model's own crop.
     gain: what pixels are multiplied by.
     others: to be judged on as well.
+    classes: of a head that knows the task's classes in their order; 0 where there is none.
   """
 
   name: str
@@ -66,6 +67,7 @@ class Task:
   whole: bool = False
   gain: int = 1
   others: tuple[Exam, ...] = ()
+  classes: int = 0
 
 
 class Part(NamedTuple):
