@@ -32,7 +32,7 @@ def write_page(rows: Sequence[Row], means: Sequence[tuple[str, str, str, int, fl
     UserError: the page cannot be written.
   """
   models = list(dict.fromkeys(row.model for row in rows))
-  title = f'Transfer of {" and ".join(models)}'
+  title = f'Transfer of {", ".join(models)}'
   parts = [f'<h1>{escape(title)}</h1>', *(f'<p class="lead">{escape(line)}</p>' for line in lines),
            f'<p class="note">{NOTE}</p>', _means(means, models), _shots(rows, models)]
   parts += [_metric(metric, rows, models) for metric in dict.fromkeys(row.metric for row in rows)]
@@ -64,14 +64,14 @@ def _metric(metric: str, rows: Sequence[Row], models: Sequence[str]) -> str:
                       for model in models]) for task in tasks]
   svg = plots.to_svg(_dots(tasks, chosen, models),
                      f'{metric} of each task; the same figures stand in the table beside it')
-  return (f'<h2>{escape(metric)}</h2>\n<div class="pair">'
+  return (f'<h2>{escape(metric)}</h2>\n<div class="beside">'
           f'<figure>{svg}</figure>\n{table("task", [*map(escape, models)], lines)}</div>')
 
 
 def _dots(tasks: Sequence[str], rows: Sequence[Row], models: Sequence[str]) -> Figure:
   """A line for each task, a dot with its spread for each model."""
   with matplotlib.rc_context(plots.STYLE):
-    figure = plots.new_figure(5.2, 1.1 + 0.3 * len(tasks))
+    figure = plots.new_figure(4.4, 1.1 + 0.3 * len(tasks))
     axes = figure.add_subplot()
     for model, colour in zip(models, plots.colours(len(models)), strict=False):
       its = [row for row in rows if row.model == model]
