@@ -9,7 +9,8 @@ in their year. What differs is the learning rate, which held-out 6-degree cells 
 regions choose, and the image's size where a network's strides need it. They are as narrow and
 shallow as two CPU cores demand. DeiT learns half from the labels and half from the ResNet of this
 table, which was trained with the same seed.
-Hardware: two CPU cores. Expected: not yet run.
+Hardware: two CPU cores, about an hour. Expected (seed 0): ViT 64.8 %, DeiT 64.2, CaiT 64.0, ResNet
+62.0, LeNet-5 60.0, AlexNet 59.0, bag of words 44.7 (docs/before_after.md).
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from vit_jax.errors import UserError
 from vit_jax.report import counting, plots
@@ -102,11 +103,14 @@ def draw(rows: list[Row]) -> Figure:
                                    strict=True):
       for row, colour in zip(rows, plots.colours(len(rows)), strict=False):
         x = getattr(row, cost)
-        axes.errorbar(x, row.top1, row.spread, fmt='o', color=colour, markersize=6, capsize=3)
-        axes.annotate(f'{row.system} ({row.year})', (x, row.top1), xytext=(0, 7), ha='center',
-                      textcoords='offset points', fontsize=8)
+        axes.errorbar(x, row.top1, row.spread, fmt='o', color=colour, markersize=6, capsize=3,
+                      label=f'{row.system} ({row.year})')
       axes.set_xscale('log')
-      axes.margins(x=0.22, y=0.12)
+      axes.xaxis.set_major_formatter(EngFormatter(sep=''))
+      axes.xaxis.set_minor_formatter(NullFormatter())
+      axes.margins(x=0.12, y=0.12)
       axes.set_xlabel(label)
     figure.axes[0].set_ylabel('top-1 on test images, %')
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside upper center',
+                  ncols=len(rows), fontsize=8)
     return figure
