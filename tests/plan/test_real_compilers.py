@@ -67,8 +67,7 @@ def test_out_of_memory_on_a_tpu_and_on_a_gpu(tmp_path):
 
 
 def test_cost_as_the_pod_grows(tmp_path):
-  """B/16 on 16 -> 64 -> 256 chips at 8 images each: work and temporaries stay within 5 % of what
-  they are on 16, and so do all chips' parameters and optimizer together."""
+  """B/16 on 16 -> 64 -> 256 chips at 8 images each: work flat within 5 %, state as 1/n."""
   need('tpu')
   figures = []
   for chips, shape in ((16, '4x4'), (64, '8x8'), (256, '16x16')):
@@ -78,9 +77,8 @@ def test_cost_as_the_pod_grows(tmp_path):
     figures.append((float(row['tflop']), float(row['temporaries_gib']) +
                     float(row['activations_gib']),
                     chips * (float(row['parameters_gib']) + float(row['optimizer_gib']))))
-  print(figures)
-  for first, *larger in zip(*figures, strict=True):
-    assert larger == pytest.approx([first] * 2, rel=0.05)
+  for values in zip(*figures, strict=True):
+    assert max(values) <= 1.05 * min(values), figures
 
 
 def test_search_finds_a_plan_for_the_largest(tmp_path):
