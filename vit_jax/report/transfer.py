@@ -16,8 +16,9 @@ from vit_jax.report.page import CSS, DOCUMENT
 from vit_jax.report.results import row, table
 from vit_jax.transfer.suite import Row
 
-NOTE = ('Top-1 on test images, in per cent. Few-shot: mean and standard deviation over three draws '
-        'of the training examples. Others: with the standard error over test examples.')
+NOTE = ('Top-1 on test images, in per cent. Few-shot and fine-tuning: mean and standard deviation, '
+        'over three draws of the training examples and over seeds. Others: with the standard error '
+        'over test examples.')
 
 
 def write_page(rows: Sequence[Row], means: Sequence[tuple[str, str, str, int, float]],

@@ -47,7 +47,7 @@ class Member:
     """The choice that held-out images prefer, of equals the first; None: there was none."""
     if not self.choices:
       return None
-    return max(self.choices, key=lambda choice: _summary(choice[1])['val']['top1'])
+    return max(self.choices, key=lambda choice: read_summary(choice[1])['val']['top1'])
 
 
 def compare(file: str, overrides: Sequence[str], seeds: Sequence[int], root: Path,
@@ -99,13 +99,13 @@ def _train(file: str, overrides: Sequence[str], member: Member, teacher: Member 
   taught = teacher.best[1] if teacher and teacher.best else None
   for i, (choice, workdir) in enumerate(member.choices, 1):
     x = _experiment(file, overrides, system, choice, SEED, taught)
-    words = f'{system.name}, choice {i} of {len(member.choices)}: {_words(choice)}'
+    words = f'{system.name}, choice {i} of {len(member.choices)}: {words_of(choice)}'
     if code := run_once(_as_choice(x), workdir, data_dir, words):
       return code
   chosen = member.best[0] if member.best else {}
   for seed, workdir in member.runs.items():
     x = _experiment(file, overrides, system, chosen, seed, teacher and teacher.runs[seed])
-    if code := run_once(x, workdir, data_dir, f'{system.name}, seed {seed}: {_words(chosen)}'):
+    if code := run_once(x, workdir, data_dir, f'{system.name}, seed {seed}: {words_of(chosen)}'):
       return code
   return 0
 
@@ -174,9 +174,11 @@ def _write_index(root: Path, members: dict[str, Member]) -> None:
   write_atomically(root / INDEX, json.dumps(rows, indent=2) + '\n')
 
 
-def _summary(workdir: Path) -> dict[str, Any]:
+def read_summary(workdir: Path) -> dict[str, Any]:
+  """What a run that is done has reached."""
   return json.loads((workdir / 'summary.json').read_text())
 
 
-def _words(choice: dict[str, Any]) -> str:
+def words_of(choice: dict[str, Any]) -> str:
+  """A choice, as it is told."""
   return ', '.join(f'{key}={value!r}' for key, value in choice.items()) or 'as the recipe says'

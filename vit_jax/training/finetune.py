@@ -7,7 +7,6 @@ the recipe's eval split `val`; the best is trained with the other seeds too, and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from vit_jax.config import Experiment
 from vit_jax.data import sources
 from vit_jax.errors import UserError
 from vit_jax.recipes import load_config, load_sweep
-from vit_jax.training.compare import run_once
+from vit_jax.training.compare import read_summary, run_once, words_of
 from vit_jax.transfer.contestants import Contestant, contestants
 from vit_jax.transfer.suite import Row, judge_head
 from vit_jax.transfer.tasks import Opened, Task
@@ -76,7 +75,7 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
   choices = load_sweep(f'{recipe}:{task.data}')
 
   def trained(choice: dict[str, Any], seed: int) -> tuple[Path, Experiment]:
-    words = ', '.join(f'{key}={value!r}' for key, value in choice.items()) or 'the recipe'
+    words = words_of(choice)
     workdir = folder / _plain(words) / f'seed-{seed}'
     x = _experiment(recipe, overrides, contestant, task, choice, seed)
     code = run_once(x, workdir, data_dir,
@@ -93,7 +92,7 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
   words = ', '.join(f'{key.rpartition(".")[2]} {value:g}' for key, value in choices[best].items())
   train = sources.open_source(runs[0][1].data, runs[0][1].data.train, data_dir)
   test = sources.open_source(runs[0][1].data, runs[0][1].data.evals['test'], data_dir)
-  seconds = sum(_summary(workdir)['seconds']['train'] for workdir, _ in runs)
+  seconds = sum(read_summary(workdir)['seconds']['train'] for workdir, _ in runs)
 
   def row(name: str, top1s: list[float], count: int) -> Row:
     return Row(contestant.name, name, METHOD, METHOD, words, 100 * float(np.mean(top1s)),
@@ -117,18 +116,14 @@ def _experiment(recipe: str, overrides: Sequence[str], contestant: Contestant, t
   values = {**{f'model.{key}': value for key, value in start.model.items()},
             'init_from': start.weights, 'data.mean': start.mean, 'data.std': start.std,
             'data.channels': len(start.mean), 'seed': seed, **choice}
-  if task.label:
-    values['data.label'] = task.label
+  values |= {f'data.{key}': value for key, value in (('image', task.image), ('label', task.label))
+             if value}
   flags = [f'--config.{key}={value!r}' for key, value in values.items()]
   return config.resolve(load_config(f'{recipe}:{task.data}', [*flags, *overrides]))
 
 
 def _top1(workdir: Path, split: str) -> float:
-  return _summary(workdir)[split]['top1']
-
-
-def _summary(workdir: Path) -> dict[str, Any]:
-  return json.loads((workdir / 'summary.json').read_text())
+  return read_summary(workdir)[split]['top1']
 
 
 def _plain(name: str) -> str:

@@ -42,14 +42,14 @@ class Contestant(NamedTuple):
   Attributes:
     line: what was loaded.
     subject: what is judged on a task, which may depend on the data that it learns from.
-    head: the same with logits in place of features.
+    head: the same with logits in place of features, if there are as many as it is given.
     start: None where nothing can be trained further.
   """
 
   name: str
   line: str
   subject: Callable[[Part], Subject]
-  head: Callable[[], Subject | None] = lambda: None
+  head: Callable[[int], Subject | None] = lambda classes: None
   start: Start | None = None
 
 
@@ -90,9 +90,10 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
   name = model or run.resolve().name
   judged = extract.subject(predictor, name, batch)
 
-  def head() -> Subject | None:
+  def head(classes: int) -> Subject | None:
     whole = make()
-    return extract.subject(whole, name, batch, logits=True) if whole.model.num_classes else None
+    fits = whole.model.num_classes == classes
+    return extract.subject(whole, name, batch, logits=True) if fits else None
 
   keys = {'name': model}
   if run.is_dir():

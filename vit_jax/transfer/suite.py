@@ -15,7 +15,7 @@ import numpy as np
 from vit_jax.errors import UserError, nearest
 from vit_jax.transfer import fewshot, knn, paper, probe, vtab
 from vit_jax.transfer.contestants import Contestant
-from vit_jax.transfer.extract import Features, extract
+from vit_jax.transfer.extract import Features, Subject, extract
 from vit_jax.transfer.images import whole_view
 from vit_jax.transfer.tasks import Opened, Part, Task
 
@@ -90,12 +90,7 @@ def judge(contestant: Contestant, task: Task, opened: Opened, methods: Sequence[
   if task.whole:
     subject = dataclasses.replace(subject, view=whole_view,
                                   fingerprint=f'{subject.fingerprint} whole')
-
-  def features(part: Part) -> Features:
-    found = extract(subject, part.source, cache, batch)
-    return found if part.keep_N is None else Features(*(rows[part.keep_N] for rows in found))
-
-  train, tests = features(opened.train), [features(exam) for exam in opened.exams]
+  train, *tests = (_features(subject, part, cache, batch) for part in (opened.train, *opened.exams))
   rights = [exam.right_NK for exam in opened.exams]
   began = time.perf_counter()  # of the judging alone: features are kept from run to run
   for method in methods:
@@ -104,7 +99,7 @@ def judge(contestant: Contestant, task: Task, opened: Opened, methods: Sequence[
       for exam, test, top1s in zip(opened.exams, tests, verdict.top1s, strict=True):
         mean, count = float(np.mean(top1s)), len(test.labels_N)
         spread = (float(np.std(top1s)) if verdict.spread_of == 'seeds'
-                  else (mean * (1 - mean) / count) ** 0.5)
+                  else _standard_error(mean, count))
         yield Row(subject.name, exam.name, method, verdict.metric, verdict.setting, 100 * mean,
                   100 * spread, verdict.spread_of, len(train.labels_N), count, round(seconds, 2))
 
@@ -112,18 +107,26 @@ def judge(contestant: Contestant, task: Task, opened: Opened, methods: Sequence[
 def judge_head(contestant: Contestant, task: Task, opened: Opened, cache: Path,
                batch: int = 64) -> Iterator[Row]:
   """The rows of the classes that a model's own head gives; none where they are not the task's."""
-  subject = contestant.head() if task.classes else None
+  subject = contestant.head(task.classes) if task.classes else None
   if subject is None:
     return
   for exam in opened.exams:
     began = time.perf_counter()
-    logits_NK, labels_N = extract(subject, exam.source, cache, batch)
-    if logits_NK.shape[1] != task.classes:
-      return
+    logits_NK, labels_N = _features(subject, exam, cache, batch)
     top1 = _top1(logits_NK.argmax(axis=1), labels_N, exam.right_NK)
-    spread = (top1 * (1 - top1) / len(labels_N)) ** 0.5
+    spread = _standard_error(top1, len(labels_N))
     yield Row(contestant.name, exam.name, HEAD, HEAD, 'as it is', 100 * top1, 100 * spread, 'test',
               0, len(labels_N), round(time.perf_counter() - began, 2))
+
+
+def _features(subject: Subject, part: Part, cache: Path, batch: int) -> Features:
+  """Of the examples that count."""
+  found = extract(subject, part.source, cache, batch)
+  return found if part.keep_N is None else Features(*(rows[part.keep_N] for rows in found))
+
+
+def _standard_error(top1: float, count: int) -> float:
+  return (top1 * (1 - top1) / count) ** 0.5
 
 
 class Verdict(NamedTuple):
