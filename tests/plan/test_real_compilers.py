@@ -67,12 +67,12 @@ def test_out_of_memory_on_a_tpu_and_on_a_gpu(tmp_path):
 
 
 def test_cost_as_the_pod_grows(tmp_path):
-  """B/16 on 16 -> 64 -> 256 chips at 8 images each: work flat within 5 %, state as 1/n."""
+  """B/16 on 16 -> 64 -> 256 chips, 64 images each: work flat within 5 %, state as 1/n."""
   need('tpu')
   figures = []
   for chips, shape in ((16, '4x4'), (64, '8x8'), (256, '16x16')):
     [row], _ = plan(tmp_path, '--config=configs/vit_i1k.py:B/16', f'--topology=v5e:{shape}',
-                    f'--config.batch_size={8 * chips}', '--config.mesh.replica=1',
+                    f'--config.batch_size={64 * chips}', '--config.mesh.replica=1',
                     '--config.mesh.fsdp=-1')
     figures.append((float(row['tflop']), float(row['temporaries_gib']) +
                     float(row['activations_gib']),
