@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +45,15 @@ def test_flops_of_ti_16_are_the_published_ones():
 def test_mistakes(argv, sentence, capsys):
   assert cli.main(['bench', *argv]) == 2
   assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('error', ['ImportError', 'RuntimeError'])
+def test_the_rival_does_without_a_torchvision_that_fails(error, tmp_path, monkeypatch):
+  for name, text in (('torchvision', f'raise {error}("operator torchvision::nms does not exist")'),
+                     ('timm', 'from torchvision.ops.misc import FrozenBatchNorm2d as imported')):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / '__init__.py').write_text(text)
+  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}{os.pathsep}{Path(__file__).parents[1]}')
+  said = subprocess.check_output([sys.executable, '-c', 'from vit_jax.bench import timm_worker; '
+                                  'print(timm_worker._import_timm().imported.__name__)'], text=True)
+  assert said == 'FrozenBatchNorm2d\n'

@@ -32,7 +32,7 @@ class _Anything(ModuleType):
 def _import_timm() -> ModuleType:
   try:
     import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
-  except ImportError:
+  except (ImportError, RuntimeError):  # the latter where it was built for another PyTorch
     for name in ('', '.ops', '.ops.misc', '.transforms', '.transforms.functional', '.datasets',
                  '.models', '.utils'):
       module = _Anything(f'torchvision{name}')
