@@ -85,7 +85,7 @@ def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
                 label='the largest compute, foretold by the rest')
   axes.set(xscale='log', xlabel='training compute', ylabel=f'error: 1 - {study.points[0].metric}')
   axes.xaxis.set_major_formatter(EngFormatter('FLOP'))
-  axes.legend(fontsize=8, loc='upper right')
+  axes.legend(fontsize=8, loc='lower left')
 
 
 def _draw_data(axes: Axes, points: Sequence[Point], colours: dict[int, str]) -> None:
