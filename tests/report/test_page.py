@@ -212,6 +212,22 @@ def test_many_runs_have_colours_of_their_own(write_run):
   assert len(set(plots.colours(9))) == 9 and plots.colours(3) == plots.COLOURS
 
 
+def test_runs_of_a_sweep_are_called_by_the_keys_that_differ(write_run):
+  read = page(*(write_run(f'width={width},lr=0.001,train=train_8000_,examples=163840', files={})
+                for width in (16, 112)))
+  assert 'width=112, val' in read.text and 'lr=0.001' not in read.text
+
+
+@pytest.mark.parametrize('letters', [6, 66])
+def test_long_names_leave_room_for_the_curves(letters):
+  step_T = np.arange(5)
+  lines = [plots.Line(letter * letters, step_T, step_T, plots.INK) for letter in 'wxyz']
+  figure = plots.curves(lines)
+  figure.draw_without_rendering()
+  place = figure.axes[0].get_position()
+  assert place.width > 0.8 and place.height * figure.get_figheight() > 2
+
+
 def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
   runs = [write_run(name, files={'val': predictions(40), 'world': world()})
           for name in ('first', 'second')]

@@ -94,8 +94,14 @@ def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-  """The name of each run's folder, or its path where two have the same."""
-  names = [run.path.name for run in runs]
+  """The name of each run's folder, or its path where two have the same.
+
+  Folders of a sweep are called by its keys: those that have one value in all of them are left out.
+  """
+  parts = [run.path.name.split(',') for run in runs]
+  common = set.intersection(*map(set, parts)) if len(runs) > 1 else set()
+  names = [','.join(part for part in mine if part not in common) or run.path.name
+           for run, mine in zip(runs, parts, strict=True)]
   return [str(run.path) if names.count(name) > 1 else name
           for run, name in zip(runs, names, strict=True)]
 

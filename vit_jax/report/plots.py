@@ -22,6 +22,7 @@ from vit_jax.report.run import Predictions
 INK = '#1f2430'  # text and axes; `to_svg` makes it the text colour of the page, light or dark
 COLOURS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
 RIGHT, WRONG = '#3b82f6', '#f2802b'
+LONG_LABEL = 24  # letters; what is longer stands below the picture
 CALIBRATION_BINS = 15  # as in the metric `ece`
 STYLE: dict[Any, Any] = {
   'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 9,
@@ -84,7 +85,10 @@ def curves(lines: Sequence[Line], *, percent: bool = False, from_zero: bool = Fa
       axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     if from_zero:
       axes.set_ylim(bottom=0)
-    if len(lines) > 1:
+    if max((len(line.label) for line in lines), default=0) > LONG_LABEL:
+      figure.legend(loc='outside lower left', fontsize=8)
+      figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
+    elif len(lines) > 1:
       axes.legend(fontsize=8, ncols=1 if len(lines) < 5 else 2)
     return figure
 
