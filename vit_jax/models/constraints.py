@@ -52,6 +52,18 @@ def gathered(x_BTAE: Array) -> Array:
   return jax.lax.with_sharding_constraint(x_BTAE, P(BATCH, None, P.UNCONSTRAINED, None))
 
 
+def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
+  """The same two, but a kernel that lies over `fsdp` is not gathered before `dy` is there.
+
+  For the backward pass, that needs the kernels of the forward pass once more. Where nothing says
+  when, the compiler may gather all of them before the first layer, or keep them from the forward
+  pass: both put the whole network on every device.
+  """
+  if not _meant() or jax.sharding.get_abstract_mesh().shape['fsdp'] == 1:
+    return dy, kernel
+  return jax.lax.optimization_barrier((dy, kernel))
+
+
 def check_tokens(patches: int, extra: int, ways: int, change: str) -> None:
   """Raises a UserError unless `patches` and `extra` tokens divide over `ways` devices.
 

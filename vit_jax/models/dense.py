@@ -80,7 +80,7 @@ def _affine_backward(rank, out_dtype, saved, dy_MO):
   dbias_O = jnp.sum(dy_MO.astype(jnp.float32), axis=rows)
   dy_MO = dy_MO.astype(x_MI.dtype)
   outer = range(len(rows), dy_MO.ndim), range(rank, kernel_IO.ndim)
-  dx_MI = dot(dy_MO, kernel_IO, (outer, ((), ())), x_MI.dtype)
+  dx_MI = dot(*constraints.due(dy_MO, kernel_IO), (outer, ((), ())), x_MI.dtype)
   dkernel_IO = dot(x_MI, dy_MO, ((rows, rows), ((), ())), jnp.float32)
   return dx_MI, dkernel_IO, dbias_O
 

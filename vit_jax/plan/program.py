@@ -26,6 +26,7 @@ from vit_jax.plan import hlo, topology
 from vit_jax.plan.chips import gpu_target
 from vit_jax.plan.topology import Topology
 from vit_jax.training.setup import Setup, assemble
+from vit_jax.training.step import compiler_options
 
 # What JAX takes of a GPU's memory unless told otherwise (its page "GPU memory allocation").
 GPU_SHARE = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 0.75)
@@ -52,8 +53,8 @@ class Program:
     chip = self.topology.chip
     parts = [self.text, self.topology.name, gpu_target(chip) if chip.platform == 'cuda' else '',
              list(mesh.shape.items()), [device.id for device in mesh.devices.flat],
-             topology.versions(chip.platform), os.environ.get('XLA_FLAGS', ''),
-             os.environ.get('LIBTPU_INIT_ARGS', '')]
+             topology.versions(chip.platform), compiler_options(mesh),
+             os.environ.get('XLA_FLAGS', ''), os.environ.get('LIBTPU_INIT_ARGS', '')]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
