@@ -62,6 +62,13 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
 
 
+@pytest.mark.parametrize('mesh, waits', [(Mesh(1, 8, 1, 1), True), (Mesh(8, 1, 1, 1), False)])
+def test_weights_wait_for_the_gradient_that_needs_them(mesh, waits):
+  """Only where fsdp splits them: four kernels of the rolled layer, and the head."""
+  step, args = step_of(mesh)
+  assert step.lower(*args).as_text().count('optimization_barrier') == 5 * waits
+
+
 def test_sequence_splits_the_work_as_the_batch_does():
   """FLOPs a device of the same batch: tokens over 4 devices or examples over them."""
   flops = []

@@ -125,6 +125,10 @@ def test_a_plan_is_kept_by_its_program(kept, monkeypatch):
   assert program.compiled(step, kept.cache) == kept.result
   other = planned(dataclasses.replace(kept.experiment, batch_size=32))
   assert other.key != step.key
+  key = step.key
+  with monkeypatch.context() as patch:
+    patch.setattr(program, 'compiler_options', lambda mesh: {'xla_another': True})
+    assert step.key != key
   monkeypatch.setattr(topology, 'versions', lambda platform: {'jax': 'another'})
   assert step.key not in {other.key, *(file.name.split('.')[0] for file in kept.cache.iterdir())}
 

@@ -66,7 +66,7 @@ def test_out_of_memory_on_a_tpu_and_on_a_gpu(tmp_path):
   assert shown.count('out of memory') == 2
 
 
-@pytest.mark.parametrize('images', [8, 64])
+@pytest.mark.parametrize('images', [8, 16, 64])
 def test_cost_as_the_pod_grows(images, tmp_path):
   """B/16 on 16 -> 64 -> 256 chips, so many images each: work flat within 5 %, state as 1/n."""
   need('tpu')

@@ -53,11 +53,10 @@ def gathered(x_BTAE: Array) -> Array:
 
 
 def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
-  """The same two, but a kernel that lies over `fsdp` is not gathered before `dy` is there.
+  """The same two, but a kernel that `fsdp` splits is gathered no sooner than `dy` is there.
 
-  For the backward pass, that needs the kernels of the forward pass once more. Where nothing says
-  when, the compiler may gather all of them before the first layer, or keep them from the forward
-  pass: both put the whole network on every device.
+  The backward pass needs the kernels of the forward pass once more. Where nothing says when, the
+  compiler may gather them all before the first layer: the whole network on every device.
   """
   if not _meant() or jax.sharding.get_abstract_mesh().shape['fsdp'] == 1:
     return dy, kernel
