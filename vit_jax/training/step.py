@@ -19,8 +19,8 @@ from vit_jax.training.state import TrainState, as_variables
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
-# By platform. On some numbers of chips XLA would split a product and the gather of its weight into
-# a ring of small ones: a step of 16 chips then took 16 % more memory than one of 64.
+# By platform. On some numbers of chips, 16 but not 64 or 256, XLA would split a product and the
+# gather of its weight into a ring of small ones, which takes more memory.
 COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     'tpu': {'xla_tpu_enable_windowed_einsum_for_all_gather': False,
             'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False}}
