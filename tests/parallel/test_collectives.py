@@ -62,11 +62,12 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
 
 
-@pytest.mark.parametrize('mesh, waits', [(Mesh(1, 8, 1, 1), True), (Mesh(8, 1, 1, 1), False)])
-def test_weights_wait_for_the_gradient_that_needs_them(mesh, waits):
-  """Only where fsdp splits them: four kernels of the rolled layer, and the head."""
-  step, args = step_of(mesh)
-  assert step.lower(*args).as_text().count('optimization_barrier') == 5 * waits
+@pytest.mark.parametrize('mesh, unroll, waiting', [
+    (Mesh(1, 8, 1, 1), True, 4 + 1), (Mesh(1, 8, 1, 1), False, 1), (Mesh(8, 1, 1, 1), True, 0)])
+def test_weights_wait_for_the_gradient_that_needs_them(mesh, unroll, waiting):
+  """Only where fsdp splits them, and not in a loop: four kernels of the layer, and the head."""
+  step, args = step_of(mesh, unroll=unroll)
+  assert step.lower(*args).as_text().count('optimization_barrier') == waiting
 
 
 def test_sequence_splits_the_work_as_the_batch_does():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,6 +54,7 @@ class Block(nn.Module):
   config: BlockConfig
   train: bool
   stochastic_depth: bool
+  rolled: bool  # into a loop over the layers
 
   @nn.compact
   def __call__(self, x_BND: Array, drop_rate: Array) -> tuple[Array, None]:
@@ -61,14 +63,18 @@ class Block(nn.Module):
     Args:
       drop_rate: probability of dropping a branch; read if `stochastic_depth` is set.
     """
-    c = self.config
     if not self.is_initializing():  # where one example stands for the batch
       x_BND = constraints.over_tokens(x_BND)
-    y_BND = self.make_attention()(LayerNorm(name='norm1')(x_BND))
-    x_BND = x_BND + self.branch(y_BND, 'scale1', drop_rate)
-    y_BND = LayerNorm(name='norm2')(x_BND)
-    y_BND = Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, c.mlp_kind, name='mlp')(y_BND, self.train)
+    with constraints.in_loop(self.rolled):
+      y_BND = self.make_attention()(LayerNorm(name='norm1')(x_BND))
+      x_BND = x_BND + self.branch(y_BND, 'scale1', drop_rate)
+      y_BND = self.make_mlp()(LayerNorm(name='norm2')(x_BND), self.train)
     return x_BND + self.branch(y_BND, 'scale2', drop_rate), None
+
+  @nn.nowrap
+  def make_mlp(self) -> Mlp:
+    c = self.config
+    return Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, c.mlp_kind, name='mlp')
 
   @nn.nowrap
   def make_attention(self) -> nn.Module:
@@ -101,10 +107,11 @@ def stacked(block: type[nn.Module], depth: int, unroll: Unroll, remat: Remat, *,
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
     # A loop hides repeated work from common-subexpression elimination; straight code does not.
     block = nn.remat(block, policy=policy, prevent_cse=straight)
-  return nn.scan(block, variable_axes={'params': 0, 'intermediates': 0}, in_axes=in_axes,
-                 split_rngs={'params': True, 'dropout': True}, length=depth,
-                 # Initialising is done once: compiling it must be short.
-                 unroll=depth if straight and not initialising else 1)
+  scanned = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0}, in_axes=in_axes,
+                    split_rngs={'params': True, 'dropout': True}, length=depth,
+                    # Initialising is done once: compiling it must be short.
+                    unroll=depth if straight and not initialising else 1)
+  return functools.partial(scanned, rolled=not straight)
 
 
 class Encoder(nn.Module):

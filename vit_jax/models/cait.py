@@ -17,7 +17,7 @@ from vit_jax.models.attention import Implementation, OutProjection, Projections
 from vit_jax.models.blocks import Block, BlockConfig, Encoder, Remat, Unroll, stacked
 from vit_jax.models.dense import Dense, dot
 from vit_jax.models.embedding import PatchEmbedding
-from vit_jax.models.layers import LayerNorm, Mlp
+from vit_jax.models.layers import LayerNorm
 from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
 from vit_jax.models.options import check_options
 from vit_jax.models.output import Output
@@ -128,14 +128,13 @@ class ClassBlock(Block):
 
   @nn.compact
   def __call__(self, cls_B1D: Array, patches_BND: Array) -> tuple[Array, None]:
-    c = self.config
     if not self.is_initializing():
       cls_B1D = constraints.over_batch(cls_B1D)
-    tokens_BND = LayerNorm(name='norm1')(jnp.concatenate([cls_B1D, patches_BND], axis=1))
-    y_B1D = ProbeAttention(c, name='attention')(tokens_BND[:, :1], tokens_BND)
-    cls_B1D = cls_B1D + self.branch(y_B1D, 'scale1')
-    y_B1D = LayerNorm(name='norm2')(cls_B1D)
-    y_B1D = Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, c.mlp_kind, name='mlp')(y_B1D, self.train)
+    with constraints.in_loop(self.rolled):
+      tokens_BND = LayerNorm(name='norm1')(jnp.concatenate([cls_B1D, patches_BND], axis=1))
+      y_B1D = ProbeAttention(self.config, name='attention')(tokens_BND[:, :1], tokens_BND)
+      cls_B1D = cls_B1D + self.branch(y_B1D, 'scale1')
+      y_B1D = self.make_mlp()(LayerNorm(name='norm2')(cls_B1D), self.train)
     return cls_B1D + self.branch(y_B1D, 'scale2'), None
 
 

@@ -6,6 +6,10 @@ meshes repeat work.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -15,6 +19,7 @@ from vit_jax.errors import UserError
 Array = jax.Array
 BATCH = ('replica', 'fsdp')  # mesh axes that the batch is split over
 TOKENS = 'sequence'  # and tokens
+_ROLLED = contextvars.ContextVar('rolled', default=False)
 
 
 def _meant() -> bool:
@@ -52,14 +57,27 @@ def gathered(x_BTAE: Array) -> Array:
   return jax.lax.with_sharding_constraint(x_BTAE, P(BATCH, None, P.UNCONSTRAINED, None))
 
 
+@contextlib.contextmanager
+def in_loop(rolled: bool) -> Iterator[None]:
+  """Around the layer of a rolled loop, out of which no gather can be taken."""
+  before = _ROLLED.set(rolled)
+  try:
+    yield
+  finally:
+    _ROLLED.reset(before)
+
+
+def gathers_wait() -> bool:
+  """Whether a kernel of the backward pass is to be held back by `due`."""
+  return not _ROLLED.get() and _meant() and jax.sharding.get_abstract_mesh().shape['fsdp'] > 1
+
+
 def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
   """The same two, but a kernel that `fsdp` splits is gathered no sooner than `dy` is there.
 
   The backward pass needs the kernels of the forward pass once more. Where nothing says when, the
   compiler may gather them all before the first layer: the whole network on every device.
   """
-  if not _meant() or jax.sharding.get_abstract_mesh().shape['fsdp'] == 1:
-    return dy, kernel
   return jax.lax.optimization_barrier((dy, kernel))
 
 

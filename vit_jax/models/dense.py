@@ -59,28 +59,31 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
   """
   batch, inner = x.shape[:x.ndim - rank], x.shape[x.ndim - rank:]
   rows = (math.prod(batch),) if constraints.sequence_ways() == 1 else batch
-  y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype)
+  y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype,
+                   constraints.gathers_wait())
   return y.reshape(*batch, *y.shape[len(rows):])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _affine(x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _affine(x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any,
+            wait: bool) -> Array:
   """M, I and O stand for any number of axes, I for `rank` of them."""
   inner = range(x_MI.ndim - rank, x_MI.ndim), range(rank)
   return dot(x_MI, kernel_IO, (inner, ((), ())), out_dtype, bias_O)
 
 
-def _affine_forward(x_MI, kernel_IO, bias_O, rank, out_dtype):
-  return _affine(x_MI, kernel_IO, bias_O, rank, out_dtype), (x_MI, kernel_IO)
+def _affine_forward(x_MI, kernel_IO, bias_O, *static):
+  return _affine(x_MI, kernel_IO, bias_O, *static), (x_MI, kernel_IO)
 
 
-def _affine_backward(rank, out_dtype, saved, dy_MO):
+def _affine_backward(rank, out_dtype, wait, saved, dy_MO):
   x_MI, kernel_IO = saved
   rows = range(x_MI.ndim - rank)
   dbias_O = jnp.sum(dy_MO.astype(jnp.float32), axis=rows)
   dy_MO = dy_MO.astype(x_MI.dtype)
   outer = range(len(rows), dy_MO.ndim), range(rank, kernel_IO.ndim)
-  dx_MI = dot(*constraints.due(dy_MO, kernel_IO), (outer, ((), ())), x_MI.dtype)
+  pair = constraints.due(dy_MO, kernel_IO) if wait else (dy_MO, kernel_IO)
+  dx_MI = dot(*pair, (outer, ((), ())), x_MI.dtype)
   dkernel_IO = dot(x_MI, dy_MO, ((rows, rows), ((), ())), jnp.float32)
   return dx_MI, dkernel_IO, dbias_O
 
