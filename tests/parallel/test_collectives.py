@@ -62,11 +62,14 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
 
 
-@pytest.mark.parametrize('mesh, unroll, waiting', [
-    (Mesh(1, 8, 1, 1), True, 4 + 1), (Mesh(1, 8, 1, 1), False, 1), (Mesh(8, 1, 1, 1), True, 0)])
-def test_weights_wait_for_the_gradient_that_needs_them(mesh, unroll, waiting):
-  """Only where fsdp splits them, and not in a loop: four kernels of the layer, and the head."""
-  step, args = step_of(mesh, unroll=unroll)
+@pytest.mark.parametrize('mesh, pixels, unroll, waiting', [
+    (Mesh(1, 8, 1, 1), 16, True, 4 + 1), (Mesh(1, 8, 1, 1), 16, False, 1),
+    (Mesh(1, 8, 1, 1), 128, True, 4 + 1), (Mesh(1, 8, 1, 1), 136, True, 1),
+    (Mesh(8, 1, 1, 1), 16, True, 0)])
+def test_weights_wait_for_the_gradient_that_needs_them(mesh, pixels, unroll, waiting):
+  """Only where fsdp splits them, not in a loop, and not beside many tokens (two images of 256 on
+  each device are eight widths of 64): four kernels of the layer, and the head."""
+  step, args = step_of(mesh, pixels, unroll=unroll)
   assert step.lower(*args).as_text().count('optimization_barrier') == waiting
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Iterator
 
 import jax
@@ -19,6 +20,7 @@ from vit_jax.errors import UserError
 Array = jax.Array
 BATCH = ('replica', 'fsdp')  # mesh axes that the batch is split over
 TOKENS = 'sequence'  # and tokens
+FEW_ROWS = 8  # of a device, in widths of the kernel
 _ROLLED = contextvars.ContextVar('rolled', default=False)
 
 
@@ -67,9 +69,17 @@ def in_loop(rolled: bool) -> Iterator[None]:
     _ROLLED.reset(before)
 
 
-def gathers_wait() -> bool:
-  """Whether a kernel of the backward pass is to be held back by `due`."""
-  return not _ROLLED.get() and _meant() and jax.sharding.get_abstract_mesh().shape['fsdp'] > 1
+def gathers_wait(rows: int, width: int) -> bool:
+  """Whether a kernel of the backward pass is to be held back by `due`.
+
+  Where a device has many rows, the network is small beside their activations, and the barrier,
+  for which their gradients are written out, costs more than it spares.
+  """
+  if _ROLLED.get() or not _meant():
+    return False
+  ways = jax.sharding.get_abstract_mesh().shape
+  return ways['fsdp'] > 1 and rows <= FEW_ROWS * width * math.prod(
+      ways[axis] for axis in (*BATCH, TOKENS))
 
 
 def due(dy: Array, kernel: Array) -> tuple[Array, Array]:

@@ -59,8 +59,8 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
   """
   batch, inner = x.shape[:x.ndim - rank], x.shape[x.ndim - rank:]
   rows = (math.prod(batch),) if constraints.sequence_ways() == 1 else batch
-  y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype,
-                   constraints.gathers_wait())
+  wait = constraints.gathers_wait(math.prod(batch), min(math.prod(inner), bias.size))
+  y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype, wait)
   return y.reshape(*batch, *y.shape[len(rows):])
 
 
