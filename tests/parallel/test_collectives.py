@@ -69,7 +69,7 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
 def test_weights_wait_for_the_gradient_that_needs_them(mesh, pixels, unroll, waiting):
   """Only where fsdp splits them, not in a loop, and not beside many tokens (two images of 256 on
   each device are eight widths of 64): four kernels of the layer, and the head."""
-  step, args = step_of(mesh, pixels, unroll=unroll)
+  step, args = step_of(mesh, pixels, unroll=unroll, depth=1)  # of more, jax >= 0.12 writes each out
   assert step.lower(*args).as_text().count('optimization_barrier') == waiting
 
 
