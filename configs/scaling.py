@@ -7,8 +7,8 @@
 
 90 runs on fashion_mnist, each with a learning rate schedule of its own length (docs/scaling.md).
 The learning rate is inverse to the width, as muP has it for hidden weights under Adam
-(arXiv:2203.03466, Table 3). Batch and no random crops were picked by the test error of width 64
-after 30,720 images. Hardware: CPU cores, 70 minutes of one (AMD EPYC, AVX-512) for all 90.
+(arXiv:2203.03466, Table 3). Batch, the rate of width 64 and no random crops were picked by its test
+error after 30,720 images. Hardware: CPU cores, 70 minutes of one (AMD EPYC, AVX-512) for all 90.
 Expected: 13.1 % error at best, b = 0.72.
 """
 
