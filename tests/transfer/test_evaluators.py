@@ -97,10 +97,10 @@ def test_probe_is_the_logistic_regression_of_scikit_learn(data):
   scaler = StandardScaler().fit(train_ND.astype(np.float64))
   reference = LogisticRegression(C=1 / (penalty * len(train_ND)), tol=1e-8, max_iter=5000)
   reference.fit(scaler.transform(train_ND), train_labels_N)
-  np.testing.assert_allclose(ours.weights_DK.T, reference.coef_, atol=2e-3)
+  np.testing.assert_allclose(ours.weights_KD, reference.coef_, atol=2e-3)
   score = reference.score(scaler.transform(test_ND), test_labels_N)
   assert abs(ours.top1(test_ND, test_labels_N) - score) <= 1e-3
-  assert np.isfinite(ours.weights_DK).all() and (ours.weights_DK[-1] == 0).all()
+  assert np.isfinite(ours.weights_KD).all() and (ours.weights_KD[:, -1] == 0).all()
 
 
 def test_probe_chooses_its_penalty_on_held_out_training_examples():
@@ -117,6 +117,19 @@ def test_probe_chooses_its_penalty_on_held_out_training_examples():
   assert np.mean(classes_N == test_labels_N) > 2 / CLASSES
 
 
+def test_probe_tries_no_weaker_penalty_once_two_in_a_row_did_worse(monkeypatch):
+  """And of all penalties it would have chosen the same."""
+  features_ND, labels_N = blobs(200, 40, 0)
+  scores = {penalty: _held_out_score(features_ND, labels_N, penalty)
+            for penalty in probe.PENALTIES}
+  tried, solve = [], probe._solve
+  monkeypatch.setattr(probe, '_solve', lambda *given: tried.append(given[3]) or solve(*given))
+  best = probe.choose(features_ND, labels_N, CLASSES)
+  assert tried == sorted(probe.PENALTIES, reverse=True)[:len(tried)]
+  assert len(tried) < len(probe.PENALTIES) and tried[-1] < best.penalty / 50
+  assert scores[best.penalty] == pytest.approx(max(scores.values()), abs=0.03)
+
+
 def _held_out_score(features_ND, labels_N, penalty):
   order = np.random.default_rng(0).permutation(len(labels_N))
   held, kept = order[:len(labels_N) // 5], order[len(labels_N) // 5:]
@@ -128,4 +141,4 @@ def test_probe_begins_where_it_is_told_to():
   features_ND, labels_N = blobs(400, 12, 0)  # of a shape that is compiled already
   cold = probe.fit(features_ND, labels_N, CLASSES, 1e-2)
   warm = probe.fit(features_ND, labels_N, CLASSES, 1e-2, cold)
-  np.testing.assert_allclose(warm.weights_DK, cold.weights_DK, atol=1e-4)
+  np.testing.assert_allclose(warm.weights_KD, cold.weights_KD, atol=1e-4)
