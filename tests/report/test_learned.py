@@ -117,8 +117,8 @@ def test_only_what_a_model_has():
   plain = learned.look(predictor(models.build('Ti/8', 5, **small, posemb='none', conv_stem=(8,)),
                                  (32, 32, 3)), images_NHWC)
   assert plain.filters_FPPC is None and plain.similarity_NN is None
-  sines = learned.look(predictor(models.build('Ti/8', 5, **small, posemb='sincos2d'),
-                                 (32, 32, 3)), images_NHWC)
+  sines = learned.look(predictor(models.build('Ti/8', 5, **small, posemb='sincos2d',
+                                              histogram_bins=4), (32, 32, 3)), images_NHWC)
   assert sines.filters_FPPC.shape == (28, 8, 8, 3) and sines.similarity_NN.shape == (16, 16)
 
 

@@ -18,6 +18,7 @@ from vit_jax.models.blocks import BlockConfig, Encoder, Remat, Unroll
 from vit_jax.models.dense import Dense
 from vit_jax.models.embedding import (
     ConvEmbedding,
+    HistogramEmbedding,
     PatchEmbedding,
     drop_patches,
     kept_patches,
@@ -229,9 +230,12 @@ class Stem:
   Attributes:
     conv_stem: channels of each convolution before the patches, see `embedding.ConvEmbedding`;
       none leaves the patches to the pixels, as in the paper.
+    histogram_bins: of each channel of each patch, beside its pixels, see
+      `embedding.HistogramEmbedding`; 0 is without.
   """
 
   conv_stem: tuple[int, ...] = bounded((), low=1)
+  histogram_bins: int = bounded(0, low=0)
 
 
 def build_vit(size: Size, patch: int, variant: str, num_classes: int,
@@ -246,7 +250,14 @@ def build_vit(size: Size, patch: int, variant: str, num_classes: int,
     raise UserError(f'model option conv_stem has {len(channels)} convolutions, each of which '
                     f'halves the image; the patch of the name must be a multiple of '
                     f'{2 ** len(channels)}, not {patch}')
-  embedding = ConvEmbedding(channels, patch, *rest) if channels else PatchEmbedding(patch, *rest)
+  if channels and stem.histogram_bins:
+    raise UserError('model options conv_stem and histogram_bins are two stems; set one of them')
+  if channels:
+    embedding = ConvEmbedding(channels, patch, *rest)
+  elif stem.histogram_bins:
+    embedding = HistogramEmbedding(stem.histogram_bins, patch, *rest)
+  else:
+    embedding = PatchEmbedding(patch, *rest)
   return ViT(num_classes, embedding, **of_vit)
 
 

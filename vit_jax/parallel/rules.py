@@ -33,6 +33,7 @@ RULES: tuple[tuple[str, P], ...] = (
     (r'map_head/mlp/(gate|up)/kernel$', P('fsdp', 'tensor')),  # D F
     (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
     (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
+    (r'embedding/histogram$', P(None, None, 'fsdp')),  # C V D
     (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
     (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
     (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D

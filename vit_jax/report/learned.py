@@ -118,7 +118,8 @@ def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
   distance_BLA = np.concatenate([first_BLA, *others])
   filters_FPPC, explained = None, 0.0
   stem = {name for name in flat if name.startswith('embedding/')}
-  if stem == {'embedding/kernel', 'embedding/bias'} and len(flat['embedding/kernel']) > 1:
+  beside = {'embedding/bias', 'embedding/histogram'}
+  if stem - beside == {'embedding/kernel'} and len(flat['embedding/kernel']) > 1:
     filters_FPPC, explained = principal_components(np.asarray(flat['embedding/kernel']))
   similarity_NN = None
   if 'pos_embedding' in flat:
