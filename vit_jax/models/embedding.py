@@ -91,7 +91,7 @@ class ConvEmbedding(nn.Module):
     return patches(x_BHWC, train)
 
 
-class HistogramEmbedding(nn.Module):
+class HistogramEmbedding(PatchEmbedding):
   """Patches to vectors by their pixels, and by how often each value occurs among them.
 
   A colour histogram says from few images what a linear map of pixels cannot: that a patch is
@@ -105,21 +105,11 @@ class HistogramEmbedding(nn.Module):
   """
 
   bins: int
-  patch: int
-  width: int
-  dtype: Any
-
-  @nn.nowrap
-  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-    """As that of `PatchEmbedding`."""
-    return PatchEmbedding(self.patch, self.width, self.dtype, parent=None).grid(image_size)
 
   @nn.compact
   def __call__(self, images_BHWC: Array, train: bool) -> Array:
     """(B, H, W, C) -> (B, H / P, W / P, D)."""
-    patches = PatchEmbedding(self.patch, self.width, self.dtype)
-    nn.share_scope(self, patches)
-    x_BHWD = patches(images_BHWC, train)
+    x_BHWD = super().__call__(images_BHWC, train)
     init = nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
     kernel_CVD = self.param('histogram', init, (images_BHWC.shape[3], self.bins, self.width),
                             jnp.float32)

@@ -255,7 +255,7 @@ def build_vit(size: Size, patch: int, variant: str, num_classes: int,
   if channels:
     embedding = ConvEmbedding(channels, patch, *rest)
   elif stem.histogram_bins:
-    embedding = HistogramEmbedding(stem.histogram_bins, patch, *rest)
+    embedding = HistogramEmbedding(patch, *rest, stem.histogram_bins)
   else:
     embedding = PatchEmbedding(patch, *rest)
   return ViT(num_classes, embedding, **of_vit)

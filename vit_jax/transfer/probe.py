@@ -52,16 +52,11 @@ class Choice(NamedTuple):
   validation_top1: float
 
 
-def fit(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, penalty: float,
-        start: Probe | None = None) -> Probe:
-  """Minimises mean cross-entropy + penalty / 2 * |weights|^2.
-
-  Args:
-    start: a probe of the same features to begin at.
-  """
-  mean_D, std_D, x_ND = _standardise(features_ND)
-  params = _zeros(num_classes, x_ND) if start is None else _params(start)
-  return Probe(mean_D, std_D, **_solve(params, x_ND, labels_N, penalty, TOLERANCE))
+def fit(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, penalty: float) -> Probe:
+  """Minimises mean cross-entropy + penalty / 2 * |weights|^2."""
+  mean_D, std_D, x_ND = _standardise(np.array(features_ND, np.float32))
+  return Probe(mean_D, std_D, **_solve(_zeros(num_classes, x_ND), x_ND, labels_N, penalty,
+                                       TOLERANCE))
 
 
 def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
@@ -72,7 +67,7 @@ def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
   than the best before.
   """
   held, kept = hold_out(len(labels_N), seed)
-  mean_D, std_D, x_ND = _standardise(features_ND[kept])
+  mean_D, std_D, x_ND = _standardise(features_ND[kept].astype(np.float32, copy=False))
   params, choices = _zeros(num_classes, x_ND), []
   for penalty in sorted(penalties, reverse=True):
     params = _solve(params, x_ND, labels_N[kept], penalty, CHOICE_TOLERANCE)
@@ -92,25 +87,21 @@ def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarra
   return probe.predict(test_ND), choice
 
 
-def _standardise(features_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  x_ND = np.array(features_ND, np.float32)
+def _standardise(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, Array]:
+  """(mean, deviation, standardised on the device); the float32 rows, which are large, are lost."""
   mean_D, std_D = x_ND.mean(axis=0), x_ND.std(axis=0)
   std_D = np.where(std_D > EPSILON, std_D, 1.0).astype(np.float32)
   x_ND -= mean_D
   x_ND /= std_D
-  return mean_D, std_D, x_ND
+  return mean_D, std_D, jax.device_put(x_ND)
 
 
-def _zeros(num_classes: int, x_ND: np.ndarray) -> dict[str, np.ndarray]:
+def _zeros(num_classes: int, x_ND: Array) -> dict[str, np.ndarray]:
   return {'weights_KD': np.zeros((num_classes, x_ND.shape[1]), np.float32),
           'bias_K': np.zeros(num_classes, np.float32)}
 
 
-def _params(probe: Probe) -> dict[str, np.ndarray]:
-  return {'weights_KD': probe.weights_KD, 'bias_K': probe.bias_K}
-
-
-def _solve(params: dict[str, np.ndarray], x_ND: np.ndarray, labels_N: np.ndarray, penalty: float,
+def _solve(params: dict[str, np.ndarray], x_ND: Array, labels_N: np.ndarray, penalty: float,
            tolerance: float) -> dict[str, np.ndarray]:
   return jax.device_get(_lbfgs(params, x_ND, labels_N.astype(np.int32), np.float32(penalty),
                                np.float32(tolerance)))
