@@ -97,7 +97,6 @@ def transfer(argv: list[str]) -> int:
   flags.add_data_dir(parser)
   args, overrides = parser.parse_known_args(argv)
   from vit_jax.parallel.device import keep_cpu_memory
-  keep_cpu_memory()
   from vit_jax.report import transfer as report
   from vit_jax.report.models import as_text
   from vit_jax.training import finetune
@@ -109,13 +108,15 @@ def transfer(argv: list[str]) -> int:
   for method in args.methods:
     if method not in known:
       raise UserError(f'--methods: {method!r} is not one; {nearest(method, known)}')
-  if overrides and finetune.METHOD not in args.methods:
+  tune = finetune.METHOD in args.methods
+  if overrides and not tune:
     raise UserError(f'{overrides[0]!r} is not a flag of this command without --methods fine-tune')
+  if tune:  # training gains from it; features of many examples would fill the memory twice
+    keep_cpu_memory()
   data_dir = flags.data_dir(args)
   judged = contestants(args.weights, args.model, data_dir, args.image_size, args.batch)
   print('\n'.join(contestant.line for contestant in judged), flush=True)
   opened = [open_task(task, data_dir) for task in tasks]  # what is missing is said before an hour
-  tune = finetune.METHOD in args.methods
   if tune:
     finetune.check(args.recipe, overrides, judged, tasks)
   rows = []

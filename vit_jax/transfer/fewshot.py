@@ -18,6 +18,7 @@ SHOTS, SEEDS = (1, 5, 10, 25), (0, 1, 2)
 L2 = 2.0**10
 BIAS = 100.0  # the constant feature: so large that the penalty hardly touches its weight
 EPSILON = 1e-5  # of the deviations
+CHUNK = 1024  # test examples at a time, which bounds the memory
 
 
 def pick(labels_N: np.ndarray, num_classes: int, shots: int, seed: int) -> np.ndarray:
@@ -65,8 +66,9 @@ def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarra
   few_ND = train_ND[chosen].astype(np.float64)
   mean_D, std_D = few_ND.mean(axis=0), few_ND.std(axis=0) + EPSILON
   weights_DK = weights((few_ND - mean_D) / std_D, train_labels_N[chosen], num_classes, l2)
-  scores_NK = with_bias((test_ND - mean_D) / std_D) @ weights_DK
-  return scores_NK.argmax(axis=1)
+  return np.concatenate([
+      np.argmax(with_bias((test_ND[start : start + CHUNK] - mean_D) / std_D) @ weights_DK, axis=1)
+      for start in range(0, len(test_ND), CHUNK)])
 
 
 def possible_shots(labels_N: np.ndarray, num_classes: int,

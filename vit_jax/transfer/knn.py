@@ -32,25 +32,31 @@ def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarra
   if not wanted:
     return {}
 
-  def elect(train: tuple[Array, Array], queries_BD: Array) -> Array:
+  def elect(train: tuple[Array, Array, Array], queries_BD: Array) -> Array:
     return elected(queries_BD, *train, num_classes, wanted, temperature)
 
-  train = _unit(train_ND), train_labels_N.astype(np.int32)
-  classes_NC = in_batches(elect, train, min(CHUNK, len(test_ND)))(_unit(test_ND))
+  train = train_ND, _lengths(train_ND), train_labels_N.astype(np.int32)
+  test_ND = test_ND / _lengths(test_ND)[:, None]
+  classes_NC = in_batches(elect, train, min(CHUNK, len(test_ND)))(test_ND)
   return dict(zip(wanted, classes_NC.T, strict=True))
 
 
-def _unit(features_ND: np.ndarray) -> np.ndarray:
-  """Rows of length 1; a row of zeros stays."""
-  features_ND = features_ND.astype(np.float32)
-  length_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
-  return features_ND / np.maximum(length_N1, np.finfo(np.float32).tiny)
+def _lengths(features_ND: np.ndarray) -> np.ndarray:
+  """Of the rows, float32; that of a row of zeros is not quite zero."""
+  square_N = np.einsum('nd,nd->n', features_ND, features_ND)  # no second array of their size
+  return np.maximum(np.sqrt(square_N), np.finfo(np.float32).tiny)
 
 
-def elected(queries_BD: Array, train_ND: Array, labels_N: Array, num_classes: int,
+def elected(queries_BD: Array, train_ND: Array, length_N: Array, labels_N: Array, num_classes: int,
             neighbours: Sequence[int], temperature: float) -> Array:
-  """The class elected for each query by each number of neighbours: (B, len(neighbours))."""
+  """The class elected for each query by each number of neighbours: (B, len(neighbours)).
+
+  Args:
+    queries_BD: rows of length 1.
+    length_N: of the rows of `train_ND`.
+  """
   similarity_BN = jnp.matmul(queries_BD, train_ND.T, precision=jax.lax.Precision.HIGHEST)
+  similarity_BN /= length_N[None]
   # Behind a barrier: a slice of it, put together with top_k, makes XLA's CPU compiler sort all N.
   nearest_BK, place_BK = jax.lax.optimization_barrier(
     jax.lax.top_k(similarity_BN, neighbours[-1]))

@@ -89,9 +89,10 @@ def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarra
 
 def _standardise(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, Array]:
   """(mean, deviation, standardised on the device); the float32 rows, which are large, are lost."""
-  mean_D, std_D = x_ND.mean(axis=0), x_ND.std(axis=0)
-  std_D = np.where(std_D > EPSILON, std_D, 1.0).astype(np.float32)
+  mean_D = x_ND.mean(axis=0)
   x_ND -= mean_D
+  std_D = np.sqrt(np.einsum('nd,nd->d', x_ND, x_ND) / len(x_ND))  # no second array of their size
+  std_D = np.where(std_D > EPSILON, std_D, 1.0).astype(np.float32)
   x_ND /= std_D
   return mean_D, std_D, jax.device_put(x_ND)
 

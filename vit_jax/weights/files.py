@@ -23,6 +23,7 @@ PICKLES = ('.pt', '.pth', '.bin', '.ckpt', '.pkl', '.pickle', '.tar')
 # Weights hardly compress: whoever promises more than this many times the file is a bomb.
 MOST_COMPRESSION = 50
 SMALL = 64 << 20  # bytes that may be promised by any file
+PIECE = 16 << 20  # bytes read at a time
 _NARROW = ('F4', 'F6_', 'F8_')  # safetensors' kinds of float that numpy has no arrays of
 _WIDE = 'weights are float16, bfloat16, float32 or float64'
 _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError,
@@ -138,9 +139,15 @@ def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
   count = math.prod(shape)
   if min(shape, default=0) < 0 or count * dtype.itemsize != size - stream.tell():
     raise ValueError(f'an array of shape {shape} and {dtype} is not {size - stream.tell()} bytes')
-  # To its end and one byte on, which is where the archive compares the checksum.
-  data = stream.read(count * dtype.itemsize + 1)
-  return np.frombuffer(data, dtype).reshape(shape, order='F' if fortran else 'C')
+  array = np.empty(count, dtype)
+  rest = array.view(np.uint8)
+  # By pieces, or it would be held twice; until none is left, where the archive compares checksums.
+  while piece := stream.read(PIECE):
+    rest[:len(piece)] = np.frombuffer(piece, np.uint8)
+    rest = rest[len(piece):]
+  if len(rest):
+    raise EOFError(f'{len(rest)} bytes of an array are missing')
+  return array.reshape(shape, order='F' if fortran else 'C')
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
