@@ -95,7 +95,7 @@ def bench(argv: list[str]) -> int:
   parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
   parser.add_argument('--against', choices=('timm',), help='also time the PyTorch rival')
   parser.add_argument('--seconds', type=float, default=20.0, help='of timing, for each contender')
-  parser.add_argument('--json', type=Path, help='also write the figures here')
+  parser.add_argument('--json', type=flags.output(), help='also write the figures here')
   args = parser.parse_args(argv)
   from vit_jax.bench.run import run
   from vit_jax.parallel.device import keep_cpu_memory
@@ -116,17 +116,15 @@ def report(argv: list[str]) -> int:
   parser.add_argument('--goodput', action='store_true', help='where the hours of a run went')
   parser.add_argument('--scaling', action='store_true',
                       help='the law of error and compute, from many runs or a --csv of them')
-  parser.add_argument('--csv', type=Path, help='also write the table here')
+  parser.add_argument('--csv', type=flags.output(), help='also write the table here')
   parser.add_argument('--metric', default='', metavar='EVAL/NAME',
                       help='with --scaling: judge by this accuracy, such as digits/10-shot')
-  parser.add_argument('--png', type=Path, help='with --scaling: also draw it here')
-  parser.add_argument('--page', type=Path, metavar='FILE.html',
+  parser.add_argument('--png', type=flags.output('.png'),
+                      help='with --scaling: also draw it here')
+  parser.add_argument('--page', type=flags.output('.html'), metavar='FILE.html',
                       help='write the page here, and nothing into the run folders')
   args = parser.parse_args(argv)
-  page = args.page
-  if page is not None and (page.suffix != '.html' or not page.absolute().parent.is_dir()):
-    raise UserError(f'--page is {page}; it must be an .html file in a folder that exists')
-  if page is not None and (args.table is not None or args.goodput or args.scaling):
+  if args.page is not None and (args.table is not None or args.goodput or args.scaling):
     raise UserError('--page writes a page of runs, but a table is asked for; leave out --page, '
                     'or --table, --goodput and --scaling')
   for name in ('png', 'metric'):
@@ -154,7 +152,7 @@ def report(argv: list[str]) -> int:
     raise UserError('--csv writes a table, but none is asked for; add --table=models, --goodput '
                     'or --scaling')
   from vit_jax.report.page import write_page
-  print(write_page(args.runs, page))
+  print(write_page(args.runs, args.page))
   return 0
 
 
@@ -190,8 +188,8 @@ def compare(argv: list[str]) -> int:
   parser.add_argument('--workdir', type=Path, help='the folder of run folders (default: runs/FILE)')
   parser.add_argument('--seeds', type=flags.at_least(0), nargs='+', default=[0],
                       help='one training each, after the choices are made')
-  for name, what in (('csv', 'table'), ('json', 'table'), ('plot', 'plot, as a PNG,')):
-    parser.add_argument(f'--{name}', type=Path, help=f'also write the {what} here')
+  for name, suffix, what in (('csv', '', 'table'), ('json', '', 'table'), ('plot', '.png', 'plot')):
+    parser.add_argument(f'--{name}', type=flags.output(suffix), help=f'also write the {what} here')
   flags.add_data_dir(parser)
   args, overrides = parser.parse_known_args(argv)
   from vit_jax.parallel.device import keep_cpu_memory

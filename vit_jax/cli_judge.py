@@ -29,7 +29,7 @@ def predict(argv: list[str]) -> int:
   parser.add_argument('--input', required=True, nargs='+', metavar='IMAGES',
                       help='image files, folders, or a float32 .npy (N, H, W, C) that goes in as '
                            'it is')
-  parser.add_argument('--output', type=Path, metavar='OUT.npz',
+  parser.add_argument('--output', type=flags.output('.npz'), metavar='OUT.npz',
                       help='for logits (N, K), features (N, D) and files (N,)')
   parser.add_argument('--top', type=flags.at_least(1), default=5, help='classes to print an image')
   parser.add_argument('--batch', type=flags.at_least(1), default=32,
@@ -37,7 +37,7 @@ def predict(argv: list[str]) -> int:
   parser.add_argument('--image_size', type=flags.at_least(1), nargs='+', metavar='PIXELS',
                       help='a side, or height and width (default: that of the weights)')
   parser.add_argument('--num_classes', type=flags.at_least(0), help='0: features alone')
-  parser.add_argument('--attention', type=Path, metavar='OUT.png',
+  parser.add_argument('--attention', type=flags.output('.png'), metavar='OUT.png',
                       help='picture of where the model looks')
   parser.add_argument('--rollout', action='store_true', help='with --attention: over all layers')
   flags.add_data_dir(parser)
@@ -47,10 +47,6 @@ def predict(argv: list[str]) -> int:
   size = args.image_size and tuple(args.image_size * 2)[:2]
   if args.image_size and len(args.image_size) > 2:
     raise UserError('--image_size takes one side, or height and width')
-  for flag, suffix in (('output', '.npz'), ('attention', '.png')):
-    path = getattr(args, flag)
-    if path is not None and (path.suffix != suffix or not path.absolute().parent.is_dir()):
-      raise UserError(f'--{flag} is {path}; it must be a {suffix} file in a folder that exists')
   from vit_jax.transfer import predict as work
   from vit_jax.transfer.images import open_images
   images = open_images(args.input)
@@ -85,9 +81,11 @@ def transfer(argv: list[str]) -> int:
   parser.add_argument('--image_size', type=flags.at_least(1), help='a side in pixels')
   parser.add_argument('--batch', type=flags.at_least(1), default=64,
                       help='images at a time on a device')
-  parser.add_argument('--csv', type=Path, help='also write the table here')
-  parser.add_argument('--json', type=Path, help='also write the table here, with what was judged')
-  parser.add_argument('--page', type=Path, help='also write a page with plots here (.html)')
+  parser.add_argument('--csv', type=flags.output(), help='also write the table here')
+  parser.add_argument('--json', type=flags.output(),
+                      help='also write the table here, with what was judged')
+  parser.add_argument('--page', type=flags.output('.html'),
+                      help='also write a page with plots here (.html)')
   parser.add_argument('--recipe', default='configs/finetune.py', metavar='FILE',
                       help='of fine-tuning (default: %(default)s); --config.KEY=VALUE changes it')
   parser.add_argument('--seeds', type=flags.at_least(0), nargs='+', default=[0],

@@ -25,6 +25,18 @@ def at_least(least: int) -> Callable[[str], int]:
   return number
 
 
+def output(suffix: str = '') -> Callable[[str], Path]:
+  """A file that is to be written: where it cannot be is told before the work, not after it."""
+  def place(text: str) -> Path:
+    path = Path(text)
+    fits = path.suffix == suffix or not suffix
+    if not fits or path.is_dir() or not path.absolute().parent.is_dir():
+      kind = f'a {suffix} file' if suffix else 'a file'
+      raise argparse.ArgumentTypeError(f'{text!r} must be {kind} in a folder that exists')
+    return path
+  return place
+
+
 def parser(name: str, command: Callable) -> argparse.ArgumentParser:
   return Parser(prog=f'vit_jax {name}', description=command.__doc__, allow_abbrev=False)
 

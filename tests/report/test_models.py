@@ -139,4 +139,4 @@ def test_a_csv_that_cannot_be_written(monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(tables, 'read_timm', list)
   path = tmp_path / 'none' / 'timm.csv'
   assert cli.main(['report', '--table=timm', f'--csv={path}']) == 2
-  assert f'--csv: {path} cannot be written' in capsys.readouterr().err
+  assert f'--csv: {str(path)!r} must be a file in a folder that exists' in capsys.readouterr().err

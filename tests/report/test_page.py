@@ -108,8 +108,8 @@ def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('flags, told', [
-  (['--page=page.txt'], '--page is page.txt; it must be an .html file in a folder that exists'),
-  (['--page=nowhere/page.html'], 'it must be an .html file in a folder that exists'),
+  (['--page=page.txt'], "--page: 'page.txt' must be a .html file in a folder that exists"),
+  (['--page=nowhere/page.html'], 'must be a .html file in a folder that exists'),
   (['--page=page.html', '--goodput'], 'leave out --page, or --table, --goodput'),
   (['--page=page.html', 'elsewhere'], 'elsewhere is not a folder'),
 ])

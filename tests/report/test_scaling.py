@@ -208,6 +208,6 @@ def test_runs_that_make_no_study(write_point, tmp_path, capsys):
 def test_flags_that_do_not_fit(write_point, tmp_path, capsys):
   run = write_point('run')
   assert 'add --scaling' in refused(capsys, run, '--png=x.png')
-  assert '--png is x.pdf' in refused(capsys, '--scaling', run, '--png=x.pdf')
+  assert "--png: 'x.pdf' must be a .png file" in refused(capsys, '--scaling', run, '--png=x.pdf')
   assert 'in a folder that exists' in refused(capsys, '--scaling', run,
                                               f'--png={tmp_path}/nowhere/x.png')

@@ -278,7 +278,7 @@ def test_a_truncated_array(weights, tmp_path, capsys):
     ([], '--model is missing'),
     (['--model=mu/16', '--top=0'], 'no whole number of at least 1'),
     (['--model=mu/16', '--image_size', '1', '2', '3'], 'one side, or height and width'),
-    (['--model=mu/16', '--output=out.txt'], 'it must be a .npz file'),
+    (['--model=mu/16', '--output=out.txt'], 'must be a .npz file'),
     (['--model=mu/16', '--attention=nowhere/a.png'], 'in a folder that exists'),
     (['--model=mu/16', '--rollout'], 'add --attention'),
 ])

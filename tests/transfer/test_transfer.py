@@ -197,6 +197,9 @@ def test_several_side_by_side(images, tmp_path, capsys):
     ([], 'either a suite'),
     (['--suite=ofline'], "did you mean 'offline'"),
     (['--data', 'x', '--methods', 'nn'], "'nn' is not one"),
+    (['--data', 'x'], 'x.npz is no run folder'),
+    (['--data', 'x', '--csv=nowhere/x.csv'], 'in a folder that exists'),
+    (['--data', 'x', '--page=x.txt'], 'must be a .html file'),
 ])
 def test_mistakes_get_a_sentence(flags, words, capsys):
   assert cli.main(['transfer', '--weights=x.npz', *flags]) == 2

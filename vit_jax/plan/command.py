@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vit_jax import config
+from vit_jax import config, flags
 from vit_jax.config import Experiment
 from vit_jax.errors import UserError
 from vit_jax.plan import answer, search, table, topology
@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       help=f'chips: {topology.EXAMPLES}; several recipes or topologies make a table')
   add('--search', action='store_true',
       help='find mesh, remat and accumulation that fit and are fast')
-  add('--csv', type=Path, help='also write the table here')
+  add('--csv', type=flags.output(), help='also write the table here')
   add('--num_examples', type=int, default=0, help='of the training split, if not known')
   add('--num_classes', type=int, default=0, help='likewise')
 
@@ -44,8 +44,6 @@ def run(args: argparse.Namespace, overrides: Sequence[str], cache: Path) -> int:
   jax.config.update('jax_platforms', 'cpu')
   places = [topology.parse(text) for text in args.topology]
   recipes = [config.resolve(load_config(spec, overrides)) for spec in args.config]
-  if args.csv and not args.csv.absolute().parent.is_dir():
-    raise UserError(f'--csv is {args.csv}; it must be a file in a folder that exists')
   cases = [Case(x, place, *data_size(x.data, args.num_examples, args.num_classes))
            for x in recipes for place in places]
   for place in places:

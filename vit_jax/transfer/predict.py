@@ -100,7 +100,8 @@ def _from_file(weights: str, name: str, image_size: Sequence[int] | None, num_cl
                cache: Path) -> Predictor:
   """Published weights: images as the model's entry in `MODELS` says."""
   if not name:
-    raise UserError('--model is missing: weights of a file need the name of their model')
+    raise UserError(f'--model is missing: {weights} is no run folder, and a file of weights needs '
+                    'the name of its model')
   inputs = models.inputs_of(name)
   published = load.read(weights, cache)
   _check_classes(num_classes, published.num_classes, weights)
