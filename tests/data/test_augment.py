@@ -20,9 +20,10 @@ MILD_BHWC = RNG.integers(100, 150, (B, H, W, 3), np.uint8)  # nothing reaches 0 
 LABELS_BK = np.eye(K, dtype=np.float32)[RNG.integers(0, K, B)]
 
 
-def run(images_BHWC, seed=0, labels_BK=LABELS_BK, **options):
-  images_BHWC, labels_BK = jax.jit(augment, static_argnums=3)(
-    jax.random.key(seed), images_BHWC, labels_BK, Augment(**options)
+def run(images_BHWC, seed=0, labels_BK=LABELS_BK, mask_B=None, **options):
+  mask_B = np.ones(len(images_BHWC), bool) if mask_B is None else mask_B
+  images_BHWC, labels_BK = jax.jit(augment, static_argnums=4)(
+    jax.random.key(seed), images_BHWC, labels_BK, mask_B, Augment(**options)
   )
   return np.asarray(images_BHWC), np.asarray(labels_BK)
 
@@ -167,13 +168,25 @@ def test_with_both_each_batch_tosses_a_coin():
   assert 10 < sum(kinds) < 30
 
 
+@pytest.mark.parametrize('kind', ['mixup', 'cutmix'])
+def test_a_masked_row_is_mixed_into_no_other(kind):
+  mask_B = np.arange(B) != 10
+  whole, around = (run(IMAGES_BHWC, mask_B=mask, **{kind: 1.0}) for mask in (None, mask_B))
+  for all_mixed, mixed, alone in zip(whole, around, (IMAGES_BHWC, LABELS_BK), strict=True):
+    np.testing.assert_array_equal(mixed[11], alone[11])
+    assert (all_mixed[11] != alone[11]).any()
+    rest = np.delete(np.arange(B), 11)
+    np.testing.assert_array_equal(mixed[rest], all_mixed[rest])
+
+
 ALL = Augment(
   dihedral=True, brightness=0.4, contrast=0.4, saturation=0.4, erase=0.5, mixup=0.2, cutmix=1.0
 )
 
 
 def test_the_same_numbers_under_any_sharding():
-  step = jax.jit(augment, static_argnums=3)
+  step = jax.jit(augment, static_argnums=4)
+  mask_B = np.ones(B, bool)
   devices = np.array(jax.devices()[:8])
   assert len(devices) == 8
   for shape, spec in [((8, 1), 'a'), ((2, 4), 'b')]:
@@ -181,10 +194,11 @@ def test_the_same_numbers_under_any_sharding():
     sharding = NamedSharding(mesh, PartitionSpec(spec))
     for seed in range(6):  # mixup and CutMix are both among them
       key = jax.random.key(seed)
-      alone = step(key, jnp.asarray(IMAGES_BHWC), jnp.asarray(LABELS_BK), ALL)
+      alone = step(key, jnp.asarray(IMAGES_BHWC), jnp.asarray(LABELS_BK), mask_B, ALL)
       assert (np.asarray(alone[0]) != IMAGES_BHWC).any((1, 2, 3)).all()
       split = step(
-        key, jax.device_put(IMAGES_BHWC, sharding), jax.device_put(LABELS_BK, sharding), ALL
+        key, jax.device_put(IMAGES_BHWC, sharding), jax.device_put(LABELS_BK, sharding),
+        jax.device_put(mask_B, sharding), ALL
       )
       for left, right in zip(alone, split, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-4)

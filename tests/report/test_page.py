@@ -201,7 +201,8 @@ def test_bars_of_calibration_are_what_the_metric_measures(write_run):
                                 - arrays['confidence_N'][bin_N == int(centre * 15)].mean())
             for centre in accuracy)
   rank_N = (arrays['label_N'] != arrays['prediction_N']).astype(int)
-  expected = metrics.summarise({'rank': rank_N, 'confidence': arrays['confidence_N'],
-                                'loss': np.zeros(500)})['ece']
+  expected = metrics.summarise({
+      'label': arrays['label_N'], 'rank': rank_N, 'confidence': arrays['confidence_N'],
+      'loss': np.zeros(500)})['ece']
   assert expected > 0.1
   assert gap == pytest.approx(expected, abs=1e-6)

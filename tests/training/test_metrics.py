@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 
+from vit_jax import config
+from vit_jax.models import Output
 from vit_jax.training import metrics
+from vit_jax.training.tasks import Classification
 
 
 def rows(count: int = 200, classes: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
@@ -59,3 +63,31 @@ def test_confusion_counts_each_known_example_once():
   confusion_KK = metrics.confusion(batch, 6)
   assert confusion_KK.sum() == 180
   assert confusion_KK[2, 3] == np.sum((batch['label'] == 2) & (batch['prediction'] == 3))
+
+
+def test_examples_of_no_class_count_nowhere():
+  known_N = np.arange(200) % 10 > 0
+  batch = {**rows(), 'label': np.where(known_N, rows()['label'], -1)}
+  kept = {name: values[known_N] for name, values in rows().items()}
+  assert metrics.summarise(batch) == metrics.summarise(kept)
+  assert metrics.summarise(batch) != metrics.summarise(rows())
+  none = {**batch, 'label': np.full(200, -1)}
+  assert np.isnan(list(metrics.summarise(none).values())).all()
+
+
+def test_a_diverged_model_is_right_about_nothing():
+  logits_BK = jnp.full((4, 6), jnp.nan)
+  task = Classification(6, config.Loss(), config.Augment(), (0.5,), (0.5,))
+  label_B = jnp.arange(4)
+  batch = {name: np.asarray(values) for name, values in task.metrics(
+      Output(logits_BK), {'label': label_B}, jnp.full(4, jnp.nan)).items()}
+  result = metrics.summarise({**batch, 'label': np.asarray(label_B)})
+  assert (result['top1'], result['top5'], result['ece']) == (0, 0, 0)
+  assert np.isnan(result['loss'])
+  assert config.worth('test/loss', result['loss']) < config.worth('test/loss', 1e30)
+
+
+def test_predictions_of_classes_that_the_data_lacks():
+  batch = {**rows(), 'prediction': np.where(np.arange(200) % 10 == 0, 7, rows()['prediction'])}
+  confusion_KK = metrics.confusion(batch, 6)
+  assert confusion_KK.sum() == 180 and (confusion_KK <= metrics.confusion(rows(), 6)).all()

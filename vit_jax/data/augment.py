@@ -37,7 +37,7 @@ def normalise(
 
 
 def augment(
-  key: jax.Array, images_BHWC: jax.Array, labels_BK: jax.Array, cfg: Augment
+  key: jax.Array, images_BHWC: jax.Array, labels_BK: jax.Array, mask_B: jax.Array, cfg: Augment
 ) -> tuple[jax.Array, jax.Array]:
   """Applies what `cfg` switches on, in the order of its keys.
 
@@ -45,6 +45,7 @@ def augment(
     key: one key a step; every example of the global batch draws its own numbers from it.
     images_BHWC: pixels in [0, 255], uint8 or float.
     labels_BK: one-hot (or soft) labels; mixing gives the same mixture of them.
+    mask_B: False where a row is to count nowhere: it is mixed into no other.
     cfg: what to do.
 
   Returns:
@@ -59,7 +60,7 @@ def augment(
   if cfg.erase:
     images_BHWC = _erase(erase_key, images_BHWC, cfg.erase)
   if cfg.mixup or cfg.cutmix:
-    images_BHWC, labels_BK = _mix(mix_key, images_BHWC, labels_BK, cfg)
+    images_BHWC, labels_BK = _mix(mix_key, images_BHWC, labels_BK, mask_B, cfg)
   return images_BHWC, labels_BK
 
 
@@ -120,7 +121,7 @@ def _erase(key, x_BHWC, probability):
   return jnp.where(_wide(coin_B) & inside_BHW1, GREY, x_BHWC.astype(jnp.float32))
 
 
-def _mix(key, x_BHWC, labels_BK, cfg):
+def _mix(key, x_BHWC, labels_BK, mask_B, cfg):
   """Mixup and CutMix with the neighbour in the (shuffled) batch; lambda drawn for each example.
 
   Mixup: w x + (1 - w) x', w ~ Beta(alpha, alpha) (Zhang et al. 2018, equation 1).
@@ -143,6 +144,7 @@ def _mix(key, x_BHWC, labels_BK, cfg):
     weights_BHW1.append(1 - inside_BHW1.astype(jnp.float32))
   coin = jax.random.bernoulli(coin_key)  # one a batch
   weight_BHW1 = jnp.where(coin, weights_BHW1[0], weights_BHW1[-1])
+  weight_BHW1 = jnp.where(_wide(jnp.roll(mask_B, 1)), weight_BHW1, 1.0)
   x_BHWC = x_BHWC.astype(jnp.float32)
   x_BHWC = weight_BHW1 * x_BHWC + (1 - weight_BHW1) * jnp.roll(x_BHWC, 1, 0)
   weight_B1 = weight_BHW1.mean((1, 2))

@@ -48,7 +48,7 @@ class Classification:
     if key is None:
       return images_BHWC, labels_BK
     labels_BK = batch.get('soft_label', labels_BK)
-    return augment.augment(key, images_BHWC, labels_BK, self.augment)
+    return augment.augment(key, images_BHWC, labels_BK, batch['mask'], self.augment)
 
   def loss(self, output: Any, targets: Targets, train: bool) -> Array:
     """loss_B; smoothed labels in training only. Two heads count half each."""
@@ -67,14 +67,14 @@ class Classification:
   def metrics(self, output: Any, batch: Batch, loss_B: Array) -> Batch:
     """What evaluation needs of each example, as arrays over B.
 
-    `rank` counts the classes that score at least as high as the true one, itself apart: top-k
-    is rank < k, so ties count against the model.
+    `rank` counts the classes that do not score less than the true one, itself apart: top-k is
+    rank < k, so ties count against the model, and so do scores that are no numbers.
     """
     logits_BK = output.logits_BK.astype(jnp.float32)
     label_B1 = jnp.maximum(batch['label'], 0)[:, None]
     true_B1 = jnp.take_along_axis(logits_BK, label_B1, axis=1)
     return {'loss': loss_B, 'prediction': jnp.argmax(logits_BK, axis=-1).astype(jnp.int32),
-            'rank': jnp.sum(logits_BK >= true_B1, axis=-1).astype(jnp.int32) - 1,
+            'rank': jnp.sum(~(logits_BK < true_B1), axis=-1).astype(jnp.int32) - 1,
             'confidence': jnp.max(jax.nn.softmax(logits_BK), axis=-1)}
 
 
