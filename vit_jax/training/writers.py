@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,13 +64,19 @@ class WandbWriter:
       raise UserError("config.log.wandb needs the package wandb: pip install 'vit-jax[log]'"
                       ) from None
     self._run = wandb.init(project='vit_jax', name=name, config=dict(config), dir=str(workdir),
-                           id=workdir.resolve().name, resume='allow')
+                           id=run_id(workdir), resume='allow')
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     self._run.log(dict(row), step=step)
 
   def close(self) -> None:
     self._run.finish()
+
+
+def run_id(workdir: Path) -> str:
+  """The same for the same folder, and another for a folder of the same name elsewhere."""
+  path = workdir.resolve()
+  return f'{path.name}-{zlib.crc32(str(path).encode()):08x}'
 
 
 def open_writers(x: Experiment, workdir: Path, resume_step: int) -> list[Writer]:
