@@ -73,6 +73,23 @@ def test_unreadable_image(lenet_recipe, write_images, nursery, tmp_path):
   assert '1 records could not be decoded' in run_to_end(nursery, tmp_path / 'lives', argv)
 
 
+@pytest.mark.parametrize('key', ['evals.test', 'predict.all'])
+def test_a_split_that_is_not_there_is_told_before_the_training(key, lenet_recipe, tmp_path, capsys):
+  run = tmp_path / 'run'
+  argv = train(lenet_recipe, run, '--config.batch_size=16', '--config.eval_batch_size=16')
+  assert "'tset'" in refused([*argv, f'--config.data.{key}=tset'], capsys)
+  assert files(run) == {}
+  for split in ('test', 'train'):  # it decides no result, and may change
+    assert cli.main([*argv, f'--config.data.{key}={split}']) == 0
+
+
+def test_a_refused_command_leaves_the_run_as_it_was(tiny_recipe, finished_run, capsys):
+  before = files(finished_run)
+  argv = ['train', f'--config={tiny_recipe}', f'--workdir={finished_run}']
+  assert 'does not multiply' in refused([*argv, '--config.mesh.fsdp=3'], capsys)
+  assert files(finished_run) == before
+
+
 def test_model_option_misspelt(tiny_recipe, tmp_path, capsys):
   error = refused(train(tiny_recipe, tmp_path / 'run', '--config.model.widht=64'), capsys)
   assert "'width'" in error

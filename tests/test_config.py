@@ -122,6 +122,7 @@ def test_differences_name_what_decides_the_result_only():
     ({'epochs': 3, 'data': {'name': 'folder'}}, 'config.data.dir is missing'),
     ({'epochs': 3, 'batch_size': 10, 'optim': {'accumulate': 3}}, 'not divisible by'),
     ({'epochs': 3, 'checkpoint': {'best': 'val/top1'}}, 'none of the evals measures'),
+    ({'epochs': 3, 'checkpoint': {'best': 'test/acc'}}, 'it must be one of: test/top1, test/top5'),
     ({'epochs': 3, 'steps': 4}, 'a length is given once, but steps and epochs are both set'),
     ({'epochs': 3, 'model': 'B/16'}, 'config.model must be a group of keys'),
     ({}, 'the length of the run is missing'),

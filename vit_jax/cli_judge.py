@@ -14,11 +14,13 @@ def evaluate(argv: list[str]) -> int:
   """Judge a run: top-1, top-5, loss, calibration error and confusion matrix."""
   parser = flags.parser('evaluate', evaluate)
   parser.add_argument('--workdir', type=Path, required=True, help='the run folder')
-  parser.add_argument('--checkpoint', default='last', help="'last' (default), 'best' or a step")
+  parser.add_argument('--checkpoint', default='last',
+                      help="'last' (default), 'best' or a step; --config.KEY=VALUE changes a key "
+                           'that decides no result, such as config.mesh.fsdp')
   flags.add_data_dir(parser)
-  args = parser.parse_args(argv)
+  args, overrides = parser.parse_known_args(argv)
   from vit_jax.training.evaluate import evaluate_run
-  evaluate_run(args.workdir, args.checkpoint, flags.data_dir(args))
+  evaluate_run(args.workdir, args.checkpoint, flags.data_dir(args), overrides)
   return 0
 
 

@@ -256,9 +256,13 @@ def _settle(x: Experiment) -> Experiment:
                     f'config.optim.accumulate {x.optim.accumulate}')
   _check_evals(x)
   best = x.checkpoint.best or f'{next(iter(data.evals))}/top1'
-  if best.split('/')[0] not in (*data.evals, *x.evals):
+  judge, _, metric = best.partition('/')
+  if judge not in (*data.evals, *x.evals):
     raise UserError(f'config.checkpoint.best is {best!r}, which none of the evals measures; '
                     f'it starts with one of: {", ".join((*data.evals, *x.evals))}')
+  if judge in data.evals and metric not in METRICS:
+    raise UserError(f'config.checkpoint.best is {best!r}; of {judge} it must be one of: '
+                    f'{", ".join(f"{judge}/{name}" for name in METRICS)}')
   return dataclasses.replace(
       x, data=data, checkpoint=dataclasses.replace(x.checkpoint, best=best),
       eval_batch_size=x.eval_batch_size or x.batch_size)
@@ -278,8 +282,8 @@ def _check_evals(x: Experiment) -> None:
                       'by that name; rename it')
 
 
-def from_run(workdir: Path) -> Experiment:
-  """The resolved experiment that a run folder was made with (its config.json)."""
+def recipe_of(workdir: Path) -> dict[str, Any]:
+  """The recipe that a run folder was made with (its config.json), for `resolve`."""
   path = workdir / 'config.json'
   if not path.is_file():
     raise UserError(f'{workdir} is not a run folder: it has no config.json')
@@ -287,11 +291,26 @@ def from_run(workdir: Path) -> Experiment:
   for group, key in ((values, 'model'), (values['loss'].get('distill', {}), 'teacher')):
     if key in group:
       group[key] = {'name': group[key]['name'], **group[key]['options']}
-  return resolve(values)
+  return values
+
+
+def from_run(workdir: Path) -> Experiment:
+  """The resolved experiment that a run folder was made with."""
+  return resolve(recipe_of(workdir))
+
+
+METRICS = ('top1', 'top5', 'loss', 'ece')  # of each of config.data.evals
 
 
 def lower_is_better(metric: str) -> bool:
   return metric.rsplit('/', 1)[-1] in ('loss', 'ece')
+
+
+def worth(metric: str, value: float) -> float:
+  """More is better; nothing is worse than a metric that is not a number."""
+  if math.isnan(value):
+    return -math.inf
+  return -value if lower_is_better(metric) else value
 
 
 # Other names in summary.json and metrics.jsonl.
@@ -300,7 +319,8 @@ NOT_EVALS = ('train', 'seconds', 'seed', 'steps', 'examples', 'parameters', 'dev
 
 # Keys that change how a run is watched and where it runs, not what it computes.
 FREE_TO_CHANGE = ('mesh', 'limits', 'log', 'checkpoint', 'evaluate', 'evals', 'eval_batch_size',
-                  'baseline', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
+                  'baseline', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir',
+                  'data.evals', 'data.predict', 'data.on_bad_record')
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:

@@ -32,8 +32,13 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     recipe = module.get_config(arg) if arg else module.get_config()
   except ValueError as error:
     raise UserError(f'--config: {path}: {error}') from None
-  for override in overrides:
-    _override(recipe, override)
+  return override(recipe, overrides)
+
+
+def override(recipe: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+  """The recipe, with '--config.KEY=VALUE' set in it; see `load_config`."""
+  for text in overrides:
+    _override(recipe, text)
   return recipe
 
 

@@ -16,9 +16,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax import cli, config
-from vit_jax.errors import RunFault
+from vit_jax.errors import PREEMPTED, RunFault, UserError
 from vit_jax.training.checkpoint import Checkpoints, Damaged
 from vit_jax.training.checksums import checksums
+from vit_jax.training.loop import Loop, Stopped
 from vit_jax.training.state import TrainState
 
 OPTIONS = config.Checkpoint(best='test/top1')
@@ -111,6 +112,51 @@ def test_a_save_that_is_passed_over_or_lost_is_told(tmp_path, monkeypatch):
   checkpoints.close()
 
 
+def test_a_reader_leaves_the_save_under_way_alone(saved, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(saved, workdir)
+  under_way = workdir / 'checkpoints' / '4.orbax-checkpoint-tmp'
+  under_way.mkdir()
+  for clean in (False, True):
+    checkpoints = Checkpoints(workdir, OPTIONS, clean=clean)
+    assert checkpoints.steps() == [3]
+    checkpoints.close()
+    assert under_way.exists() != clean
+
+
+def test_a_checkpoint_that_is_saved_anew_is_never_missing(saved, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(saved, workdir)
+  killed = Checkpoints(workdir, OPTIONS, clean=True)
+  killed.make_way(3)
+  killed.close()  # before the save
+  checkpoints = Checkpoints(workdir, OPTIONS, clean=True)
+  assert checkpoints.steps() == []
+  checkpoints.take_back()
+  assert checkpoints.steps() == [3] and checkpoints.restore(3, abstract(made_up_state()))
+  checkpoints.make_way(3)
+  assert checkpoints.steps() == []
+  checkpoints.save(3, made_up_state(1), BESIDE, {'test/top1': 0.75})
+  checkpoints.close()
+  again = Checkpoints(workdir, OPTIONS)
+  again.take_back()
+  assert again.steps() == [3] and not list((workdir / 'replaced').iterdir())
+  state, _ = again.restore(3, abstract(made_up_state()))
+  np.testing.assert_array_equal(state.params['kernel'], made_up_state(1).params['kernel'])
+  again.close()
+
+
+def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
+  options = config.Checkpoint(best='test/loss', keep_last=1)
+  checkpoints = Checkpoints(tmp_path, options, clean=True)
+  for step, metrics in enumerate([{'test/loss': 2.0}, {'test/loss': 1.0}, {'test/loss': np.nan},
+                                  {'test/top1': 0.5}, None]):
+    checkpoints.save(step, made_up_state(step), BESIDE, metrics)
+  checkpoints._settle()
+  assert checkpoints.best_step() == 1 and checkpoints.steps() == [1, 4]
+  checkpoints.close()
+
+
 def command(recipe: Path, workdir: Path) -> list[str]:
   return ['train', f'--config={recipe}', f'--workdir={workdir}', '--config.steps=8',
           '--config.batch_size=16', '--config.eval_batch_size=16', '--config.evaluate.steps=4']
@@ -134,6 +180,42 @@ def rows(workdir: Path) -> list[dict]:
   read = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   clocked = 'train/images_per_second', 'train/fraction_of_peak', 'train/seconds'
   return [{name: value for name, value in row.items() if name not in clocked} for row in read]
+
+
+def test_a_fault_does_not_lose_the_save_under_way(lenet_recipe, tmp_path, monkeypatch, capsys):
+  whole = Loop._save
+
+  def save_and_fail(self, *args):
+    whole(self, *args)
+    raise UserError('a made-up fault')
+
+  monkeypatch.setattr(Loop, '_save', save_and_fail)
+  assert cli.main(command(lenet_recipe, tmp_path / 'run')) == 2
+  assert 'a made-up fault' in capsys.readouterr().err
+  assert [path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()] == ['4']
+
+
+def test_a_checkpoint_gets_its_metrics_when_the_run_comes_back_to_its_evaluation(
+    lenet_recipe, tmp_path, monkeypatch):
+  monkeypatch.setattr(Loop, '_before_batch', stop)
+  assert cli.main(command(lenet_recipe, tmp_path)) == PREEMPTED
+  checkpoints = tmp_path / 'checkpoints'
+  before = (checkpoints / '4').stat().st_ino
+  monkeypatch.undo()
+  seen = []
+  whole = Checkpoints.make_way
+  monkeypatch.setattr(Checkpoints, 'make_way', lambda self, step: (
+      whole(self, step), seen.append([path.name for path in tmp_path.glob('replaced/*')])))
+  assert cli.main(command(lenet_recipe, tmp_path)) == 0
+  assert seen == [['4']] and not list(tmp_path.glob('replaced/*'))
+  again = Checkpoints(tmp_path, config.from_run(tmp_path).checkpoint)
+  assert 4 not in again.steps() or (checkpoints / '4').stat().st_ino != before
+  assert again.best_step() in (4, 8)
+  again.close()
+
+
+def stop(loop: Loop) -> None:
+  raise Stopped
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(lenet_recipe, run, tmp_path, capsys):

@@ -35,6 +35,22 @@ def test_evaluate_gives_the_figures_of_the_run(finished_run, tmp_path, capsys):
   assert kept['test']['top1'] == max(measured.values()) == measured[kept['step']]
 
 
+def test_on_a_mesh_of_its_own(finished_run, tmp_path, capsys):
+  run = tmp_path / 'run'
+  shutil.copytree(finished_run, run)
+  config = json.loads((run / 'config.json').read_text())
+  config['mesh']['fsdp'] = 3  # of the machine that trained it
+  (run / 'config.json').write_text(json.dumps(config))
+  argv = ['evaluate', f'--workdir={run}']
+  assert cli.main(argv) == 2 and 'does not multiply' in capsys.readouterr().err
+  assert cli.main([*argv, '--config.mesh.fsdp=2']) == 0
+  again = json.loads((run / 'evaluation-12.json').read_text())['test']
+  assert again == pytest.approx(json.loads((run / 'summary.json').read_text())['test'], abs=1e-6)
+  capsys.readouterr()
+  assert cli.main([*argv, '--config.mesh.fsdp=2', '--config.seed=9']) == 2
+  assert 'config.seed was' in capsys.readouterr().err
+
+
 def test_features_are_judged_during_training_as_transfer_judges_them(finished_run, tiny_folder,
                                                                      tmp_path):
   """`evals` of the recipe: after each evaluation, and beside it in the files."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -58,19 +60,24 @@ class Damaged(RunFault):
 class Checkpoints:
   """The checkpoints of one run folder. Several processes call its methods together."""
 
-  def __init__(self, workdir: Path, options: config.Checkpoint):
+  def __init__(self, workdir: Path, options: config.Checkpoint, *, clean: bool = False):
+    """
+    Args:
+      clean: whether saves that were cut short are removed. Only for the run that writes here: who
+        looks into it meanwhile would remove the save under way.
+    """
     self.directory = workdir.absolute() / 'checkpoints'
+    self._replaced = self.directory.with_name('replaced')
     self._best = options.best
     self._under_way: tuple[int, Any] | None = None  # a save: its step, and a future
     policies: Any = ocp.training.preservation_policies  # its types do not name each other
     keep: list[Any] = [policies.LatestN(options.keep_last)]
     if options.keep_best:
-      keep.append(policies.BestN(get_metric_fn=lambda metrics: metrics[self._best],
-                                 reverse=config.lower_is_better(self._best), n=options.keep_best,
+      keep.append(policies.BestN(get_metric_fn=self._worth, n=options.keep_best,
                                  keep_checkpoints_without_metrics=False))
     self._checkpointer: Any = ocp.training.Checkpointer(
         str(self.directory), preservation_policy=policies.AnyPreservationPolicy(keep),
-        cleanup_tmp_directories=True)
+        cleanup_tmp_directories=clean)
 
   def steps(self) -> list[int]:
     """Committed steps, oldest first, asked of the storage."""
@@ -80,12 +87,14 @@ class Checkpoints:
   def best_step(self) -> int | None:
     """The committed step with the best metric, or None where none was measured."""
     self._checkpointer.reload()
-    measured = [(checkpoint.metrics[self._best], checkpoint.step)
+    measured = [(self._worth(checkpoint.metrics), checkpoint.step)
                 for checkpoint in self._checkpointer.checkpoints
                 if checkpoint.metrics and self._best in checkpoint.metrics]
-    if not measured:
-      return None
-    return (min if config.lower_is_better(self._best) else max)(measured)[1]
+    return max(measured)[1] if measured else None
+
+  def _worth(self, metrics: dict[str, float]) -> float:
+    # One that was saved when another metric was the best one's has not this one.
+    return config.worth(self._best, metrics.get(self._best, math.nan))
 
   def save(self, step: int, state: TrainState, beside: dict[str, Any],
            metrics: dict[str, float] | None) -> None:
@@ -160,6 +169,20 @@ class Checkpoints:
       raise Damaged(f'the checkpoint of step {step} is damaged ({wrongs[0]})')
     _check_sums(state, beside, step)
     return dataclasses.replace(abstract, **state), beside
+
+  def make_way(self, step: int) -> None:
+    """Moves a checkpoint that is to be saved anew: a writer would delete it before it writes."""
+    self._replaced.mkdir(exist_ok=True)
+    (self.directory / str(step)).rename(self._replaced / str(step))
+
+  def take_back(self) -> None:
+    """Puts back what made way and was not saved anew, and deletes what was."""
+    for old in self._replaced.glob('*'):
+      anew = self.directory / old.name
+      if anew.exists():
+        shutil.rmtree(old)
+      else:
+        old.rename(anew)
 
   def put_aside(self, step: int) -> Path:
     """Moves a damaged checkpoint out of the way, where it counts as kept no more."""

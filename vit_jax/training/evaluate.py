@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from vit_jax import config
+from vit_jax.errors import UserError
+from vit_jax.recipes import override
 from vit_jax.training import features, finish, metrics
 from vit_jax.training.checkpoint import Checkpoints, pick_step
 from vit_jax.training.setup import set_up
 from vit_jax.training.writers import write_atomically
 
 
-def evaluate_run(workdir: Path, which: str, data_dir: Path) -> dict[str, dict[str, float]]:
+def evaluate_run(workdir: Path, which: str, data_dir: Path, overrides: Sequence[str] = ()
+                 ) -> dict[str, dict[str, float]]:
   """Evaluates the 'last', the 'best' or a numbered checkpoint on every eval split of its recipe.
 
   Also judges the features on the data sets of config.evals. Prints a table and the confusion
   matrix, writes evaluation-STEP.json into the run folder, and
   returns {eval: {metric: value}}. Each example counts once on any number of devices.
+
+  Args:
+    overrides: '--config.KEY=VALUE' of keys that do not decide what was learnt, such as the mesh.
+
+  Raises:
+    UserError: there is no such checkpoint, a key decides more, or the mesh does not fit.
   """
-  x = config.from_run(workdir)
+  x = config.resolve(override(ConfigDict(config.recipe_of(workdir)), overrides))
+  if changed := config.differences(config.from_run(workdir), x):
+    raise UserError(f'{workdir} holds another run: {"; ".join(changed)}; an evaluation may change '
+                    f'{", ".join(config.FREE_TO_CHANGE)}')
   setup = set_up(x, data_dir)
   checkpoints = Checkpoints(workdir, x.checkpoint)
   try:

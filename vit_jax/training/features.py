@@ -20,11 +20,13 @@ Judged = dict[str, dict[str, float]]  # {eval: {metric: accuracy in [0, 1]}}
 
 
 def judge(setup: Setup, variables: Any, before_batch: Callable[[], None] = lambda: None,
+          before_method: Callable[[], None] = lambda: None,
           share: Callable[[Callable[[], Any]], Any] = lambda make: make()) -> Judged:
   """{eval: {'5-shot': ..., 'knn-20': ..., 'linear': ...}}, the same on every process.
 
   Args:
     before_batch: what it raises ends the evaluation.
+    before_method: called before the methods judge, which takes as long as it takes.
     share: what its function returns on process 0, on every process.
 
   Raises:
@@ -39,6 +41,7 @@ def judge(setup: Setup, variables: Any, before_batch: Callable[[], None] = lambd
       return {verdict.metric: float(np.mean(verdict.top1s[0])) for method in its.methods
               for verdict in suite.verdicts(train, [test], method)}
 
+    before_method()
     results[name] = share(accuracies)
     if not results[name]:
       raise UserError(f'config.evals.{name}: {its.data}, split {its.train!r}, has too few examples '

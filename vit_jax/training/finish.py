@@ -37,7 +37,7 @@ class Evaluation:
 
 
 def claim(workdir: Path, x: Experiment) -> None:
-  """Makes the run folder, or checks that the run in it is this one, and writes config.json.
+  """Makes the run folder, or checks that the run in it is this one.
 
   Raises:
     UserError: the folder's checkpoints belong to an experiment that differs in what it computes.
@@ -46,6 +46,9 @@ def claim(workdir: Path, x: Experiment) -> None:
   if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
     config.check_same(workdir, x)
   workdir.mkdir(parents=True, exist_ok=True)
+
+
+def write_config(workdir: Path, x: Experiment) -> None:
   write_atomically(workdir / 'config.json', x.to_json())
 
 

@@ -8,9 +8,10 @@ bit by bit is the state, s itself (the data position) and the sums not yet logge
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import jax
 from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.data import loader
-from vit_jax.errors import PREEMPTED
+from vit_jax.errors import PREEMPTED, UserError, nearest
 from vit_jax.models import flops
 from vit_jax.parallel import device, processes
 from vit_jax.parallel.preemption import Preemption
@@ -46,7 +47,9 @@ def train(x: Experiment, workdir: Path, data_dir: Path, preemption: Preemption) 
     here.listen()
     here.share(lambda: finish.claim(workdir, x))
     setup = set_up(x, data_dir)
-    checkpoints = Checkpoints(workdir, x.checkpoint)
+    here.share(lambda: finish.write_config(workdir, x))  # of a run that can begin
+    checkpoints = Checkpoints(workdir, x.checkpoint, clean=True)
+    here.share(checkpoints.take_back)
     state, beside, line = start(setup, checkpoints, here)
     run = Loop(setup, workdir, checkpoints, beside, here, watch, preemption)
     run.say(line)
@@ -57,12 +60,16 @@ def train(x: Experiment, workdir: Path, data_dir: Path, preemption: Preemption) 
       state = run.train(state)
       with watch.phase('save', x.limits.save):
         checkpoints.close()
+      here.share(checkpoints.take_back)
       if run.stopped:
         run.say(f'stopped and saved at step {run.step}; the same command goes on from there')
       else:
         preemption.finish()
         run.finish(state)
       code = PREEMPTED if run.stopped else 0
+    except Exception:
+      run.end_save()
+      raise
     finally:
       run.close(code)
   return code
@@ -89,7 +96,7 @@ class Loop:
     self._evaluation: tuple[int, dict[str, finish.Evaluation], features.Judged] = (-1, {}, {})
     self._lead = here.index == 0
     judged = here.share(lambda: [
-        (row['step'], row[x.checkpoint.best])
+        (row['step'], config.worth(x.checkpoint.best, row[x.checkpoint.best]))
         for row in writers.read_rows(workdir / 'metrics.jsonl')
         if x.checkpoint.best in row and row['step'] <= self.start])
     self._evaluated = {step for step, _ in judged}
@@ -125,6 +132,11 @@ class Loop:
       writer.close()
     self._end(code)
 
+  def end_save(self) -> None:
+    """After a fault, which its catcher tells: the save under way is not lost for it."""
+    with contextlib.suppress(Exception), self._watch.phase('save', self._limits.save):
+      self.checkpoints.close()
+
   def _end(self, code: int) -> None:
     self._events.end(self.step, code)
 
@@ -140,7 +152,7 @@ class Loop:
     prefetched = loader.prefetch(train_loader, self.start, steps,
                                  lambda batch: self.setup.put(batch, x.batch_size))
     # The others may be compiling still while this process waits in its first step.
-    with watch.phase('step', limits.start), closing(prefetched) as batches:
+    with watch.phase('step', limits.start), contextlib.closing(prefetched) as batches:
       for s in range(self.start, steps + 1):
         self.step = watch.step = s
         self.checkpoints.check()
@@ -198,6 +210,7 @@ class Loop:
             state.eval_variables, split, self._before_batch))
             for name, split in x.data.evals.items()}
         judged = features.judge(self.setup, state.eval_variables, self._before_batch,
+                                lambda: self._watch.renew(self._limits.start),
                                 self._here.share)
     except Stopped:
       self.stopped = True
@@ -255,17 +268,21 @@ class Loop:
     options = self.setup.experiment.checkpoint
     if measured is None or not options.keep_best:
       return False
-    value, before = measured[options.best], list(self._best)
+    if options.best not in measured:
+      raise UserError(f'config.checkpoint.best is {options.best!r}, which was not measured; '
+                      f'{nearest(options.best, measured)}')
+    value, before = config.worth(options.best, measured[options.best]), list(self._best)
     self._best.append(value)
-    if config.lower_is_better(options.best):
-      return value < min(before, default=float('inf'))
-    return value > max(before, default=float('-inf'))
+    return value > max(before, default=-math.inf)
 
   def _save(self, state: TrainState, s: int, measured: dict[str, float] | None) -> None:
     # A copy of the window: the save reads it while training goes on.
     beside = {'data_position': s * self.setup.experiment.batch_size, 'window': {**self._window},
               'train_seconds': self.train_seconds, 'total_seconds': self.total_seconds}
     with self._watch.phase('save', self._limits.save):
+      if s == self.start and self._here.share(lambda: s in self.checkpoints.steps()):
+        self._here.share(lambda: self.checkpoints.make_way(s))
+        self._here.gather(self.checkpoints.steps())  # each without that one, before any writes
       self.checkpoints.save(s, state, beside, measured)
     self._events.spent(s)
 

@@ -132,14 +132,17 @@ class Setup:
     return rows['features'], rows['label']
 
   def check_evals(self) -> None:
-    """Raises a UserError where a data set of config.evals cannot be opened."""
+    """Raises a UserError where what is to be judged or predicted cannot be opened."""
+    data = self.experiment.data
+    for split in (*data.evals.values(), *data.predict.values()):
+      self._eval_loader(data, split)
     for judged in self.experiment.evals.values():
       for split in (judged.train, judged.test):
         self._eval_loader(self._other(judged.data), split)
 
   def _other(self, name: str) -> Data:
-    return dataclasses.replace(self.experiment.data, name=name, dir='', image='', label='',
-                               soft_label='')
+    return dataclasses.replace(self.experiment.data, name=name, dir='', num_classes=0, image='',
+                               label='', soft_label='')
 
   def _rows(self, judge: Callable, variables: Any, batches: loader.Loader,
             before_batch: Callable[[], None]) -> dict[str, np.ndarray]:
