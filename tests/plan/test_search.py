@@ -11,8 +11,10 @@ import pytest
 
 from vit_jax import config
 from vit_jax.errors import UserError
-from vit_jax.plan import program, search, topology
+from vit_jax.parallel.mesh import make_mesh
+from vit_jax.plan import estimate, program, search, topology
 from vit_jax.recipes import load_config
+from vit_jax.training.setup import assemble
 
 PLAIN = ('--config.augment.mixup=0.0', '--config.optim.ema=0.0', '--config.model.dropout=0.0',
          '--config.model.stochastic_depth=0.0', '--config.model.unroll=False',
@@ -60,6 +62,19 @@ def test_arithmetic_orders_what_it_should(found):
     assert by[fsdp, 'none', 4].bytes < none.bytes
     assert full.bound.compute > 1.2 * none.bound.compute
   assert by[4, 'full', 1].bytes < by[1, 'full', 1].bytes  # a quarter of the state
+
+
+def test_a_convnet_is_not_divided_by_tensor(lenet_recipe):
+  """Each device of the axis would do all of its work: it is not offered, nor counted as a part."""
+  x = config.resolve(load_config(str(lenet_recipe)))
+  ways, _ = search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)
+  assert {(c.experiment.mesh.replica, c.experiment.mesh.fsdp) for c in ways} == {
+      (4, 1), (2, 2), (1, 4)}
+  assert {c.experiment.mesh.tensor for c in ways} == {1}
+  alone, shared = (
+      assemble(x, Path(), make_mesh(config.Mesh(replica=1, tensor=n), jax.devices()[:n]), None, 75,
+               3) for n in (1, 2))
+  assert estimate.activation_bytes(shared) == estimate.activation_bytes(alone) > 0
 
 
 @pytest.mark.slow

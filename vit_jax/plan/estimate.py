@@ -40,14 +40,19 @@ def images_a_pass(setup: Setup) -> float:
   return x.batch_size / (shape['replica'] * shape['fsdp'] * x.optim.accumulate)
 
 
+def devices_an_image(setup: Setup) -> int:
+  """Devices that share the work on one image; `tensor` divides heads and their blocks alone."""
+  shape = setup.mesh.shape
+  return shape['sequence'] * (shape['tensor'] if hasattr(setup.model, 'heads') else 1)
+
+
 def activation_bytes(setup: Setup) -> float:
   """Bytes one device keeps for the backward pass: what automatic differentiation saves.
 
   The compiler may keep less (it computes cheap things again) or more (copies, padding).
   """
-  shape = setup.mesh.shape
   saved = saved_bytes(setup.model, setup.image_shape)
-  return images_a_pass(setup) * saved / (shape['tensor'] * shape['sequence'])
+  return images_a_pass(setup) * saved / devices_an_image(setup)
 
 
 @functools.lru_cache(maxsize=256)
@@ -102,9 +107,8 @@ def memory_bytes(setup: Setup) -> float:
   options = setup.experiment.model.options
   if options.get('remat', 'none') != 'none':  # one layer is there in full while it is done again
     plain = setup.model.clone(remat='none')
-    shape = setup.mesh.shape
     working = images_a_pass(setup) * saved_bytes(plain, setup.image_shape) / (
-        setup.model.depth * shape['tensor'] * shape['sequence'])
+        setup.model.depth * devices_an_image(setup))
   return (sum(state.values()) + state['parameters'] * (1 + (setup.experiment.optim.accumulate > 1))
           + tree_bytes(setup.abstract_batch) + activation_bytes(setup) + working)
 

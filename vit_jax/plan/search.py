@@ -102,7 +102,9 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
                num_classes: int) -> tuple[list[Candidate], int]:
   """(what could run, how many were against the rules of sharding)."""
   found, refused, base = [], 0, None
-  for mesh in _meshes(x, len(devices)):
+  # Heads are what `tensor` divides: each of its devices would do all of a convnet's work.
+  has_heads = hasattr(models.build(x.model.name, num_classes, **x.model.options), 'heads')
+  for mesh in _meshes(x, len(devices), MOST_TENSOR if has_heads else 1):
     try:
       device_mesh = meshes.make_mesh(mesh, devices)
       if base is None:
@@ -124,10 +126,10 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
   return found, refused
 
 
-def _meshes(x: Experiment, devices: int) -> Iterator[config.Mesh]:
+def _meshes(x: Experiment, devices: int, most_tensor: int) -> Iterator[config.Mesh]:
   """Every split of the devices; `sequence` and `slices` stay as the recipe has them."""
   sequence = max(1, x.mesh.sequence)
-  for tensor in _powers(MOST_TENSOR):
+  for tensor in _powers(most_tensor):
     ways = devices // (tensor * sequence)
     if devices % (tensor * sequence):
       continue
@@ -159,7 +161,7 @@ def _bound(setup: Setup, place: Topology) -> Roofline:
   images = estimate.images_a_pass(setup) * setup.experiment.optim.accumulate
   shape = setup.mesh.shape
   flops = images * estimate.pass_flops(setup.model, setup.image_shape) / (
-      shape['tensor'] * shape['sequence'])
+      estimate.devices_an_image(setup))
   # Every pass reads the weights forward and backward; the update reads and writes the state.
   state = estimate.state_bytes(setup)
   weights = state['parameters'] * shape['fsdp'] * 2 * setup.experiment.optim.accumulate
