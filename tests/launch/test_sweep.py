@@ -147,7 +147,8 @@ def get_sweep():
 '''
 
 
-def test_a_recipe_with_a_sweep_of_its_own(tiny_recipe, tmp_path, capsys):
+def test_a_recipe_with_a_sweep_of_its_own(tiny_recipe, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
   recipe = tmp_path / 'scaling.py'
   recipe.write_text(tiny_recipe.read_text() + SWEEP)
   argv = ['sweep', f'--config={recipe}', f'--workdir={tmp_path / "runs"}', '--target=slurm']
@@ -176,10 +177,65 @@ def test_faults_in_a_grid(flags, told, tiny_recipe, tmp_path, capsys):
   assert told in capsys.readouterr().err
 
 
-def test_values_with_commas_and_names_without_odd_letters(tiny_recipe, tmp_path, capsys):
+def test_values_with_commas_and_names_without_odd_letters(tiny_recipe, tmp_path, monkeypatch,
+                                                          capsys):
+  monkeypatch.chdir(tmp_path)
   assert cli.main(['sweep', f'--config={tiny_recipe}', f'--workdir={tmp_path / "s"}',
                    '--target=slurm', '--grid.data.image_size=(16, 16),(32, 32)',
                    '--grid.model.name=Ti/8,Ti/16']) == 0
   names = [Path(line).stem for line in capsys.readouterr().out.splitlines()]
   assert len(set(names)) == 4
   assert all(set('/() ').isdisjoint(name) for name in names)
+
+
+@pytest.fixture
+def elsewhere(tiny_recipe, tmp_path, monkeypatch, capfd):
+  """elsewhere(*flags) -> (exit code, what it printed) of a sweep on a cluster, where runs cannot be
+  on this machine; `kubectl` fails for files that hold what stands in `fail`."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'recipe.py').write_text(tiny_recipe.read_text())
+  (tmp_path / 'kubectl').write_text(
+      '#!/bin/bash\n[ -f fail ] && grep -qf fail "${!#}" && exit 3\necho "${!#}" >> called\n')
+  (tmp_path / 'kubectl').chmod(0o755)
+  monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+
+  def run(*flags: str) -> tuple[int, str]:
+    code = cli.main(['sweep', '--config=recipe.py', '--target=jobset', '--image=i',
+                     '--volume=runs:/dev/null/runs', *flags])
+    return code, ''.join(capfd.readouterr())
+
+  return run
+
+
+def test_files_for_a_cluster_lie_here(elsewhere):
+  """Each sweep's apart, whatever their folders there have in common."""
+  files = [Path(file) for root in ('a', 'b')
+           for file in elsewhere(f'--workdir=/dev/null/runs/{root}/x', *GRID)[1].split()]
+  assert len(set(files)) == 8 and {file.parts[:2] for file in files} == {('runs', 'launch')}
+  assert '--workdir=/dev/null/runs/b/x/' + NAMES[3] in files[-1].read_text()
+
+
+def test_jobs_of_a_sweep_have_names_of_their_own(elsewhere):
+  flags = ('--workdir=/dev/null/runs/x', '--grid.optim.lr=.1,1,2')
+  for name, flag in (('tiny', ()), ('mine', ('--name=mine',))):
+    _, text = elsewhere(*flags, *flag, '--print')
+    names = [line.split()[-1] for line in text.splitlines() if line.startswith('  name: ')]
+    assert len(set(names)) == 3 and names[2] == f'{name}-lr-2'
+    assert [each.rpartition('-')[0] for each in names[:2]] == [f'{name}-lr-1'] * 2
+
+
+def test_what_was_submitted_is_left_alone(elsewhere, tmp_path):
+  flags = ('--workdir=/dev/null/runs/x', '--submit')
+  (tmp_path / 'fail').write_text(NAMES[1])
+  assert elsewhere(*flags, *GRID)[0] == 1
+  called = (tmp_path / 'called').read_text().split()
+  assert len(called) == 3
+  (tmp_path / 'fail').unlink()
+  code, text = elsewhere(*flags, *GRID)
+  assert code == 0 and text.count('was submitted before; to submit it again, delete') == 3
+  again = (tmp_path / 'called').read_text().split()[3:]
+  assert [Path(file).stem for file in again] == [NAMES[1]]
+  [line] = [line for line in text.splitlines() if line.startswith(NAMES[0])]
+  Path(line.split()[-1]).unlink()
+  assert elsewhere(*flags, *GRID)[0] == 0
+  assert (tmp_path / 'called').read_text().split()[4:] == called[:1]

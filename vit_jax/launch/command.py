@@ -25,6 +25,7 @@ TARGETS: dict[str, ModuleType] = {'local': local, 'slurm': slurm, 'jobset': jobs
 SUBMIT = {'slurm': ('sbatch',), 'jobset': ('kubectl', 'apply', '-f'),
           'skypilot': ('sky', 'jobs', 'launch', '--yes', '--detach-run'), 'tpu_vm': ('bash',)}
 TOOLS = {'slurm': 'sbatch', 'jobset': 'kubectl', 'skypilot': 'sky', 'tpu_vm': 'gcloud'}
+RENDERED = Path('runs/launch')  # on this machine, whatever place a --workdir is a path of
 # Field of a Job -> the flag that sets it, where they differ.
 FLAGS = {'gpus': 'gpus_per_node', 'tpu': 'topology', 'volumes': 'volume'}
 
@@ -36,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       help='a recipe; --config.KEY=VALUE changes a key of it')
   add('--data_dir', default='', help='prepared data sets, where the job runs')
   add('--target', choices=TARGETS, default='local', help='where it runs (default: this host)')
-  add('--name', help="of the job (default: the recipe's)")
+  add('--name', help="of the job, or what those of a sweep begin with (default: the recipe's)")
   add('--nodes', type=at_least(1), default=1, help='machines')
   add('--processes', type=at_least(1), default=1, help='on each machine')
   add('--gpus_per_node', type=at_least(1), default=0)
@@ -131,7 +132,7 @@ def launch(args: argparse.Namespace, overrides: Sequence[str]) -> int:
   if args.target == 'local' and not args.print:
     return local.run(job)
   if args.submit:
-    path = Path('runs') / 'launch' / (job.label + TARGETS[args.target].SUFFIX)
+    path = RENDERED / (job.label + TARGETS[args.target].SUFFIX)
     return submit(job, args.target, path)
   print(render(job, args.target), end='')
   return 0

@@ -82,7 +82,7 @@ class Job:
     """The name in the letters that Kubernetes and clouds allow, with room for what they add."""
     label = re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-') or 'vit-jax'
     if len(label) > 40:  # the end tells runs of a sweep apart: keep a trace of it
-      label = f'{label[:33].rstrip("-")}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}'
+      label = f'{label[:33].rstrip("-")}-{digest(self.name)}'
     return label if label[0].isalpha() else f'j-{label}'
 
   def devices_of(self, process: int) -> list[int]:
@@ -94,3 +94,8 @@ class Job:
 
 def join(items: list[int]) -> str:
   return ','.join(map(str, items))
+
+
+def digest(text: str) -> str:
+  """A few letters that tell it from others."""
+  return hashlib.sha256(text.encode()).hexdigest()[:6]

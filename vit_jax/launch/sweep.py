@@ -1,7 +1,7 @@
 """`vit_jax sweep`: a grid of configs as runs, each in its folder, and one table of them all.
 
-The same command goes on where it was: a run that has its summary.json is left alone, and `train`
-continues one that was cut short.
+The same command goes on where it was: a run that has its summary.json, or was submitted, is left
+alone, and `train` continues one that was cut short.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import ast
 import csv
 import dataclasses
-import hashlib
 import io
 import itertools
 import json
@@ -28,7 +27,7 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import command, local
-from vit_jax.launch.job import Job
+from vit_jax.launch.job import Job, digest
 from vit_jax.recipes import load_config, load_sweep
 from vit_jax.training.writers import write_atomically
 
@@ -72,14 +71,13 @@ def run_sweep(args: argparse.Namespace, flags: Sequence[str]) -> int:
   """
   runs = plan(args, flags)
   root = runs[0].workdir.parent
-  jobs = [(run, command.make_job(args, f'{run.experiment.name}-{run.name}', str(run.workdir),
-                                 run.overrides))
-          for run in runs if run.status != 'finished']
+  jobs = [(run, job) for run, job in zip(runs, _jobs(runs, args), strict=True)
+          if run.status != 'finished']
   if args.print:
     print('\n---\n'.join(f'# {run.name}\n{command.render(job, args.target)}' for run, job in jobs))
     return 0
   if args.target != 'local':
-    return _hand_over(jobs, args, root / 'launch')
+    return _hand_over(jobs, args, root)
   print(f'{len(runs)} runs in {root}, {len(runs) - len(jobs)} of them finished', flush=True)
   codes = _train(jobs, root, args.jobs, lambda: write_table(root, runs))
   print(write_table(root, runs))
@@ -150,22 +148,40 @@ def _name(values: dict[str, str]) -> str:
   name = re.sub(r'[^\w.=+,-]+', '_', ','.join(parts))
   if len(name) > LONGEST_NAME or name != ','.join(parts):
     # Letters were left out: a digest keeps two runs apart.
-    digest = hashlib.sha256(','.join(parts).encode()).hexdigest()[:6]
-    name = f'{name[:LONGEST_NAME]}-{digest}'
+    name = f'{name[:LONGEST_NAME]}-{digest(",".join(parts))}'
   return name
 
 
-def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, folder: Path) -> int:
-  """Writes a file for each run, and submits it if asked to."""
+def _jobs(runs: Sequence[Run], args: argparse.Namespace) -> list[Job]:
+  """One for each run, told apart also in the letters that a place allows."""
+  jobs = [command.make_job(args, f'{args.name or run.experiment.name}-{run.name}',
+                           str(run.workdir), run.overrides) for run in runs]
+  labels = [job.label for job in jobs]
+  return [job if labels.count(job.label) == 1 else
+          dataclasses.replace(job, name=f'{job.name}-{digest(job.name)}') for job in jobs]
+
+
+def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, root: Path) -> int:
+  """Writes a file for each run, and submits it if asked to, once.
+
+  The files lie here, for `root` may be a path of the cluster, in a folder of this sweep there.
+  """
+  folder = command.RENDERED / f'{root.name}-{digest(f"{args.target} {root}")}'
   folder.mkdir(parents=True, exist_ok=True)
   worst = 0
   for run, job in jobs:
     path = folder / (run.name + command.TARGETS[args.target].SUFFIX)
-    if args.submit:
-      worst = max(worst, command.submit(job, args.target, path))
-    else:
+    submitted = folder / (run.name + '.submitted')
+    if not args.submit:
       path.write_text(command.render(job, args.target))
       print(path)
+    elif submitted.is_file():  # two jobs in one run folder would spoil it
+      print(f'{run.name} was submitted before; to submit it again, delete {submitted}')
+    else:
+      code = command.submit(job, args.target, path)
+      worst = max(worst, code)
+      if code == 0:
+        submitted.touch()
   return worst
 
 
