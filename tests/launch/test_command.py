@@ -116,8 +116,12 @@ GCLOUD = '''
 cd "$(dirname "$0")"
 echo "$*" >> called
 case "$*" in
-  *describe*) cat state 2>/dev/null || exit 1 ;;
-  *create*) echo ACTIVE > state ;;
+  *describe*) # says what a line of `outages` says, as long as there are any
+    if [ -s outages ]; then head -n 1 outages >&2; sed -i 1d outages; exit 1; fi
+    cat state 2>/dev/null || { echo "ERROR: NOT_FOUND: Resource was not found" >&2; exit 1; } ;;
+  *create*)
+    [ ! -f state ] || { echo "ERROR: ALREADY_EXISTS" >&2; exit 1; }
+    if [ -s born ]; then head -n 1 born > state; sed -i 1d born; else echo ACTIVE > state; fi ;;
   *delete*) rm -f state ;;
   *worker=all*) # each start of the training does what the next line of `starts` says
     read -r code after < starts; sed -i 1d starts
@@ -125,6 +129,17 @@ case "$*" in
   *worker=0*) code=$(cat code); [ "$code" != lost ] && echo "$code" ;;
 esac
 '''
+
+
+def run_tpu_vm(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
+  """Runs the example of a TPU VM against the stand-in, whose `files` say what happens."""
+  fake(folder, 'gcloud', GCLOUD)
+  fake(folder, 'sleep', 'echo "$1" >> "$(dirname "$0")/slept"')
+  for name, text in files.items():
+    (folder / name).write_text(text)
+  script = ROOT / 'launch' / 'examples' / 'tpu_vm.sh'
+  return subprocess.run(['bash', str(script)], timeout=60, capture_output=True, text=True,
+                        env={**os.environ, 'PATH': f'{folder}:{os.environ["PATH"]}'})
 
 
 @pytest.mark.parametrize('starts, expected, slices', [
@@ -138,16 +153,33 @@ esac
 ])
 def test_the_tpu_vm_script_asks_for_its_slice_again(starts, expected, slices, tmp_path):
   """Three faults are forgiven, being preempted always; at the end the slice is given back."""
-  fake(tmp_path, 'gcloud', GCLOUD)
-  fake(tmp_path, 'sleep', '')
-  (tmp_path / 'starts').write_text('\n'.join(starts) + '\n')
-  script = ROOT / 'launch' / 'examples' / 'tpu_vm.sh'
-  done = subprocess.run(['bash', str(script)], timeout=60, capture_output=True, text=True,
-                        env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+  done = run_tpu_vm(tmp_path, starts='\n'.join(starts) + '\n')
   assert done.returncode == expected, done.stderr
   called = (tmp_path / 'called').read_text()
   assert called.count(' create ') == called.count(' delete ') == slices
   assert (tmp_path / 'starts').read_text().strip() == ''
+
+
+def test_what_gcloud_cannot_say_is_no_missing_slice(tmp_path):
+  """It is told, and asked again: to create the slice that is there would end the script."""
+  done = run_tpu_vm(tmp_path, starts='0 ACTIVE\n', state='ACTIVE\n',
+                    outages='UNAVAILABLE: try later\nPERMISSION_DENIED\n')
+  assert done.returncode == 0, done.stderr
+  assert 'UNAVAILABLE: try later\nPERMISSION_DENIED' in done.stderr
+  assert ' create ' not in (tmp_path / 'called').read_text()
+  assert (tmp_path / 'slept').read_text() == '30\n30\n'
+
+
+@pytest.mark.parametrize('born, expected', [
+  (['FAILED'] * 3, 0), (['FAILED'] * 4, 1), (['SUSPENDED'] * 6, 0)])
+def test_a_slice_that_is_born_dead_is_waited_for(born, expected, tmp_path):
+  """Between two slices is a pause; one that failed is a fault, one that was taken away is none."""
+  done = run_tpu_vm(tmp_path, starts='0 ACTIVE\n', born='\n'.join(born) + '\n')
+  assert done.returncode == expected, done.stderr
+  called = (tmp_path / 'called').read_text()
+  slices = len(born) + (expected == 0)
+  assert called.count(' create ') == called.count(' delete ') == slices
+  assert (tmp_path / 'slept').read_text() == '30\n' * (slices - 1)
 
 
 DOCKER = '''

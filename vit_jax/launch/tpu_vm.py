@@ -63,9 +63,15 @@ zone={zone}
 # shellcheck disable=SC2016  # each host fills in its own address
 remote={remote}
 
-state() {{
-  gcloud compute tpus queued-resources describe "$name" --zone="$zone" \\
-    --format='value(state.state)' 2>/dev/null || echo NONE
+state() {{ # of the slice; NONE: there is none, UNKNOWN: gcloud could not say
+  local fault
+  fault=$(mktemp)
+  if gcloud compute tpus queued-resources describe "$name" --zone="$zone" \\
+    --format='value(state.state)' 2>"$fault"; then :
+  elif grep -q NOT_FOUND "$fault"; then echo NONE
+  else cat "$fault" >&2; echo UNKNOWN
+  fi
+  rm -f "$fault"
 }}
 
 wait_until_active() {{ # asks for the slice where there is none, or one that was taken away
@@ -75,10 +81,16 @@ wait_until_active() {{ # asks for the slice where there is none, or one that was
       NONE)
         gcloud compute tpus queued-resources create "$name" --node-id="$name" --zone="$zone" \\
           --accelerator-type={type} --runtime-version={runtime}{spot} || exit 1 ;;
-      SUSPENDED | FAILED) give_back ;;
+      SUSPENDED) give_back; sleep 30 ;;
+      FAILED) count_fault; give_back; sleep 30 ;;
       *) sleep 30 ;;
     esac
   done
+}}
+
+count_fault() {{ # ends where there were too many
+  faults=$((faults + 1))
+  if [ "$faults" -gt {restarts} ]; then give_back; exit 1; fi
 }}
 
 give_back() {{
@@ -99,8 +111,7 @@ while true; do
   esac
   sleep 60 # a slice that is being taken away is still ACTIVE for a while
   if [ "$code" != {preempted} ] && [ "$(state)" = ACTIVE ]; then
-    faults=$((faults + 1))
-    if [ "$faults" -gt {restarts} ]; then give_back; exit 1; fi
+    count_fault
   fi
 done
 """
