@@ -101,6 +101,14 @@ def _check_uses(job: Job, target: str) -> None:
       others = [name for name, module in TARGETS.items() if field.name in module.USES]
       raise UserError(f'--{FLAGS.get(field.name, field.name)} means nothing to --target={target}; '
                       f'it is for: {", ".join(others)}')
+  if job.tpu and job.gpu:
+    raise UserError('--gpu and --topology are both given; a job runs on GPUs or TPUs')
+  if job.gpu and not job.gpus:
+    raise UserError(f'--gpu={job.gpu} is a kind of GPU; add how many each machine has, as in '
+                    '--gpus_per_node=8')
+  if job.tpu and job.nodes > 1:
+    raise UserError(f'--nodes={job.nodes} counts machines without TPUs; a TPU slice has the hosts '
+                    'of its --topology, and several slices are --slices=N of --target=jobset')
 
 
 def render(job: Job, target: str) -> str:
