@@ -222,6 +222,10 @@ def test_a_host_joins_the_container_that_runs(tmp_path):
 
 
 SRUN = '''
+case "$*" in *--relative=1*) # once on each of the other nodes
+  [[ "$*" == *"--nodes=1 --ntasks=1 --ntasks-per-node=1"* ]] || exit 1
+  SLURMD_NODENAME=n8 exec bash -c "${!#}" ;;
+esac
 for ((i = 0; i < SLURM_NTASKS; i++)); do
   SLURM_PROCID=$i SLURM_LOCALID=$((i % EACH)) bash -c "${!#}" || code=$?
 done
@@ -249,7 +253,7 @@ def run_sbatch(script: str, folder: Path, each: int, code: int) -> tuple[int, li
   done = subprocess.run(['bash', '-c', script], timeout=60, capture_output=True, text=True, env={
       **{k: v for k, v in os.environ.items() if not k.startswith('JAX_')},
       'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '4100', 'SLURM_NTASKS':
-      str(2 * each), 'EACH': str(each), 'SLURM_JOB_NODELIST': 'n[7-8]'})
+      str(2 * each), 'EACH': str(each), 'SLURM_JOB_NODELIST': 'n[7-8]', 'SLURMD_NODENAME': 'n7'})
   words = [dict(line.split('=', 1) for line in path.read_text().splitlines())
            for path in sorted(folder.glob('process-*'))]
   return done.returncode, words
@@ -270,6 +274,17 @@ def test_processes_of_a_slurm_job(each, devices, launch, tmp_path):
   assert {word['JAX_NUM_PROCESSES'] for word in words} == {str(2 * each)}
   assert {word['JAX_COORDINATOR_ADDRESS'] for word in words} == {'10.0.0.2:61444'}
   assert {word['JAX_COORDINATOR_BIND_ADDRESS'] for word in words} == {'10.0.0.2:61444'}
+
+
+def test_each_node_runs_the_setup(launch, tmp_path):
+  """Before the training, to which the first node's hands on what it exports."""
+  setup = f"export JAX_TOLD=\"it's\"; echo $SLURMD_NODENAME >> {tmp_path}/up; rm -f {tmp_path}/p*-*"
+  for nodes, expected in (('2', ['n7', 'n8']), ('1', ['n7'])):
+    (tmp_path / 'up').unlink(missing_ok=True)
+    _, text = launch('--target=slurm', f'--nodes={nodes}', f'--setup={setup}')
+    code, words = run_sbatch(text, tmp_path, 1, 0)
+    assert code == 0 and [word['JAX_TOLD'] for word in words] == ["it's"] * 2
+    assert (tmp_path / 'up').read_text().split() == expected
 
 
 @pytest.mark.parametrize('flags, address', [

@@ -97,10 +97,10 @@ def test_a_users_fault_is_not_queued_again(cluster, tiny_recipe, tmp_path):
   assert not list(tmp_path.glob('*.faults'))
 
 
-def submit(recipe: Path, workdir: Path, cluster: Cluster) -> str:
+def submit(recipe: Path, workdir: Path, cluster: Cluster, *flags: str) -> str:
   """The number of a job of two nodes."""
   assert cli.main(['launch', '--target=slurm', '--submit', '--nodes=2', f'--config={recipe}',
-                   f'--workdir={workdir}', '--name=job']) == 0
+                   f'--workdir={workdir}', '--name=job', *flags]) == 0
   [job] = re.findall(r'\d+', cluster.run('squeue', '--noheader', '--format=%i'))
   return job
 
@@ -132,3 +132,13 @@ sys.exit(134 if first else 0)""")
   log = (folder / f'job-{job}.log').read_text()
   assert log.count('hello from') == 4 and log.count('failed with exit code') == 1
   assert not list(folder.glob('*.faults'))
+
+
+def test_each_node_runs_the_setup_before_the_training(cluster, stand_in, tiny_recipe, tmp_path):
+  folder = stand_in("print('told', os.environ['TOLD'])")
+  job = submit(tiny_recipe, tmp_path / 'run', cluster,
+               '--setup=export TOLD=something; echo set up $SLURMD_NODENAME')
+  wait_for(lambda: cluster.state(job) == 'COMPLETED', 60, cluster.logs)
+  lines = (folder / f'job-{job}.log').read_text().splitlines()
+  assert sorted(lines[:2]) == ['set up n1', 'set up n2']
+  assert lines.count('told something') == 2

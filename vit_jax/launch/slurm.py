@@ -36,11 +36,19 @@ def render(job: Job) -> str:
   lines = [f'#SBATCH --{key}={value}' for key, value in options.items() if value]
   return SCRIPT.format(
       options='\n'.join([*lines, '#SBATCH --requeue']),
-      setup=f'{job.setup}\n' if job.setup else '',
+      setup=_setup(job),
       address=FROM_INTERFACE.format(interface=shlex.quote(job.interface)) if job.interface else
       FROM_NODE,
       container=_container(job), task=shlex.quote(_task(job)), label=job.label,
       preempted=PREEMPTED, users_fault=USERS_FAULT, restarts=job.restarts)
+
+
+def _setup(job: Job) -> str:
+  """In this script, so that all processes have what it exports, and on the other nodes."""
+  setup = f'{job.setup}\n' if job.setup else ''
+  if not setup or job.nodes == 1:
+    return setup
+  return setup + ON_OTHERS.format(others=job.nodes - 1, setup=shlex.quote(job.setup))
 
 
 def _task(job: Job) -> str:
@@ -65,6 +73,12 @@ def _container(job: Job) -> str:
   flags = [f'--container-image={job.image}', *([f'--container-mounts={mounts}'] if mounts else [])]
   return f'  {shlex.join(flags)} \\\n'
 
+
+ON_OTHERS = """\
+# The other nodes run it too.
+# shellcheck disable=SC2016  # each fills in its own variables
+srun --relative=1 --nodes={others} --ntasks={others} --ntasks-per-node=1 bash -c {setup}
+"""
 
 FROM_INTERFACE = """\
 address=$(ip -4 -o addr show dev {interface} | awk '{{split($4, a, "/"); print a[1]; exit}}')"""
