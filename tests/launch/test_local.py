@@ -64,10 +64,35 @@ def test_one_process_is_a_plain_train(stand_in, capfd):
   assert capfd.readouterr().out == 'hello from 0\n'
 
 
-def test_gpus_are_divided(stand_in):
+def test_gpus_are_divided(stand_in, monkeypatch):
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
   folder = stand_in('')
   assert local.run(job(folder, processes=2, gpus=4, first_gpu=4)) == 0
   assert [told(folder, i)['variables']['CUDA_VISIBLE_DEVICES'] for i in range(2)] == ['4,5', '6,7']
+
+
+def test_gpus_are_those_that_we_may_use(stand_in, tiny_recipe, monkeypatch, capsys):
+  """CUDA_VISIBLE_DEVICES is counted, and what is divided are its entries."""
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '6,GPU-8932f937,3,1')
+  folder = stand_in('')
+  assert local.run(job(folder, processes=2, gpus=2, first_gpu=1)) == 0
+  assert [told(folder, i)['variables']['CUDA_VISIBLE_DEVICES'] for i in range(2)] == [
+      'GPU-8932f937', '3']
+  assert cli.main(['launch', f'--config={tiny_recipe}', '--gpus_per_node=8']) == 2
+  assert 'leaves this command 4; ask for no more' in capsys.readouterr().err
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr(local.glob, 'glob', lambda pattern: [f'/dev/nvidia{i}' for i in range(8)])
+  counts = {}
+  for text in ('6,3', '', '-1', '2,-1,3'):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', text)
+    counts[text] = local.gpus_here()
+  assert counts == {'6,3': 2, '': 0, '-1': 0, '2,-1,3': 1}
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+  assert local.gpus_here() == 8
+  monkeypatch.setattr(local.glob, 'glob', lambda pattern: [])
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+  assert local.gpus_here() == 0
 
 
 @pytest.mark.parametrize('codes, expected', [

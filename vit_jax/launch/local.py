@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import glob
+import itertools
 import os
 import shlex
 import signal
@@ -18,7 +19,7 @@ from types import MappingProxyType
 from typing import IO
 
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
-from vit_jax.launch.job import Job, join
+from vit_jax.launch.job import Job
 
 USES = {'processes', 'gpus'}
 PATIENCE = 10.0  # seconds that the others get to end by themselves after one has died
@@ -42,16 +43,42 @@ def environments(job: Job) -> list[dict[str, str]]:
       environment = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_COORDINATOR_BIND_ADDRESS': address,
                      'JAX_NUM_PROCESSES': str(job.processes), 'JAX_PROCESS_ID': str(process)}
     if job.gpus:
-      environment['CUDA_VISIBLE_DEVICES'] = join(job.devices_of(process))
+      environment['CUDA_VISIBLE_DEVICES'] = ','.join(_ours(job.devices_of(process)))
     result.append(environment)
   return result
 
 
 def gpus_here() -> int:
-  """The NVIDIA GPUs of this host, unless JAX is told to use something else."""
+  """The NVIDIA GPUs of this host that we may use; none where JAX is told to use something else."""
   if os.environ.get('JAX_PLATFORMS', 'cuda') not in ('cuda', 'gpu'):
     return 0
-  return len(glob.glob('/dev/nvidia[0-9]*'))
+  found, visible = len(glob.glob('/dev/nvidia[0-9]*')), _visible()
+  return found if visible is None or not found else len(visible)
+
+
+def _visible() -> list[str] | None:
+  """The GPUs in CUDA_VISIBLE_DEVICES, of which CUDA reads no more after a -1; None: not set."""
+  text = os.environ.get('CUDA_VISIBLE_DEVICES')
+  if text is None:
+    return None
+  names = (name.strip() for name in text.split(','))
+  return list(itertools.takewhile(lambda name: name not in ('', '-1'), names))
+
+
+def _ours(devices: Sequence[int]) -> list[str]:
+  """What CUDA calls GPUs that we count from 0.
+
+  Raises:
+    UserError: CUDA_VISIBLE_DEVICES does not leave us so many.
+  """
+  visible = _visible()
+  if visible is None:
+    return [str(device) for device in devices]
+  if devices[-1] >= len(visible):
+    raise UserError(f'--gpus_per_node asks for GPU number {devices[-1] + 1}, but '
+                    f"CUDA_VISIBLE_DEVICES='{','.join(visible)}' leaves this command "
+                    f'{len(visible)}; ask for no more, or change the variable')
+  return [visible[device] for device in devices]
 
 
 def run(job: Job, interrupted: threading.Event | None = None, label: str = '',
