@@ -114,6 +114,17 @@ def test_nothing_fits(x):
     search.search(x, made_up(1e5), 75, 3, None, lambda line: None)
 
 
+@pytest.mark.parametrize('flags, told', [
+  (('--config.batch_size=9',), 'config.batch_size is 9, which is not divisible by 4'),
+  (('--config.mesh.sequence=3',), 'config.mesh.sequence is 3, which does not divide the 4 devices'),
+  (('--config.mesh.sequence=2',), '4 patches and 1 other tokens do not divide'),
+])
+def test_a_mistake_that_refuses_every_way_is_told(flags, told, tiny_recipe):
+  x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *flags)))
+  with pytest.raises(UserError, match=told):
+    search.search(x, made_up(1e9), 75, 3, None, lambda line: None)
+
+
 def test_no_datasheet_no_search(x):
   with pytest.raises(UserError, match='memory of cpu:4 is not known'):
     search.search(x, topology.parse('cpu:4'), 75, 3, Path('nowhere'), lambda line: None)

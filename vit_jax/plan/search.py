@@ -83,11 +83,11 @@ def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
     else:  # the compiler's word, if it says how much, counts for what follows
       ratio = max(ratio, (plan.compiled.bytes or available) / candidate.bytes)
   if not plans:
-    smallest = min(found, key=lambda c: c.bytes, default=None)
-    needs = f'; the smallest takes {smallest.bytes / GIB:.1f} GiB by arithmetic' if smallest else ''
+    smallest = min(c.bytes for c in found) / GIB
     raise UserError(f'--search: nothing fits {x.model.name} with batch {x.batch_size} on '
-                    f'{place.name}, where a device has {available / GIB:.2f} GiB{needs}; take more '
-                    'devices, or a smaller config.batch_size or config.data.image_size')
+                    f'{place.name}, where a device has {available / GIB:.2f} GiB; the smallest '
+                    f'takes {smallest:.1f} GiB by arithmetic; take more devices, or a smaller '
+                    'config.batch_size or config.data.image_size')
   return sorted(plans, key=lambda plan: plan.seconds)
 
 
@@ -100,8 +100,12 @@ def verdict(plan: Plan) -> str:
 
 def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int,
                num_classes: int) -> tuple[list[Candidate], int]:
-  """(what could run, how many were against the rules of sharding)."""
-  found, refused, base = [], 0, None
+  """(what could run, how many were against the rules of sharding).
+
+  Raises:
+    UserError: all were; it is that of the plainest mesh, which divides the batch alone.
+  """
+  found, refused, base = [], [], None
   # Heads are what `tensor` divides: each of its devices would do all of a convnet's work.
   has_heads = hasattr(models.build(x.model.name, num_classes, **x.model.options), 'heads')
   for mesh in _meshes(x, len(devices), MOST_TENSOR if has_heads else 1):
@@ -109,11 +113,12 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
       device_mesh = meshes.make_mesh(mesh, devices)
       if base is None:
         base = assemble(x, Path(), device_mesh, None, num_examples, num_classes)
+      meshes.check_batch(x.batch_size, device_mesh, 'config.batch_size')
       meshes.check_tokens(base.model, x.data.image_size, device_mesh)
       state = rules.abstract(base.abstract_state, device_mesh)
       frozen = tuple(rules.abstract(tree, device_mesh) for tree in base.abstract_frozen)
-    except UserError:
-      refused += 1
+    except UserError as error:
+      refused.append(error)
       continue
     ways = device_mesh.shape['replica'] * device_mesh.shape['fsdp']
     pieces = [n for n in _powers(x.batch_size) if x.batch_size % (ways * n) == 0]
@@ -123,12 +128,17 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
       setup = dataclasses.replace(base, experiment=y, model=model, mesh=device_mesh,
                                   abstract_state=state, abstract_frozen=frozen)
       found.append(Candidate(y, estimate.memory_bytes(setup), _bound(setup, place)))
-  return found, refused
+  if not found:
+    raise refused[0]
+  return found, len(refused)
 
 
 def _meshes(x: Experiment, devices: int, most_tensor: int) -> Iterator[config.Mesh]:
   """Every split of the devices; `sequence` and `slices` stay as the recipe has them."""
   sequence = max(1, x.mesh.sequence)
+  if devices % sequence:
+    raise UserError(f'config.mesh.sequence is {sequence}, which does not divide the {devices} '
+                    'devices; set it to a divisor of their number')
   for tensor in _powers(most_tensor):
     ways = devices // (tensor * sequence)
     if devices % (tensor * sequence):
