@@ -36,6 +36,8 @@ def test_a_table(tiny_recipe, tmp_path, capsys):
 @pytest.mark.parametrize('flags, told', [
   (('--topology=v5e:16x16x16', *SIZE), 'has not the shape of v5e'),
   (('--topology=cpu:8',), 'give --num_examples'),
+  (('--topology=cpu:8', '--num_examples=-5', '--num_classes=3'), 'no whole number of at least 0'),
+  (('--topology=cpu:8', '--num_examples=75', '--num_classes=-3'), 'no whole number of at least 0'),
   (('--topology=cpu:8', '--search', *SIZE), 'the memory of cpu:8 is not known'),
   (('--topology', 'cpu:8', 'cpu:4', '--search', *SIZE), 'one recipe and one topology'),
   (('--topology=cpu:8', '--csv=nowhere/at/all.csv', *SIZE), 'a folder that exists'),

@@ -30,8 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--search', action='store_true',
       help='find mesh, remat and accumulation that fit and are fast')
   add('--csv', type=flags.output(), help='also write the table here')
-  add('--num_examples', type=int, default=0, help='of the training split, if not known')
-  add('--num_classes', type=int, default=0, help='likewise')
+  add('--num_examples', type=flags.at_least(0), default=0,
+      help='of the training split, if not known')
+  add('--num_classes', type=flags.at_least(0), default=0, help='likewise')
 
 
 def run(args: argparse.Namespace, overrides: Sequence[str], cache: Path) -> int:
