@@ -102,7 +102,7 @@ def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, c
   assert 0.5 < estimated.bytes / plan.compiled.bytes < 2
   assert estimated.bound.compute == pytest.approx(plan.work.flops / place.chip.peak, rel=0.1)
   # What is printed to paste gives this very experiment.
-  pasted = search.tell(plans).splitlines()[-1].split()
+  pasted = search.tell(plans, x).splitlines()[-1].split()
   again = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *pasted)))
   best = plans[0].setup.experiment
   assert program.lower(again, place, jax.devices()[:4], 75, 3).text == compiled[-1].text
@@ -123,6 +123,19 @@ def test_a_mistake_that_refuses_every_way_is_told(flags, told, tiny_recipe):
   x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *flags)))
   with pytest.raises(UserError, match=told):
     search.search(x, made_up(1e9), 75, 3, None, lambda line: None)
+
+
+@pytest.mark.parametrize('asked', [(), ('--config.mesh.tensor=2',),
+                                   ('--config.mesh.sequence=2', '--config.model.pool=mean')])
+def test_the_flags_to_paste_undo_what_was_asked(asked, tiny_recipe):
+  """Added to the same command, for a mesh without the axis too, they give what was found."""
+  x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *asked)))
+  ways, _ = search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)
+  for way in (w.experiment for w in ways[::9]):
+    pasted = search.flags(way, x)
+    again = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *asked, *pasted.split())))
+    assert again.mesh == way.mesh and again.optim == way.optim
+    assert ('tensor=1' in pasted) == (way.mesh.tensor == 1 and 'tensor' in ''.join(asked))
 
 
 def test_no_datasheet_no_search(x):

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, overrides: Sequence[str], cache: Path) -> int:
     if len(cases) > 1:
       raise UserError('--search takes one recipe and one topology')
     found = search.search(*cases[0], cache)
-    print(search.tell(found))
+    print(search.tell(found, recipes[0]))
     _write(args.csv, [table.row(plan.setup.experiment, plan.topology, plan) for plan in found])
     return 0
   if len(cases) == 1:

@@ -74,7 +74,7 @@ def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
     if candidate.bytes * ratio > available:
       continue
     compiled += 1
-    say(f'{compiled}: {flags(candidate.experiment)} ({candidate.bytes / GIB:.1f} GiB by '
+    say(f'{compiled}: {flags(candidate.experiment, x)} ({candidate.bytes / GIB:.1f} GiB by '
         'arithmetic) ...')
     plan = answer.make_plan(candidate.experiment, place, devices, num_examples, num_classes, cache)
     say(f'   {verdict(plan)}, {time.perf_counter() - began:.0f} s since the start')
@@ -180,16 +180,17 @@ def _bound(setup: Setup, place: Topology) -> Roofline:
   return roofline.roofline(place.chip, flops, traffic, rows)
 
 
-def flags(x: Experiment) -> str:
-  """What to add to a command line to run it so."""
-  parts = [f'--config.mesh.{axis}={getattr(x.mesh, axis)}' for axis in meshes.AXES]
-  parts = [part for part in parts if not part.endswith(('tensor=1', 'sequence=1'))]
+def flags(x: Experiment, given: Experiment) -> str:
+  """What to add to the command line of `given` to run it as `x`."""
+  axes = [axis for axis in meshes.AXES if axis in ('replica', 'fsdp')
+          or (getattr(x.mesh, axis), getattr(given.mesh, axis)) != (1, 1)]
+  parts = [f'--config.mesh.{axis}={getattr(x.mesh, axis)}' for axis in axes]
   if 'remat' in x.model.options:
     parts.append(f'--config.model.remat={x.model.options["remat"]}')
   return ' '.join([*parts, f'--config.optim.accumulate={x.optim.accumulate}'])
 
 
-def tell(plans: Sequence[Plan]) -> str:
+def tell(plans: Sequence[Plan], given: Experiment) -> str:
   """A table of the plans, and the best one as an override to paste."""
   lines = [f'{"images/s <=":>12}{"MFU <=":>9}{"GiB":>8}{"to spare":>10}{"at a time":>11}  how']
   for plan in plans:
@@ -197,7 +198,7 @@ def tell(plans: Sequence[Plan]) -> str:
     lines.append(
         f'{plan.images_per_second:>12,.0f}{plan.mfu:>9.1%}{needed:>8.2f}'
         f'{plan.available / GIB - needed:>10.2f}{estimate.images_a_pass(plan.setup):>11g}  '
-        f'{flags(plan.setup.experiment)}')
+        f'{flags(plan.setup.experiment, given)}')
   best = plans[0]
   return '\n'.join([*lines, '', answer.tell(best), '', 'the best one, to paste:',
-                    flags(best.setup.experiment)])
+                    flags(best.setup.experiment, given)])
