@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -245,6 +246,44 @@ def test_cached_equals_uncached_and_reads_once(monkeypatch):
   source.reads.clear()
   large.batch(0), large.batch(0)
   assert len(source.reads) == 2 * BATCH  # too large to keep
+
+
+@dataclass
+class Encoded(Memory):
+  """Large images in one format after the other, which crops and small targets scale down."""
+
+  def read(self, indices):
+    records = super().read(indices)
+    suffixes = ('.jpg', '.png', '.bmp')
+    return [(cv2.imencode(suffixes[i % 3], record)[1].tobytes(), label)
+            for i, (record, label) in zip(indices, records, strict=True)]
+
+  def pixels(self, i):
+    noise_HWC = np.random.default_rng(i).integers(0, 256, (60, 80, 3), np.uint8)
+    return cv2.resize(noise_HWC, (160, 120))
+
+
+@pytest.mark.parametrize('train', [True, False])
+def test_caching_changes_no_pixel_of_any_format(train):
+  never, auto, always = (make(Encoded(12), train, cache=cache, image_size=(32, 32), eval_resize=32,
+                              crop='random_resized', batch_size=12)
+                         for cache in ('never', 'auto', 'always'))
+  for step in (0, 0, *([1] if train else [])):
+    expected = never.batch(step)
+    assert_same(auto.batch(step), expected)
+    assert_same(always.batch(step), expected)
+  assert len(auto.source.reads) == 12 + 12  # the size estimate, and each once
+
+
+def test_a_jpeg_weighs_in_the_cache_what_its_file_does(monkeypatch):
+  source = Encoded(1)
+  (record, _), = source.read([0])
+  monkeypatch.setattr('vit_jax.data.loader.CACHE_BYTES', len(record))
+  assert len(record) < source.pixels(0).nbytes
+  loader = make(source)
+  source.reads.clear()
+  loader.batch(0), loader.batch(1)
+  assert set(source.reads) == {0} and len(source.reads) <= BATCH  # the second read nothing
 
 
 def test_each_batch_is_fresh_memory():

@@ -101,6 +101,20 @@ def view(
   resize(image[top:bottom, left:right], out_HWC)
 
 
+def kept(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
+  """What a cache keeps of a record, so that `view` sees of it what it sees of the record itself.
+
+  A JPEG stays as it is, for `view` decodes it at a scale that depends on the box; of all others
+  the pixels.
+
+  Raises:
+    BadImage: as `decode`, of what is no JPEG.
+  """
+  if isinstance(record, bytes) and _jpeg_size(record) is not None:
+    return record
+  return decode(record, channels)
+
+
 def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
   """Bilinear into `out_HWC`; halved by 2 x 2 means first while twice too large (antialiasing)."""
   H, W, _ = out_HWC.shape

@@ -25,7 +25,7 @@ from vit_jax.data.sources import Source, soft_labels, unreadable
 from vit_jax.errors import UserError
 
 CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
-CACHE_PROBES = 16  # images decoded to estimate the size of them all
+CACHE_PROBES = 16  # images read to estimate the size of them all
 CHUNKS = 4  # a batch is handed out in this many pieces a thread
 READ_ERRORS = (OSError, ValueError, RuntimeError)
 
@@ -87,7 +87,7 @@ class Loader:
     self._bad: set[int] = set()
     self._bad_lock = threading.Lock()
     cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
-    self._cache: dict[int, tuple[np.ndarray, int]] | None = {} if cached else None
+    self._cache: dict[int, tuple[Record, int]] | None = {} if cached else None
     soft = train and data.soft_label
     self._soft_label_NK = soft_labels(source, data) if soft else None
 
@@ -183,7 +183,7 @@ class Loader:
       decode.mirror(out_HWC)
 
   def _load(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
-    """Records with their labels, or what went wrong with them; decoded ones from the cache."""
+    """Records with their labels, or what went wrong with them; from the cache if it is on."""
     cache = self._cache
     if cache is None:
       return self._read(indices)
@@ -194,7 +194,7 @@ class Loader:
         if isinstance(loaded, Exception):
           raise loaded
         record, label = loaded
-        cache[index] = decode.decode(record, self.data.channels), label
+        cache[index] = decode.kept(record, self.data.channels), label
       except READ_ERRORS as error:
         failed[index] = error
     return [failed[index] if index in failed else cache[index] for index in indices]
@@ -220,14 +220,15 @@ class Loader:
       log.warning('skipped: %s', sentence)
 
   def _fits(self) -> bool:
-    """Whether all images, decoded, take less than CACHE_BYTES: estimated from a few of them."""
+    """Whether what is kept of all images takes less than CACHE_BYTES: estimated from a few."""
     n = len(self.source)
     probes = sorted({n * i // CACHE_PROBES for i in range(CACHE_PROBES)})
     sizes = []
     for loaded in self._read(probes):
       try:
         if not isinstance(loaded, Exception):
-          sizes.append(decode.decode(loaded[0], self.data.channels).nbytes)
+          kept = decode.kept(loaded[0], self.data.channels)
+          sizes.append(len(kept) if isinstance(kept, bytes) else kept.nbytes)
       except READ_ERRORS:
         pass  # it is reported when its turn comes
     return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
