@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 
 import cv2
@@ -13,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from vit_jax.config import Data
 from vit_jax.data.loader import Loader
-from vit_jax.data.sources import DATA_DIR_VARIABLE, default_data_dir, open_source
+from vit_jax.data.sources import DATA_DIR_VARIABLE, Subset, default_data_dir, open_source
 from vit_jax.errors import UserError
 
 
@@ -256,6 +257,44 @@ def test_two_held_out_parts_keep_their_names(tmp_path):
   fill(tmp_path / 'test', ['a'], 3)
   sizes = [len(open_source(folder_data(tmp_path), split)) for split in ('train', 'val', 'test')]
   assert sizes == [6, 2, 3]
+
+
+def test_the_content_of_a_folder_is_another_when_an_image_or_a_label_is(tmp_path):
+  def contents():
+    source = open_source(folder_data(tmp_path), 'train')
+    some = [Subset(source, np.array(indices), 'some') for indices in ([0, 1], [0, 2])]
+    return [each.content() for each in (source, *some)]
+
+  fill(tmp_path / 'train', ['a', 'b'], 3)
+  fill(tmp_path / 'test', ['a', 'b'], 1)
+  first = contents()
+  assert contents() == first and len(set(first)) == 3
+  image, other = (tmp_path / 'train' / name / '1.png' for name in 'ab')
+  os.utime(image, ns=(0, image.stat().st_mtime_ns + 1))  # written again, as long as before
+  second = contents()
+  pictures = image.read_bytes(), other.read_bytes()
+  other.write_bytes(pictures[0])
+  image.write_bytes(pictures[1])
+  third = contents()
+  image.rename(tmp_path / 'train' / 'b' / '9.png')
+  fourth = contents()
+  for before, after in ((first, second), (second, third), (third, fourth)):
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_meant(data_dir,
+                                                                                   tmp_path):
+  shutil.copytree(data_dir / 'several', tmp_path / 'several')
+
+  def content(**data):
+    return open_source(Data(name='several', **data), 'test', tmp_path).content()
+
+  first = content()
+  assert content() == first
+  assert len({first, content(label='coarse_label'), content(image='mask')}) == 3
+  file = next(tmp_path.rglob('several-test*'))
+  os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+  assert content() != first
 
 
 def test_an_empty_class_folder(tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,22 @@ class FolderSource:
 
   def where(self, index: int) -> str:
     return str(self.root / self.files[index])
+
+  def content(self) -> bytes:
+    return stamps(self.root, self.files) + self.labels.tobytes()
+
+
+def stamps(root: Path, files: Iterable[str]) -> bytes:
+  """A digest of the names, sizes and times of change of files below `root`."""
+  digest = hashlib.sha256()
+  for file in files:
+    try:
+      found = os.stat(root / file)
+      stamp = f'{found.st_size} {found.st_mtime_ns}'
+    except OSError:
+      stamp = 'gone'  # reading it will tell
+    digest.update(os.fsencode(f'{file}\0{stamp}\0'))
+  return digest.digest()
 
 
 def open_folder(directory: str, split: str, test_fraction: float) -> FolderSource:

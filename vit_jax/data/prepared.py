@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vit_jax.data import splits
+from vit_jax.data import folder, splits
 from vit_jax.errors import UserError
 
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
@@ -32,6 +32,7 @@ class PreparedSource:
   split: str
   class_names: tuple[str, ...]
   metadata: dict[str, Any]
+  directory: Path = field(repr=False)
   records: Any = field(repr=False)  # a TFDS data source that gives serialised examples
   features: Any = field(repr=False)
   image_key: str = field(repr=False)
@@ -66,6 +67,11 @@ class PreparedSource:
 
   def where(self, index: int) -> str:
     return f'record {index} of {len(self)}'
+
+  def content(self) -> bytes:
+    files = sorted(path.name for path in self.directory.iterdir())
+    keys = f'{self.image_key} {self.label_key}'
+    return folder.stamps(self.directory, files) + keys.encode()
 
 
 def find(name: str, data_dir: Path) -> Path | None:
@@ -111,6 +117,7 @@ def open_prepared(directory: Path, name: str, split: str, image: str = '',
     split=split,
     class_names=tuple(features[label_key].names) if label_key else (),
     metadata=dict(builder.info.metadata or {}),
+    directory=directory,
     records=records,
     features=features,
     image_key=image_key,

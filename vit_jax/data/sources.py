@@ -47,6 +47,10 @@ class Source(Protocol):
     """What a person needs to find an example: a file name, or the record's place."""
     ...
 
+  def content(self) -> bytes:
+    """What is another where an image or a label is; no image is read for it."""
+    ...
+
 
 class Subset:
   """Some examples of a source, in order; a source itself."""
@@ -69,6 +73,9 @@ class Subset:
 
   def where(self, index: int) -> str:
     return self._source.where(int(self._indices_N[index]))
+
+  def content(self) -> bytes:
+    return self._source.content() + np.asarray(self._indices_N, np.int64).tobytes()
 
 
 def unreadable(source: Source, index: int, error: Exception) -> str:

@@ -122,6 +122,10 @@ class Altered:
   def where(self, index: int) -> str:
     return self._source.where(index)
 
+  def content(self) -> bytes:
+    labels = b'' if self._labels_N is None else np.asarray(self._labels_N, np.int64).tobytes()
+    return self._source.content() + labels + f' {self._gain} {self._border}'.encode()
+
 
 def open_task(task: Task, data_dir: Path) -> Opened:
   """The data of a task, of which nothing but what its labels need is read.
