@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from tests.fleet import run_to_end
 from vit_jax import cli, config
+from vit_jax.training import finetune
 from vit_jax.training.checkpoint import Checkpoints
 from vit_jax.transfer import suite, tasks
+from vit_jax.transfer.contestants import contestants
 
 
 def params_of(workdir) -> dict:
@@ -96,6 +99,34 @@ def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, c
   assert [run.stat().st_mtime_ns for run in runs] == before and '==' not in capsys.readouterr().out
 
 
+def test_weights_that_changed_behind_their_path_are_tuned_anew(finished_run, tiny_recipe, nursery,
+                                                               write_images, tmp_path):
+  """A run is replaced by another of its name and model."""
+  recipe = tmp_path / 'short.py'
+  recipe.write_text(RECIPE.replace("{'optim.lr': 0.0}, ", '').replace('steps=30', 'steps=2'))
+  for split in ('train', 'test'):
+    write_images(tmp_path / 'two' / split, {'a': 20, 'b': 20})
+  run = shutil.copytree(finished_run, tmp_path / 'run')
+  argv = ['transfer', f'--weights={run}', '--data', f'folder:{tmp_path / "two"}', '--methods',
+          'fine-tune', f'--recipe={recipe}', f'--workdir={tmp_path / "runs"}',
+          f'--data_dir={tmp_path}']
+
+  def trained() -> set[Path]:
+    assert cli.main(argv) == 0
+    return {path.parent for path in (tmp_path / 'runs').rglob('summary.json')}
+
+  first = trained()
+  assert trained() == first and len(first) == 1
+  shutil.rmtree(run)
+  run_to_end(nursery, tmp_path / 'other', [
+      'train', f'--config={tiny_recipe}', f'--workdir={run}', '--config.seed=7',
+      '--config.steps=3'])
+  anew, = trained() - first
+  old, = first
+  kernels = [params_of(run)['encoder']['blocks']['mlp']['up']['kernel'] for run in (anew, old)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 0.02  # further apart than two steps go
+
+
 def test_a_models_own_head_is_judged_where_it_knows_the_classes(finished_run, tiny_folder, tmp_path,
                                                                 monkeypatch, capsys):
   """And says what the run's own evaluation said."""
@@ -113,6 +144,19 @@ def test_a_models_own_head_is_judged_where_it_knows_the_classes(finished_run, ti
   monkeypatch.setattr(suite, 'tasks', lambda *_: (tasks.Task('own', name, classes=classes + 1),))
   assert cli.main(argv) == 2
   assert 'none of them can be judged' in capsys.readouterr().err
+
+
+def test_an_image_size_that_the_recipe_does_not_train_at(finished_run, recipe, monkeypatch, capsys):
+  monkeypatch.setattr(tasks, 'open_task', lambda *_: None)
+  argv = ['transfer', f'--weights={finished_run}', '--data', 'x', '--methods', 'fine-tune',
+          f'--recipe={recipe}', '--image_size=24']
+  assert cli.main(argv) == 2
+  told = capsys.readouterr().err
+  assert 'at 24 pixels, but' in told and 'trains at 16 x 16' in told
+  assert "--config.data.image_size='(24, 24)'" in told
+  judged = contestants([str(finished_run)], '', Path('.'), 24, 8)
+  finetune.check(str(recipe), ['--config.data.image_size=(24, 24)'], judged,
+                 [tasks.Task('x', 'x')])
 
 
 @pytest.mark.parametrize('flags, words', [

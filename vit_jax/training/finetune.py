@@ -2,7 +2,8 @@
 
 What the recipe's `get_sweep` lists (learning rates) is trained with the first seed and judged on
 the recipe's eval split `val`; the best is trained with the other seeds too, and all are judged on
-`test`. Every training is a run folder: what is done is not done again.
+`test`. Every training is a run folder: what is done is not done again, unless the weights it began
+with have changed since.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vit_jax.data import sources
 from vit_jax.errors import UserError
 from vit_jax.recipes import load_config, load_sweep
 from vit_jax.training.compare import read_summary, run_once, words_of
-from vit_jax.transfer.contestants import Contestant, contestants
+from vit_jax.transfer.contestants import Contestant, Start, contestants
 from vit_jax.transfer.suite import Row, judge_head
 from vit_jax.transfer.tasks import Opened, Task
 
@@ -40,8 +41,8 @@ def check(recipe: str, overrides: Sequence[str], judged: Sequence[Contestant],
   """Says what is wrong with the recipe or a task before an hour of training.
 
   Raises:
-    UserError: a task has labels or images of its own making, a model cannot be trained, or the
-      recipe does not resolve.
+    UserError: a task has labels or images of its own making, a model cannot be trained, an image
+      size is not the recipe's, or the recipe does not resolve.
   """
   for task in tasks:
     if task.rule or task.held_out or task.whole or task.gain != 1:
@@ -55,6 +56,16 @@ def check(recipe: str, overrides: Sequence[str], judged: Sequence[Contestant],
         if not wanted <= set(x.data.evals):
           raise UserError(f'--recipe: {recipe} has the eval splits {", ".join(x.data.evals)}; its '
                           f'{len(choices)} ways to train want {" and ".join(sorted(wanted))}')
+        _check_size(contestant, recipe, x.data.image_size)
+
+
+def _check_size(contestant: Contestant, recipe: str, image_size: tuple[int, int]) -> None:
+  side = _start(contestant).image_size
+  if side and image_size != (side, side):
+    raise UserError(f'--methods {METHOD}: {contestant.name} is wanted at {side} pixels, but '
+                    f'{recipe} trains at {image_size[0]} x {image_size[1]}; leave the size out, or '
+                    f"train at it with --config.data.image_size='({side}, {side})' "
+                    f'--config.data.eval_resize={side}')
 
 
 def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
@@ -71,7 +82,9 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
   Raises:
     Stopped: a training was interrupted; the same call goes on.
   """
-  folder = root / _plain(contestant.name) / _plain(task.name)
+  start = _start(contestant)
+  # By the weights themselves: their path stays the same where a run behind it has gone on.
+  folder = root / f'{_plain(contestant.name)}-{start.digest().hex()[:8]}' / _plain(task.name)
   choices = load_sweep(f'{recipe}:{task.data}')
 
   def trained(choice: dict[str, Any], seed: int) -> tuple[Path, Experiment]:
@@ -110,9 +123,7 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
 def _experiment(recipe: str, overrides: Sequence[str], contestant: Contestant, task: Task,
                 choice: dict[str, Any], seed: int) -> Experiment:
   """The recipe, resolved, with the model and its inputs; what the command line says comes last."""
-  start = contestant.start
-  if start is None:
-    raise UserError(f'--methods {METHOD}: {contestant.name} has no weights to go on from')
+  start = _start(contestant)
   values = {**{f'model.{key}': value for key, value in start.model.items()},
             'init_from': start.weights, 'data.mean': start.mean, 'data.std': start.std,
             'data.channels': len(start.mean), 'seed': seed, **choice}
@@ -120,6 +131,12 @@ def _experiment(recipe: str, overrides: Sequence[str], contestant: Contestant, t
              if value}
   flags = [f'--config.{key}={value!r}' for key, value in values.items()]
   return config.resolve(load_config(f'{recipe}:{task.data}', [*flags, *overrides]))
+
+
+def _start(contestant: Contestant) -> Start:
+  if contestant.start is None:
+    raise UserError(f'--methods {METHOD}: {contestant.name} has no weights to go on from')
+  return contestant.start
 
 
 def _top1(workdir: Path, split: str) -> float:

@@ -28,12 +28,22 @@ NAMED = re.compile(r'(?P<model>[A-Za-z][^=@:]*)(@(?P<size>\d+))?=(?P<weights>.+)
 
 
 class Start(NamedTuple):
-  """What fine-tuning begins with: keys of config.model, weights, and how images are normalised."""
+  """What fine-tuning begins with.
+
+  Attributes:
+    model: keys of config.model.
+    weights: as in config.init_from.
+    mean, std: how images are normalised.
+    image_size: the side in pixels that was asked for; None where none was.
+    digest: reads the weights, head and all, and gives a digest of them.
+  """
 
   model: dict[str, Any]
   weights: str
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  image_size: int | None
+  digest: Callable[[], bytes]
 
 
 class Contestant(NamedTuple):
@@ -83,7 +93,8 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
   if named:
     model, text = named['model'], named['weights']
     image_size = int(named['size']) if named['size'] else image_size
-  make = functools.partial(make_predictor, model, text, data_dir,
+  as_they_are = functools.partial(make_predictor, model, text, data_dir)
+  make = functools.partial(as_they_are,
                            image_size=(image_size, image_size) if image_size else None)
   predictor = make(num_classes=0)
   run = Path(text).expanduser()
@@ -100,7 +111,8 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
     trained = config.from_run(run).model
     keys = {'name': trained.name, **trained.options}
   return Contestant(name, predictor.line, lambda train: judged, head,
-                    Start(keys, text, predictor.mean, predictor.std))
+                    Start(keys, text, predictor.mean, predictor.std, image_size,
+                          functools.cache(lambda: extract.weights_digest(as_they_are().variables))))
 
 
 def _bag(data_dir: Path) -> Contestant:

@@ -61,9 +61,16 @@ def subject(predictor: Predictor, name: str, batch: int, logits: bool = False) -
   digest = hashlib.sha256(json.dumps(said).encode())
   if logits:
     digest.update(b'logits')
-  for leaf_name, leaf in flatten(predictor.variables).items():
-    digest.update(leaf_name.encode() + np.ascontiguousarray(leaf).tobytes())
+  digest.update(weights_digest(predictor.variables))
   return Subject(name, predictor.image_shape, predictor.view, features, digest.hexdigest())
+
+
+def weights_digest(variables: Any) -> bytes:
+  """Of the leaves of a model, by name and to the bit."""
+  digest = hashlib.sha256()
+  for name, leaf in flatten(variables).items():
+    digest.update(name.encode() + np.ascontiguousarray(leaf).tobytes())
+  return digest.digest()
 
 
 def extract(judged: Subject, source: Source, cache: Path, batch: int = 64) -> Features:
