@@ -12,6 +12,7 @@ import pytest
 
 from tests.weights import made_up
 from vit_jax import cli
+from vit_jax.errors import UserError
 from vit_jax.transfer import extract, suite, tasks
 from vit_jax.transfer.contestants import Contestant
 from vit_jax.transfer.features import features_fn
@@ -143,6 +144,43 @@ def test_a_style_is_held_out(monkeypatch, tmp_path):
   assert {(row.train_examples, row.test_examples) for row in rows} == {(31, 11)}
   # Features of all styles are kept: the task of the next style costs no images.
   assert len(list(tmp_path.glob('*.npz'))) == 1
+
+
+@pytest.mark.parametrize('method', suite.METHODS)
+def test_examples_without_a_label_count_nowhere(method):
+  rng = np.random.default_rng(0)
+  labels_N = np.arange(100) % 2
+  features_ND = (rng.normal(0, 0.1, (100, 4)) + labels_N[:, None]).astype(np.float32)
+  whole = extract.Features(features_ND, labels_N)
+  holed = whole._replace(labels_N=np.where(np.arange(100) % 5, labels_N, -1))
+  kept = extract.Features(*(rows[holed.labels_N >= 0] for rows in holed))
+  for given, same in ((whole, whole), (holed, kept)):
+    found = list(suite.verdicts(given, [holed], method))
+    assert found == list(suite.verdicts(same, [kept], method)) and found
+  right_NK = np.eye(2, dtype=bool)[labels_N]  # these say what is right, whatever the label is
+  judged = [list(suite.verdicts(whole, [test], method, [right_NK])) for test in (whole, holed)]
+  assert judged[0] == judged[1]
+  none = whole._replace(labels_N=np.full(100, -1))
+  for train, test in ((none, whole), (whole, none)):
+    with pytest.raises(UserError, match='no example with a label'):
+      list(suite.verdicts(train, [test], method))
+
+
+def test_rows_count_the_examples_with_a_label(tmp_path):
+  train, test = MadeUp(42), MadeUp(42)
+  train.labels_N[:5] = test.labels_N[:9] = -1
+  test.split = 'test'
+  judged = subject(lambda images_BHWC: images_BHWC[:, 0, 0].astype(np.float32))
+  contestant = Contestant('made up', '', lambda train: judged)
+
+  def rows():
+    opened = tasks.Opened(tasks.Part('made up', train), [tasks.Part('made up', test)])
+    return list(suite.judge(contestant, tasks.Task('x', 'made_up'), opened, ['knn'], tmp_path))
+
+  assert {(row.train_examples, row.test_examples) for row in rows()} == {(37, 33)}
+  test.labels_N[:] = -1
+  with pytest.raises(UserError, match="'made_up', split 'test', has no example with a label"):
+    rows()
 
 
 @pytest.fixture(scope='module')

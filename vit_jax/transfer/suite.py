@@ -79,7 +79,7 @@ def judge(contestant: Contestant, task: Task, opened: Opened, methods: Sequence[
     batch: images at a time on a device.
 
   Raises:
-    UserError: an example cannot be read.
+    UserError: an example cannot be read, or none has a label.
   """
   if HEAD in methods:
     yield from judge_head(contestant, task, opened, cache, batch)
@@ -122,7 +122,23 @@ def judge_head(contestant: Contestant, task: Task, opened: Opened, cache: Path,
 def _features(subject: Subject, part: Part, cache: Path, batch: int) -> Features:
   """Of the examples that count."""
   found = extract(subject, part.source, cache, batch)
-  return found if part.keep_N is None else Features(*(rows[part.keep_N] for rows in found))
+  if part.keep_N is not None:
+    found = _rows(found, part.keep_N)
+  where = f'data set {part.source.name!r}, split {part.source.split!r},'
+  return found if part.right_NK is not None else _labelled(found, where)
+
+
+def _rows(features: Features, chosen_N: np.ndarray) -> Features:
+  return Features(*(rows[chosen_N] for rows in features))
+
+
+def _labelled(features: Features, where: str) -> Features:
+  """Those with a label; one of -1 is 'none of these', which nothing can be right or wrong about."""
+  labelled_N = features.labels_N >= 0
+  if not labelled_N.any():
+    raise UserError(f'{where} has no example with a label to learn from or be judged by; name one '
+                    'with labels')
+  return features if labelled_N.all() else _rows(features, labelled_N)
 
 
 def _standard_error(top1: float, count: int) -> float:
@@ -140,12 +156,18 @@ class Verdict(NamedTuple):
 
 def verdicts(train: Features, tests: Sequence[Features], method: str,
              rights: Sequence[np.ndarray | None] = ()) -> Iterator[Verdict]:
-  """What a method learns from `train`, judged on each of `tests`.
+  """What a method learns from `train`, judged on each of `tests`; without examples of no label.
 
   Args:
     rights: for each test which classes are right, bool [N, K], or None where the labels are.
+
+  Raises:
+    UserError: no example of `train`, or of a test, has a label.
   """
   rights = rights or [None] * len(tests)
+  train = _labelled(train, 'the training split')
+  tests = [_labelled(test, 'the test split') if right is None else test
+           for test, right in zip(tests, rights, strict=True)]
   labels = [test.labels_N for test, right in zip(tests, rights, strict=True) if right is None]
   num_classes = 1 + max(int(labels_N.max()) for labels_N in (train.labels_N, *labels))
   ends = np.cumsum([len(test.labels_N) for test in tests])[:-1]
