@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from vit_jax.config import Data
+from vit_jax.data.datasets import prepare
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import DATA_DIR_VARIABLE, Subset, default_data_dir, open_source
 from vit_jax.errors import UserError
@@ -162,12 +163,16 @@ def test_data_that_is_not_prepared_names_the_command(tmp_path):
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path):
-  for name, hint in [('cifar01', "'cifar10'"), ('earth_climat', "'earth_climate'")]:
+  for name, hint in [('cifar01', "'cifar10'"), ('earth_climat', "'earth_climate'"),
+                     ('cifar-10', "'cifar10'"), ('digits/', "'digits'"), ('digits ', "'digits'")]:
     with pytest.raises(UserError, match=f"no data set '{name}'.*did you mean.*{hint}"):
       open_source(Data(name=name), 'train', tmp_path)
   known = 'digits, earth_climate, emoji_styles, fashion_mnist, folder, mnist_10k, noto_scripts'
-  with pytest.raises(UserError, match=f'known: {known}'):
-    open_source(Data(name='qqqqqqqq'), 'train', tmp_path)
+  for name in ('qqqqqqqq', '/data/qqqqqqqq', ''):
+    with pytest.raises(UserError, match=f"no data set '{name}'.*known: {known}"):
+      open_source(Data(name=name), 'train', tmp_path)
+  with pytest.raises(UserError, match='an image folder is read as it is'):
+    prepare('folder:/x', tmp_path)
 
 
 def test_another_version_of_ours_is_refused(tmp_path):

@@ -201,8 +201,9 @@ def test_runs_that_make_no_study(write_point, tmp_path, capsys):
       capsys, '--scaling', run, write_point('tuned', init_from='elsewhere'))
   assert 'makes no mistake' in refused(capsys, '--scaling', write_point('perfect', error=0.0))
   broken = tmp_path / 'broken.csv'
-  broken.write_text('run,data\na,b\n')
-  assert 'needs the columns run, data, model' in refused(capsys, '--scaling', broken)
+  for content in (b'run,data\na,b\n', b'\x89PNG\r\n\xff\x00'):
+    broken.write_bytes(content)
+    assert 'needs the columns run, data, model' in refused(capsys, '--scaling', broken)
 
 
 def test_flags_that_do_not_fit(write_point, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -188,6 +189,19 @@ def test_a_run_predicts_what_it_predicted(run, tiny_folder, tmp_path, capsys):
     assert np.argmax(share_K) == k
     assert share_K.max() == pytest.approx(share, abs=1e-5)
     assert line == f'{file}: {names[k]} {share_K[k]:.1%}'
+
+
+@pytest.mark.parametrize('damage', [
+    lambda old: b'', lambda old: b'no archive', lambda old: old[:-9],
+    lambda old: old[:200] + b'\xff' * 600 + old[800:]])
+def test_damaged_predictions_cost_the_names_of_the_classes_alone(run, tiny_folder, tmp_path, capsys,
+                                                                 damage):
+  copy = shutil.copytree(run, tmp_path / 'copy')
+  stored = copy / 'predictions' / 'test.npz'
+  stored.write_bytes(damage(stored.read_bytes()))
+  assert cli.main(['predict', f'--weights={copy}', f'--input={tiny_folder / "test"}', '--top=1',
+                   f'--data_dir={tmp_path}']) == 0
+  assert len(capsys.readouterr().out.splitlines()) == 1 + 21
 
 
 def test_features_of_any_number_of_images(model, variables):

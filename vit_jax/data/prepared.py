@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import read_only_builder
+from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vit_jax.data import folder, splits
@@ -76,6 +76,10 @@ class PreparedSource:
 
 def find(name: str, data_dir: Path) -> Path | None:
   """Where NAME[/CONFIG][:VERSION] (else its newest version) lies prepared, if it does."""
+  try:
+    naming.parse_builder_name_kwargs(name)
+  except ValueError:
+    return None  # no name that TFDS could have given
   try:
     return Path(read_only_builder.builder_from_files(name, data_dir=data_dir).data_dir)
   except tfds.core.DatasetNotFoundError:

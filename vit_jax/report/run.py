@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,8 @@ def _read_predictions(path: Path) -> Predictions:
       sample_S=arrays['sample_S'],
       raster=_raster(arrays),
     )
-  except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile,
+          zlib.error) as error:
     raise UserError(f'{path} is damaged ({error}); delete it, or run the training command again, '
                     'which writes it anew') from None
 

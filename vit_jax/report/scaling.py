@@ -160,11 +160,11 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
 
 def _read_csv(path: Path) -> list[Point]:
   kinds = get_type_hints(Point)
-  with path.open(newline='') as file:
-    rows = list(csv.DictReader(file))
   try:
+    with path.open(newline='') as file:
+      rows = list(csv.DictReader(file))
     return [Point(**{name: kinds[name](row[name]) for name in Point._fields}) for row in rows]
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, TypeError, ValueError, csv.Error):
     raise UserError(f'--scaling: {path} is not a table of runs; it needs the columns '
                     f'{", ".join(Point._fields)}, as --csv writes them') from None
 

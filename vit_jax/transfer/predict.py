@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +154,11 @@ def _run_view(record: bytes, out_HWC: np.ndarray, shorter: int) -> None:
 def _class_names(run: Path, num_classes: int) -> tuple[str, ...]:
   """As the run's predictions name them; none before the run has ended."""
   for path in sorted((run / 'predictions').glob('*.npz')):
-    with np.load(path, allow_pickle=False) as stored:
-      class_names = tuple(map(str, stored['class_names']))
+    try:
+      with np.load(path, allow_pickle=False) as stored:
+        class_names = tuple(map(str, stored['class_names']))
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
+      continue  # damaged, or no predictions: numbers name the classes as well
     if len(class_names) == num_classes:
       return class_names
   return ()

@@ -70,7 +70,7 @@ def _not_prepared(name: str, data_dir: Path) -> UserError:
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     hint = nearest(base, {*OURS, 'folder', *difflib.get_close_matches(base, known)})
-    return UserError(f"there is no data set {base!r} here or in TFDS's catalogue; {hint}")
+    return UserError(f"there is no data set {name!r} here or in TFDS's catalogue; {hint}")
   return UserError(
     f'data set {name!r} is not prepared in {data_dir} (another place is named by --data_dir or '
     f'VIT_JAX_DATA_DIR); prepare it once, {prepared.TFDS_COMMAND} build {name} '
