@@ -10,10 +10,11 @@ from read_page import Page, page
 
 from vit_jax import cli
 from vit_jax.errors import UserError
-from vit_jax.report import plots
+from vit_jax.report import plots, transfer
 from vit_jax.report.page import write_page
 from vit_jax.report.run import read_run
 from vit_jax.training import metrics
+from vit_jax.transfer import suite
 
 
 def world(count=12):
@@ -206,3 +207,14 @@ def test_bars_of_calibration_are_what_the_metric_measures(write_run):
       'loss': np.zeros(500)})['ece']
   assert expected > 0.1
   assert gap == pytest.approx(expected, abs=1e-6)
+
+
+def test_names_that_begin_with_an_underscore_stand_in_the_legends(tmp_path):
+  steps_T = np.arange(3)
+  lines = [plots.Line(name, steps_T, steps_T, plots.INK) for name in ('_base', 'other')]
+  assert '_base' in plots.to_svg(plots.curves(lines), 'two runs')
+  rows = [suite.Row(model, 'digits', 'few-shot', f'{k}-shot', f'{k} shots', 50.0, 1.0, 'seeds', 9,
+                    9, 1.0) for model in ('_mine', 'B/16') for k in (1, 5)]
+  transfer.write_page(rows, [], [], tmp_path / 'page.html')
+  pictures = (tmp_path / 'page.html').read_text().split('<svg')[1:]
+  assert len(pictures) == 3 and all('_mine' in each.partition('</svg>')[0] for each in pictures)

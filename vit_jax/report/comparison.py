@@ -104,7 +104,7 @@ def draw(rows: list[Row]) -> Figure:
       for row, colour in zip(rows, plots.colours(len(rows)), strict=False):
         x = getattr(row, cost)
         axes.errorbar(x, row.top1, row.spread, fmt='o', color=colour, markersize=6, capsize=3,
-                      label=f'{row.system} ({row.year})')
+                      label=plots.shown(f'{row.system} ({row.year})'))
       axes.set_xscale('log')
       axes.xaxis.set_major_formatter(EngFormatter(sep=''))
       axes.xaxis.set_minor_formatter(NullFormatter())

@@ -58,6 +58,11 @@ def colours(count: int) -> Sequence[str]:
   return [to_hex(matplotlib.colormaps['turbo'](i / (count - 1))) for i in range(count)]
 
 
+def shown(name: str) -> str:
+  """A label that stands in a legend: matplotlib hides those that begin with '_'."""
+  return f'\u200b{name}' if name.startswith('_') else name  # a space of no width
+
+
 def new_figure(width: float, height: float) -> Figure:
   """A figure in inches, transparent, in the style of this file."""
   with matplotlib.rc_context(STYLE):
@@ -71,7 +76,7 @@ def curves(lines: Sequence[Line], *, percent: bool = False, from_zero: bool = Fa
     figure = new_figure(5.2, 2.9)
     axes = figure.add_subplot()
     for line in lines:
-      axes.plot(line.step_T, line.value_T, color=line.colour, label=line.label,
+      axes.plot(line.step_T, line.value_T, color=line.colour, label=shown(line.label),
                 alpha=0.4 if line.faint else 1, markersize=3.2,
                 marker='o' if line.points or len(line.step_T) == 1 else None)
     for label, value in (levels or {}).items():

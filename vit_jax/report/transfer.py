@@ -78,7 +78,7 @@ def _dots(tasks: Sequence[str], rows: Sequence[Row], models: Sequence[str]) -> F
       its = [row for row in rows if row.model == model]
       axes.errorbar([row.top1 for row in its], [tasks.index(row.task) for row in its],
                     xerr=[row.spread for row in its], fmt='o', color=colour, markersize=4.5,
-                    elinewidth=1, label=model)
+                    elinewidth=1, label=plots.shown(model))
     axes.set_yticks(range(len(tasks)), tasks)
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     axes.set_xlabel('top-1, %')
@@ -102,7 +102,7 @@ def _shots(rows: Sequence[Row], models: Sequence[str]) -> str:
         if points:
           shots, top1s, spreads = zip(*points, strict=True)
           axes.errorbar(shots, top1s, spreads, fmt='o-', color=colour, markersize=3.5, capsize=2,
-                        label=model)
+                        label=plots.shown(model))
       axes.set_xscale('log')
       axes.set_xticks(sorted({int(row.metric.partition('-')[0]) for row in its}))
       axes.xaxis.set_major_formatter(ScalarFormatter())
