@@ -98,7 +98,7 @@ def _results(table: Table, paper: Mapping[str, str], spec: Spec, run: Run) -> di
     pretrained = result.pretrained or paper.get('pretrain_data', '')
     metrics = run.result(result.split or ('test' if 'test' in run.evals else run.evals[0]))
     if (result.data == data['name'].partition(':')[0] and result.metric in metrics
-        and (not pretrained or _pretrained_on(run) in ('', pretrained))):
+        and (not pretrained or _pretrained_on(run) == pretrained)):
       found[column] = 100 * metrics[result.metric]
   if not found:
     return {}
@@ -253,6 +253,8 @@ def _footnotes(table: Table, rows: Sequence[Row], runs: Sequence[Run]) -> Iterat
     fits = any(str(run.path) in row.reached for row in rows)
     model, data = run.config['model'], run.config['data']
     what = f'{model["name"]} at {"x".join(map(str, data["image_size"]))} pixels on {data["name"]}'
+    if not _pretrained_on(run):
+      what += f', started from {run.config["init_from"]}, whose training data is unknown'
     texts.append(f'{run.path}: {what}{"" if fits else ", which fits no row of this table"}.')
   yield from map(_filled, texts)
 
