@@ -96,6 +96,22 @@ def test_a_rectangle_of_as_many_patches_is_resized_where_its_source_is_known():
   assert not np.array_equal(out['pos_embedding'], loaded['pos_embedding'])
 
 
+def test_a_square_table_is_resized_for_a_rectangle_of_as_many_patches():
+  loaded, wanted = params(size=16), params(size=(8, 32), seed=1)
+  out, line = adapt(loaded, wanted, Source('a file'), (1, 4))
+  resized_1ND = positions.resize(loaded['pos_embedding'], (2, 2), (1, 4), 'bilinear')
+  np.testing.assert_array_equal(out['pos_embedding'], resized_1ND)
+  assert '1 resized' in line
+
+
+def test_a_rectangle_and_its_slot_are_not_read_as_a_square():
+  loaded, wanted = params(size=(24, 40)), params(size=(24, 40), seed=1)
+  assert loaded['pos_embedding'].shape[1] == 16
+  out, line = adapt(loaded, wanted, Source('a file'), (3, 5))
+  np.testing.assert_array_equal(out['pos_embedding'], loaded['pos_embedding'])
+  assert '0 resized' in line
+
+
 def test_a_class_slot_is_folded_where_the_model_has_none():
   """What stood in the slot was added to the class token anyway."""
   loaded = params(distilled=True)

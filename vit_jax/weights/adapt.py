@@ -76,8 +76,9 @@ def _positions(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: So
   shape, tokens = wanted[name].shape, loaded[name].shape[1]
   slots = shape[1] - grid[0] * grid[1]
   if source.grid is None:
-    found = positions.square(tokens, (slots, 1, 0, 2))
-    if loaded[name].shape == shape or found is None:
+    # As many tokens as the model's are its slots and a grid: 1 + 3 * 5 are no 4 * 4.
+    found = positions.square(tokens, (slots,) if tokens == shape[1] else (slots, 1, 0, 2))
+    if found is None:
       return loaded, 0
     had, old = found[0], (found[1], found[1])
   else:
