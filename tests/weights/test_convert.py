@@ -131,6 +131,11 @@ def nan(path):
   files.write(path, files.read(path) | {'head/bias': np.full(10, np.nan, np.float32)})
 
 
+def positions_of(*shape):
+  name = 'Transformer/posembed_input/pos_embedding'
+  return lambda path: files.write(path, files.read(path) | {name: np.zeros(shape, np.float32)})
+
+
 def integers(path):
   files.write(path, files.read(path) | {'head/bias': np.arange(10)})
 
@@ -139,6 +144,8 @@ def integers(path):
     ('Ti/32', lambda path: path.write_bytes(path.read_bytes()[:99_999]), 'is no whole .npz'),
     ('Ti/32', nan, 'a number that is not finite in head/bias'),
     ('Ti/32', integers, 'holds int64 in head/bias'),
+    ('Ti/32', positions_of(1, 7, 7, 192), 'is (1, 7, 7, 192), but should have 3 axes'),
+    ('Ti/32', positions_of(1, 0, 192), 'pos_embedding is (1, 0, 192), not (1, 50, 192)'),
     ('Ti/32', lambda path: path.unlink(), 'there is no file'),
     ('Ti/32', lambda path: path.write_bytes(pickle.dumps({'a': 1})), 'is no whole .npz'),
     ('Ti/32', lambda path: np.savez_compressed(path, np.zeros(70 << 20, np.uint8)), 'unpack to'),

@@ -180,6 +180,15 @@ def test_members_that_promise_less_than_they_hold(tmp_path):
   assert 'an array of shape (1099511627776,) and float32 is not 4 bytes' in refused(path)
 
 
+@pytest.mark.parametrize('end', [')', '"', '-' * 9000 + '1'])
+def test_an_npz_whose_header_cannot_be_parsed(end, tmp_path):
+  header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'a': {end}".encode()
+  path = tmp_path / 'weights.npz'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('a.npy', b'\x93NUMPY\1\0' + struct.pack('<H', len(header)) + header)
+  assert 'is no whole .npz' in refused(path)
+
+
 @pytest.mark.parametrize('header', ['{', '[]', *(
     json.dumps({'a': {'dtype': 'F32', 'shape': [size], 'data_offsets': [0, end]}})
     for size, end in ((4, 99), (9, 16), (-4, 16)))])

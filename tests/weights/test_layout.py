@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vit_jax.errors import UserError
 from vit_jax.weights.layout import Layout, Row, count_known, size, to_ours, to_published, unnamed
 
 RNG = np.random.default_rng(0)
@@ -75,8 +76,8 @@ def test_another_size_of_an_axis_that_stands_alone_is_read():
   table = Layout('', (Row('head/kernel', 'DK', 'head.weight', 'KD'),))
   reading = to_ours(table, {'head.weight': leaf(9, D)}, {'head/kernel': (D, K)})
   assert reading.ours['head/kernel'].shape == (D, 9) and not reading.faults
-  assert size(table, {'head.weight': leaf(9, D)}, 'head/kernel', 'K') == 9
-  assert size(table, {}, 'head/kernel', 'K') == 0
+  assert size(table, {'head.weight': leaf(9, D)}, 'head/kernel', 'K', 'a file') == 9
+  assert size(table, {}, 'head/kernel', 'K', 'a file') == 0
 
 
 TABLE = Layout('', (Row('qkv', 'LD3AE', 'blocks.{L}.qkv', '(3AE)D'),
@@ -93,6 +94,20 @@ WANTED = {'qkv': (L, D, 3, A, E)}
 def test_faults_name_leaves_and_shapes(published, fault):
   reading = to_ours(TABLE, {name: leaf(*shape) for name, shape in published.items()}, WANTED)
   assert reading.faults == [fault] and not reading.ours
+
+
+def test_a_leaf_of_another_rank_has_no_sizes():
+  table = Layout('', (Row('head/kernel', 'DK', 'head.weight', 'KD'),))
+  with pytest.raises(UserError) as error:
+    size(table, {'head.weight': leaf(9, D, 1, 1)}, 'head/kernel', 'K', 'a file')
+  assert str(error.value) == ('a file is of another model: head.weight is (9, 6, 1, 1), but should '
+                              'have 2 axes')
+
+
+def test_a_leaf_of_no_numbers_is_read():
+  row = Row('pos', '1ND', 'pos', '1ND')
+  assert to_ours(Layout('', (row,)), {'pos': leaf(1, 0, D)},
+                 {'pos': (1, 5, D)}).ours['pos'].shape == (1, 0, D)
 
 
 def test_what_is_left_is_told_apart():

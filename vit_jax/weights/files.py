@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -133,7 +134,10 @@ def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
                                   (2, 0): np.lib.format.read_array_header_2_0}
   if version not in headers:
     raise ValueError(f'version {version} of the array format')
-  shape, fortran, dtype = headers[version](stream)
+  try:
+    shape, fortran, dtype = headers[version](stream)
+  except (tokenize.TokenError, MemoryError):  # the parser's, where brackets are too deep
+    raise ValueError('the header of an array is damaged') from None
   if dtype.hasobject:
     raise ValueError('it holds pickled objects, which are never read')
   count = math.prod(shape)

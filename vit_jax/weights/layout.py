@@ -40,6 +40,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from vit_jax.errors import UserError
+
 Flat = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
 Names = str | tuple[str, ...]
@@ -155,12 +157,20 @@ def is_ignored(layout: Layout, name: str) -> bool:
   return any(re.fullmatch(pattern, name) for pattern in layout.ignored)
 
 
-def size(layout: Layout, published: Flat, our_name: str, letter: str) -> int:
-  """Size of an axis of one of our leaves, by the published shapes; 0 where it is not there."""
+def size(layout: Layout, published: Flat, our_name: str, letter: str, where: str) -> int:
+  """Size of an axis of one of our leaves, by the published shapes; 0 where it is not there.
+
+  Raises:
+    UserError: the published leaf has another number of axes; names `where` it is.
+  """
   for row in layout.rows:
     name = row.their_names(1)[0]
     if our_name in row.our_names and name in published:
-      return _free_sizes(row.their_axes, published[name].shape)[letter]
+      shape, rank = published[name].shape, len(list(_groups(row.their_axes)))
+      if len(shape) != rank:
+        raise UserError(f'{where} is of another model: {name} is {shape}, but should have {rank} '
+                        'axes')
+      return _free_sizes(row.their_axes, shape)[letter]
   return 0
 
 
@@ -202,7 +212,9 @@ def _convert(arrays: list[np.ndarray], axes: str, new_axes: str,
   joined = np.stack(arrays).reshape([sizes[letter] for letter in letters])
   order = spread + _letters(new_axes)
   moved = joined.transpose([letters.index(letter) for letter in order])
-  flat = moved.reshape(-1, *_shape(new_axes, sizes))
+  # Not -1, which is no number where an axis is of none.
+  count = math.prod(sizes[letter] for letter in spread)
+  flat = moved.reshape(count, *_shape(new_axes, sizes))
   return [np.ascontiguousarray(leaf) for leaf in flat]
 
 

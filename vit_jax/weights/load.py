@@ -43,7 +43,7 @@ class Published(NamedTuple):
 
   def size(self, our_name: str, letter: str) -> int:
     """Of an axis of one of our leaves; 0 where it is not there."""
-    return layout.size(self.layout, self.leaves, our_name, letter)
+    return layout.size(self.layout, self.leaves, our_name, letter, self.where)
 
 
 def read(source: str, cache: Path) -> Published:
