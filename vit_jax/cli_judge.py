@@ -152,7 +152,7 @@ def convert(argv: list[str]) -> int:
   parser.add_argument('--model', required=True, help='its name, such as DeiT-Ti/16')
   parser.add_argument('--from', dest='source', required=True, metavar='FILE',
                       help='.npz or .safetensors, an address, or augreg:B/16')
-  parser.add_argument('--to', type=Path, required=True, help='.npz or .safetensors')
+  parser.add_argument('--to', type=flags.output(), required=True, help='.npz or .safetensors')
   parser.add_argument('--layout', help='google, timm or hf (default: google for .npz, else timm)')
   parser.add_argument('--num_classes', type=int, help='another number, with a fresh head')
   flags.add_data_dir(parser)

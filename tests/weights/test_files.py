@@ -78,6 +78,13 @@ def test_comments_of_others_are_no_notes(comment, tmp_path):
   assert files.notes(path) == {}
 
 
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_permissions_are_those_of_any_file(suffix, tmp_path):
+  (tmp_path / 'any').write_bytes(b'')
+  files.write(tmp_path / f'weights{suffix}', ARRAYS)
+  assert (tmp_path / f'weights{suffix}').stat().st_mode == (tmp_path / 'any').stat().st_mode
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path):
   path = tmp_path / 'weights.npz'
   files.write(path, ARRAYS)
@@ -85,8 +92,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
   with pytest.raises(ValueError, match='allow_pickle'):
     files.write(path, {'a': np.ones(3), 'b': np.asarray([None])})
   assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
-  with pytest.raises(UserError, match='cannot be written: '):
-    files.write(tmp_path / 'no' / 'weights.npz', ARRAYS)
+  for suffix in SUFFIXES:
+    with pytest.raises(UserError, match='cannot be written: '):
+      files.write(tmp_path / 'no' / f'weights{suffix}', ARRAYS)
 
 
 def refused(path: Path) -> str:

@@ -176,9 +176,10 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray],
                        notes: str) -> None:
-  safetensors.numpy.save_file({name: np.asarray(array, order='C')
-                               for name, array in arrays.items()}, path,
-                              {NOTES: notes} if notes else None)
+  # Its own save_file makes a file that only its owner may read, and has errors of its own.
+  path.write_bytes(safetensors.numpy.save({name: np.asarray(array, order='C')
+                                           for name, array in arrays.items()},
+                                          {NOTES: notes} if notes else None))
 
 
 def format_of(path: Path) -> tuple[Callable, Callable]:
