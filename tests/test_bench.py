@@ -41,6 +41,10 @@ def test_flops_of_ti_16_are_the_published_ones():
     (['--model=Ti/17x'], "'Ti/17x'"),
     (['--model=Ti/16', '--batch=9'], '--batch is 9, which is not divisible by 8'),
     (['--model=Ti/8', '--batch=8', '--image_size=32', '--against=timm'], "did you mean"),
+    (['--batch=0'], "--batch: '0' is no whole number of at least 1"),
+    (['--image_size=0'], "--image_size: '0' is no whole number of at least 1"),
+    *((['--seconds=' + text], f"--seconds: '{text}' is no finite number above 0")
+      for text in ('0', '-1', 'nan', 'inf', 'x')),
 ])
 def test_mistakes(argv, sentence, capsys):
   assert cli.main(['bench', *argv]) == 2

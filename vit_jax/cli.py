@@ -90,11 +90,13 @@ def bench(argv: list[str]) -> int:
   """Time the train step on synthetic data, alone or against timm."""
   parser = flags.parser('bench', bench)
   parser.add_argument('--model', default='B/16')
-  parser.add_argument('--batch', type=int, default=128, help='images a step, over all devices')
-  parser.add_argument('--image_size', type=int, default=224)
+  parser.add_argument('--batch', type=flags.at_least(1), default=128,
+                      help='images a step, over all devices')
+  parser.add_argument('--image_size', type=flags.at_least(1), default=224)
   parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
   parser.add_argument('--against', choices=('timm',), help='also time the PyTorch rival')
-  parser.add_argument('--seconds', type=float, default=20.0, help='of timing, for each contender')
+  parser.add_argument('--seconds', type=flags.positive, default=20.0,
+                      help='of timing, for each contender')
   parser.add_argument('--json', type=flags.output(), help='also write the figures here')
   args = parser.parse_args(argv)
   from vit_jax.bench.run import run

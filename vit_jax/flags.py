@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,16 @@ def at_least(least: int) -> Callable[[str], int]:
     if not text.isdecimal() or int(text) < least:
       raise argparse.ArgumentTypeError(f'{text!r} is no whole number of at least {least}')
     return int(text)
+  return number
+
+
+def positive(text: str) -> float:
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not 0 < number < math.inf:
+    raise argparse.ArgumentTypeError(f'{text!r} is no finite number above 0')
   return number
 
 
