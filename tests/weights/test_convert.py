@@ -61,6 +61,13 @@ def test_a_representation_layer_comes_along(tmp_path, capsys):
                                 ours['pre_logits/kernel'])
 
 
+def test_features_without_a_head_are_what_it_sees(tmp_path):
+  save(tmp_path / 'a.npz', 'Ti/32', 'google', representation=True)
+  published = load.read(str(tmp_path / 'a.npz'), tmp_path)
+  assert load.build(published, 'Ti/32', 0)[0].representation
+  assert not load.build(published, 'Ti/32', 3)[0].representation
+
+
 @pytest.mark.parametrize('options', [dict(pool='mean', posemb='sincos2d'), dict(pool='map')])
 def test_what_a_file_of_big_vision_tells_of_its_model(options, tmp_path, capsys):
   ours = save(tmp_path / 'a.npz', 'Ti/32', 'big_vision', **options)

@@ -107,7 +107,9 @@ def build(published: Published, name: str, num_classes: int | None = None
   model = models.build(name, classes)
   told = {option: published.traits[option] for option in traits(model)
           if option in published.traits}
-  if classes == published.num_classes and isinstance(model, vit.ViT):
+  # Without classes there are features, and those are what their head sees; new classes are for
+  # fine-tuning, which puts its head in the place of both layers (arXiv:2010.11929 section 3.2).
+  if classes in (0, published.num_classes) and isinstance(model, vit.ViT):
     told['representation'] = published.size('pre_logits/kernel', 'D') > 0
   if published.layout.any_pool and isinstance(model, vit.ViT):
     maps, cls = (published.size(leaf, 'D') for leaf in ('map_head/probe', 'cls'))
