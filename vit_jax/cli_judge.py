@@ -153,7 +153,8 @@ def convert(argv: list[str]) -> int:
   parser.add_argument('--from', dest='source', required=True, metavar='FILE',
                       help='.npz or .safetensors, an address, or augreg:B/16')
   parser.add_argument('--to', type=flags.output(), required=True, help='.npz or .safetensors')
-  parser.add_argument('--layout', help='google, timm or hf (default: google for .npz, else timm)')
+  parser.add_argument('--layout', help='google, big_vision, timm or hf (default: google for .npz, '
+                                       'else timm, where that can hold the model)')
   parser.add_argument('--num_classes', type=int, help='another number, with a fresh head')
   flags.add_data_dir(parser)
   args = parser.parse_args(argv)

@@ -73,8 +73,15 @@ def test_what_a_file_of_big_vision_tells_of_its_model(options, tmp_path, capsys)
   ours = save(tmp_path / 'a.npz', 'Ti/32', 'big_vision', **options)
   model, _ = load.build(load.read(str(tmp_path / 'a.npz'), tmp_path), 'Ti/32')
   assert {option: getattr(model, option) for option in options} == options
-  assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--layout=big_vision') == 0
-  assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in capsys.readouterr().out
+  for target in ('b.npz', 'b.safetensors'):
+    assert convert(tmp_path, 'Ti/32', 'a.npz', target) == 0
+    said = capsys.readouterr().out
+    assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in said
+    assert said.endswith('(big_vision ViT)\n')
+    assert same(stored(tmp_path / 'a.npz'), stored(tmp_path / target))
+  for family in ('google', 'timm', 'hf'):  # which could not be loaded again
+    assert convert(tmp_path, 'Ti/32', 'a.npz', 'c.npz', f'--layout={family}') == 2
+    assert '--layout=big_vision would do' in capsys.readouterr().err
 
 
 def test_another_number_of_classes(tmp_path, capsys):

@@ -20,7 +20,8 @@ from vit_jax.weights.positions import Grid
 
 STATISTICS = 'batch_stats'
 # What is written where no layout is asked for: the first that has names for the whole model.
-_FAMILIES_OF = {'.npz': ('google', 'timm', 'hf'), '.safetensors': ('timm', 'hf', 'google')}
+_FAMILIES_OF = {'.npz': ('google', 'big_vision', 'timm', 'hf'),
+                '.safetensors': ('timm', 'hf', 'google', 'big_vision')}
 
 
 class Published(NamedTuple):
@@ -128,8 +129,8 @@ def convert(name: str, source: str, target: Path, family: str | None, num_classe
   """Writes the weights of `source` for the model `name` to `target`; returns one line.
 
   Args:
-    family: 'google', 'timm', 'hf' or a name of `registry.LAYOUTS`; if None, what suits the ending
-      of `target` and has names for the model.
+    family: one of `registry.FAMILIES` or a name of `registry.LAYOUTS`; if None, what suits the
+      ending of `target` and has names for the model.
     num_classes: another number of classes, with a fresh head.
 
   Raises:
@@ -154,7 +155,8 @@ def convert(name: str, source: str, target: Path, family: str | None, num_classe
     pick = jax.jit(lambda: {name: flat_variables(init())[name] for name in fresh})
     ours |= jax.device_get(pick())
   families = (family,) if family else _FAMILIES_OF[target.suffix.lower()]
-  chosen = registry.layout_for(families, ours)
+  plain = not isinstance(model, vit.ViT) or (model.pool, model.posemb) == ('cls', 'learned')
+  chosen = registry.layout_for(families, ours, any_pool=not plain)
   if chosen.class_slot and 'pos_embedding' in ours:
     if ours['pos_embedding'].shape[1] == grid[0] * grid[1]:
       ours = positions.make_slots(ours, sum(token in ours for token in positions.SLOTS))

@@ -72,8 +72,12 @@ def recognise(names: Iterable[str], where: str) -> Recognised:
   return best
 
 
-def layout_for(families: Sequence[str], our_names: Collection[str]) -> Layout:
+def layout_for(families: Sequence[str], our_names: Collection[str], any_pool: bool = False
+               ) -> Layout:
   """The layout of the first family, or of that whole name, that has a name for each of our leaves.
+
+  Args:
+    any_pool: whether it must be one that tells its reader how a model pools and knows positions.
 
   Raises:
     UserError: there is none; names what the first family lacks.
@@ -85,7 +89,12 @@ def layout_for(families: Sequence[str], our_names: Collection[str]) -> Layout:
     if not found:
       raise UserError(f'--layout={family} is unknown; {nearest(family, (*FAMILIES, *LAYOUTS))}')
     best = min(found, key=lambda layout: len(unnamed(layout, our_names)))
-    lacking.append(unnamed(best, our_names))
-    if not lacking[-1]:
+    if any_pool and not best.any_pool:
+      lacking.append('is of models with a class token and learned positions, and this one has '
+                     'others; --layout=big_vision would do')
+      continue
+    missing = unnamed(best, our_names)
+    if not missing:
       return best
-  raise UserError(f'--layout={families[0]} has no name for {first_few(lacking[0])}')
+    lacking.append(f'has no name for {first_few(missing)}')
+  raise UserError(f'--layout={families[0]} {lacking[0]}')
