@@ -9,7 +9,7 @@ import pytest
 
 from tests.weights.made_up import random_variables, shapes
 from vit_jax import cli, models
-from vit_jax.weights import files, layout, load, registry
+from vit_jax.weights import files, layout, load, positions, registry
 
 
 def save(path, name: str, word: str, size: int = 224, **options) -> dict[str, np.ndarray]:
@@ -119,6 +119,18 @@ def test_positions_of_another_home_are_resized_as_it_does(tmp_path):
   google, timm, hf = tables
   assert np.abs(google - timm).max() > 1e-3 and np.abs(timm - hf).max() > 1e-3
   np.testing.assert_array_equal(google[:, 0], timm[:, 0])
+
+
+@pytest.mark.parametrize('name, method', [
+    ('DINOv2-S/14', 'bicubic'), ('DINOv2-S/14-reg4', 'bicubic_antialias')])
+def test_hugging_face_antialiases_positions_of_dinov2_with_registers(name, method, tmp_path):
+  model = models.build(name, 0, width=32, depth=1, heads=2, mlp=64, posemb_class=True)
+  ours = load.flat_variables(random_variables(model, 112))
+  files.write(tmp_path / 'a.safetensors', layout.to_published(registry.LAYOUTS['hf-dinov2'], ours))
+  published = load.read(str(tmp_path / 'a.safetensors'), tmp_path)
+  variables, _ = load.fit(published, shapes(model, 56), (4, 4))
+  np.testing.assert_array_equal(variables['params']['pos_embedding'], positions.resize(
+      ours['pos_embedding'], (8, 8), (4, 4), method))
 
 
 @pytest.mark.parametrize('word, first, second', [

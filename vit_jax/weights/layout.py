@@ -76,6 +76,7 @@ class Layout(NamedTuple):
     prefixes: what may stand before all names; the first is written.
     ignored: patterns of published names that have no meaning here, such as counters.
     resize: how its home resizes positions; see `positions.resize`.
+    antialiased: a published name; where it is there, 'bicubic_antialias' is how.
     traits: options of a model, beyond its name, that all of its home have.
     any_pool: whether models of its home may pool otherwise than by a class token.
     class_slot: whether its position tables must have slots for class and distillation tokens.
@@ -86,6 +87,7 @@ class Layout(NamedTuple):
   prefixes: tuple[str, ...] = ('',)
   ignored: tuple[str, ...] = ()
   resize: Resize = 'bicubic_antialias'
+  antialiased: str = ''
   traits: Mapping[str, Any] = {}
   any_pool: bool = False
   class_slot: bool = False

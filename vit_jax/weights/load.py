@@ -42,6 +42,12 @@ class Published(NamedTuple):
     """Of its head; 0 where it has none."""
     return self.size('head/kernel', 'K')
 
+  @property
+  def resize(self) -> layout.Resize:
+    """How the home of these weights resizes positions."""
+    smooth = self.layout.antialiased in self.leaves
+    return 'bicubic_antialias' if smooth else self.layout.resize
+
   def size(self, our_name: str, letter: str) -> int:
     """Of an axis of one of our leaves; 0 where it is not there."""
     return layout.size(self.layout, self.leaves, our_name, letter, self.where)
@@ -88,7 +94,7 @@ def fit(published: Published, variables: Mapping[str, Any], grid: Grid
   wanted = flat_variables(variables)
   reading = layout.to_ours(published.layout, published.leaves,
                            {name: tuple(leaf.shape) for name, leaf in wanted.items()})
-  source = Source(published.where, resize=published.layout.resize, left=reading.left,
+  source = Source(published.where, resize=published.resize, left=reading.left,
                   faults=tuple(reading.faults))
   out, line = adapt(reading.ours, wanted, source, grid)
   return tree_variables(out), f'{line}, {published.note}' if published.note else line

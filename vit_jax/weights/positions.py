@@ -19,7 +19,8 @@ def resize(table_1ND: np.ndarray, old: Grid, new: Grid, method: Resize) -> np.nd
   """A table for the grid `new` (rows, columns) from one for `old`; its slots are kept.
 
   'bilinear' is Google's: corners stay corners (`scipy.ndimage.zoom`, order 1). 'bicubic' is
-  Hugging Face's and 'bicubic_antialias' timm's, both as in torch: corners of cells stay corners.
+  Hugging Face's; 'bicubic_antialias' is timm's, and Hugging Face's of DINOv2 with registers. Both
+  are as in torch: corners of cells stay corners.
   """
   slots, width = table_1ND.shape[1] - old[0] * old[1], table_1ND.shape[-1]
   grid_HWD = table_1ND[0, slots:].reshape(*old, width)

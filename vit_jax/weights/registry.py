@@ -15,7 +15,10 @@ _google = partial(Layout, prefixes=('', 'params/', 'opt/target/', 'params/img/')
 _big_vision = partial(_google, any_pool=True)
 _timm = partial(Layout, traits={'exact_gelu': True, 'weight_epsilon': 'variance'})
 _hf = partial(Layout, resize='bicubic', class_slot=True, traits={'exact_gelu': True})
+# transformers modeling_dinov2_with_registers.py, interpolate_pos_encoding; modeling_dinov2.py is
+# without antialias.
 _dinov2 = partial(_hf, prefixes=('', 'dinov2.', 'dinov2_with_registers.'),
+                  antialiased='embeddings.register_tokens',
                   ignored=(r'embeddings\.mask_token', r'classifier\..*'))
 
 # The word before the first '-' is the family, as commands take it; of a family, the first that
