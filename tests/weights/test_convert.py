@@ -53,6 +53,23 @@ def test_weights_of_another_image_size_keep_theirs(tmp_path, capsys):
   assert stored(tmp_path / 'b.safetensors')['pos_embed'].shape == (1, 145, 192)
 
 
+@pytest.mark.parametrize('options, side', [({}, 240), (dict(pool='mean', posemb='sincos2d'), 210)])
+def test_weights_whose_patches_do_not_tile_the_usual_image(options, side, tmp_path):
+  save(tmp_path / 'a.npz', 'mu/30', 'big_vision', size=240, **options)
+  assert load.build(load.read(str(tmp_path / 'a.npz'), tmp_path), 'mu/30')[1] == (side, side)
+  assert convert(tmp_path, 'mu/30', 'a.npz', 'b.npz') == 0
+
+
+@pytest.mark.parametrize('name, side', [
+    ('R+Ti/16', 384), ('R26+S/32', 384), ('CaiT-XXS24', 448), ('DINOv2-S/14', 224)])
+def test_the_image_size_of_weights_follows_from_their_positions(name, side, tmp_path):
+  size = dict(depth=1, width=32, heads=2, mlp=64)
+  ours = load.flat_variables(shapes(models.build(name, 10, **size), side))
+  published = load.Published({'pos_embed': np.zeros(ours['pos_embedding'].shape, np.float32)},
+                             registry.LAYOUTS['timm'], 'a file', '', {})
+  assert load.build(published, name)[1] == (side, side)
+
+
 def test_a_representation_layer_comes_along(tmp_path, capsys):
   ours = save(tmp_path / 'a.npz', 'Ti/32', 'google', representation=True)
   assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--layout=google-linen') == 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from vit_jax import models
 from vit_jax.errors import UserError
-from vit_jax.models import hybrid, vit
+from vit_jax.models import hybrid, names, vit
 from vit_jax.trees import flatten, unflatten
 from vit_jax.weights import augreg, files, layout, positions, registry
 from vit_jax.weights.adapt import Source, adapt
@@ -124,9 +124,12 @@ def build(published: Published, name: str, num_classes: int | None = None
     told['posemb'] = 'learned' if published.size('pos_embedding', 'D') else 'sincos2d'
   model = models.build(name, classes, **told)
   side = models.inputs_of(name).size
+  patch = names.parse(name, models.MODELS)[1]
   found = positions.square(published.size('pos_embedding', 'N'), (1, 0, 2))
-  if found:
-    side = side * found[1] // model.grid((side, side))[0]
+  if found or patch:
+    tiled = side * (patch or 1)  # by any patches, which may not tile the usual side
+    stride = tiled // model.grid((tiled, tiled))[0]
+    side = stride * (found[1] if found else max(1, round(side / stride)))
   return model, (side, side)
 
 
