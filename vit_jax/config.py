@@ -78,7 +78,7 @@ class Data:
   flip: bool = True  # left-right
   eval_resize: int = bounded(0, 0)  # shorter side before the central crop; 0: image_size / 0.875
   on_bad_record: Literal['raise', 'skip'] = 'raise'
-  cache: Literal['auto', 'never', 'always'] = 'auto'  # keep decoded images in memory
+  cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
   threads: int = bounded(0, 0)  # 0: one per core
   prefetch: int = bounded(2, 1)  # batches ahead on the device
 

@@ -244,7 +244,7 @@ def test_a_wrong_figure_shows(monkeypatch):
     (['--table=vit_tabel6'], "there is no table 'vit_tabel6'; did you mean 'vit_table6'"),
     (['--table='], "there is no table ''; known: augreg_table3, better_baselines"),
     (['--table=deit', 'nowhere'], 'nowhere is not a folder'),
-    (['--table=deit', '--csv=nowhere/deit.csv'], '--csv: nowhere/deit.csv cannot be written'),
+    (['--table=deit', '--csv=nowhere/deit.csv'], "--csv: 'nowhere/deit.csv' must be a file"),
 ])
 def test_mistakes(argv, sentence, capsys, monkeypatch, uncounted):
   only(monkeypatch, 'DeiT-Ti')
