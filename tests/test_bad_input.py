@@ -115,6 +115,15 @@ def test_checkpoint_of_another_model(finished_run, tmp_path, capsys):
   assert files(swapped) == before
 
 
+@pytest.mark.parametrize('text', ['', '{"loss": {}, "mod', '[]', '{"model": {"name": "Ti/16"}}',
+                                  '{"loss": {}, "model": 3}'])
+def test_a_damaged_recipe_of_a_run(tmp_path, text, capsys):
+  (tmp_path / 'config.json').write_text(text)
+  for command in ('evaluate', '--workdir'), ('transfer', '--data=digits', '--weights'):
+    *argv, flag = command
+    assert 'config.json is damaged' in refused([*argv, f'{flag}={tmp_path}'], capsys)
+
+
 def test_init_from_another_model(tiny_recipe, finished_run, tmp_path, capsys):
   error = refused(train(tiny_recipe, tmp_path / 'run', f'--config.init_from={finished_run}',
                         '--config.model.depth=3'), capsys)

@@ -287,10 +287,14 @@ def recipe_of(workdir: Path) -> dict[str, Any]:
   path = workdir / 'config.json'
   if not path.is_file():
     raise UserError(f'{workdir} is not a run folder: it has no config.json')
-  values = json.loads(path.read_text())
-  for group, key in ((values, 'model'), (values['loss'].get('distill', {}), 'teacher')):
-    if key in group:
-      group[key] = {'name': group[key]['name'], **group[key]['options']}
+  try:
+    values = json.loads(path.read_text())
+    for group, key in ((values, 'model'), (values['loss'].get('distill', {}), 'teacher')):
+      if key in group:
+        group[key] = {'name': group[key]['name'], **group[key]['options']}
+  except (ValueError, LookupError, TypeError, AttributeError):
+    raise UserError(f'{path} is damaged: it does not hold the recipe of a run; put a copy of it '
+                    'there') from None
   return values
 
 
