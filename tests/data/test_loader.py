@@ -1,71 +1,24 @@
-"""Order, exactly-once, restarts, bad records, prefetching."""
+"""Order, exactly-once, restarts, bad records, caching."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import jax
 import numpy as np
 import pytest
+from made_up_source import BATCH, SIZE, Memory, N, assert_same, make
 
-from vit_jax.config import Data
 from vit_jax.data import decode
-from vit_jax.data.loader import Loader, prefetch, uniforms
+from vit_jax.data.loader import prefetch, uniforms
 from vit_jax.errors import UserError
-
-N, BATCH = 1003, 64
-SIZE = 6
-
-
-@dataclass
-class Memory:
-  """Examples whose first pixels spell their index; `broken` ones are no images."""
-
-  n: int = N
-  broken: frozenset[int] = frozenset()
-  reads: list[int] = field(default_factory=list)
-  name: str = 'memory'
-  split: str = 'train'
-  class_names: tuple[str, ...] = tuple('abcdefg')
-
-  def __len__(self):
-    return self.n
-
-  def read(self, indices):
-    self.reads += indices
-    return [(b'junk' if i in self.broken else self.pixels(i), i % 7) for i in indices]
-
-  def pixels(self, i):
-    image_HWC = np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    image_HWC[0, 0] = i % 256, i // 256, 0
-    return image_HWC
-
-  def column(self, name):
-    return None
-
-  def where(self, index):
-    return f'place {index}'
-
-
-def make(source=None, train=True, rows=None, seed=0, batch_size=BATCH, **data):
-  plain = dict(image_size=(SIZE, SIZE), eval_resize=SIZE, crop='none', flip=False, threads=2)
-  data = Data(**{**plain, **data})
-  return Loader(source or Memory(), data, seed=seed, batch_size=batch_size, train=train, rows=rows)
 
 
 def rows_of(process, processes):
   """Uneven shares of the batch, so that 3 processes are possible."""
   return slice(BATCH * process // processes, BATCH * (process + 1) // processes)
-
-
-def assert_same(left, right):
-  assert left.keys() == right.keys()
-  for key in left:
-    np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
 @pytest.mark.parametrize('processes', [1, 2, 3])
@@ -296,47 +249,6 @@ def test_each_batch_is_fresh_memory():
   assert not np.shares_memory(first['image'], second['image'])
   assert (kept != second['image']).any()
   np.testing.assert_array_equal(held, kept)
-
-
-def test_prefetch_gives_the_batches_in_order_and_stays_ahead_by_its_bound():
-  loader, other = make(prefetch=3), make()
-  made = []
-
-  def put(batch):
-    made.append(batch['index'])
-    return batch
-
-  stream = prefetch(loader, 5, 30, put)
-  for taken, step in enumerate(range(5, 30), 1):
-    assert_same(next(stream), other.batch(step))
-    time.sleep(0.005)
-    assert len(made) <= taken + 3
-  with pytest.raises(StopIteration):
-    next(stream)
-
-
-def test_prefetch_hands_over_an_error_at_its_step_and_ends_its_threads():
-  loader = make(Memory(broken=frozenset({70})), train=False)
-  stream = prefetch(loader, 0, loader.num_batches, lambda batch: batch)
-  assert next(stream)['index'][0] == 0
-  with pytest.raises(UserError, match='example 70'):
-    next(stream)
-
-  def broken_put(batch):
-    raise RuntimeError('no device')
-
-  with pytest.raises(RuntimeError, match='no device'):
-    next(prefetch(make(), 0, 10, broken_put))
-
-  stream = prefetch(make(), 0, 1000, lambda batch: batch)
-  next(stream)
-  assert _prefetch_threads()
-  stream.close()
-  assert not _prefetch_threads()
-
-
-def _prefetch_threads():
-  return [thread for thread in threading.enumerate() if thread.name.startswith('prefetch')]
 
 
 def test_random_numbers_belong_to_seed_and_position():
