@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from vit_jax import config
+from vit_jax import run_folder
 from vit_jax.training.checkpoint import Checkpoints
 
 CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
@@ -149,7 +149,7 @@ def run_to_end(nursery: Nursery, folder: Path, argv: list[str], devices: int = 1
 
 def result(run: Path, step: int | None = None) -> tuple[dict, list[dict], dict]:
   """(the state at `step` or the last, metric rows without clock readings, summary) of a run."""
-  checkpoints = Checkpoints(run, config.from_run(run).checkpoint)
+  checkpoints = Checkpoints(run, run_folder.from_run(run).checkpoint)
   state = checkpoints.load(checkpoints.steps()[-1] if step is None else step)
   checkpoints.close()
   rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]

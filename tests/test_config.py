@@ -11,7 +11,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from vit_jax import cli, config, recipes
+from vit_jax import cli, config, recipes, run_folder
 from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
 from vit_jax.training import setup
@@ -89,14 +89,14 @@ def test_every_recipe_builds_abstractly(spec):
 def test_a_run_folder_resolves_to_the_same_experiment(tmp_path):
   x = resolved('earth_climate')
   (tmp_path / 'config.json').write_text(x.to_json())
-  assert config.from_run(tmp_path).to_json() == x.to_json()
-  assert config.differences(x, config.from_run(tmp_path)) == []
+  assert run_folder.from_run(tmp_path).to_json() == x.to_json()
+  assert run_folder.differences(x, run_folder.from_run(tmp_path)) == []
 
 
 def test_differences_name_what_decides_the_result_only():
   x = config.resolve({'epochs': 1, 'optim': {'lr': 0.1}})
   y = config.resolve({'epochs': 1, 'optim': {'lr': 0.2}, 'log': {'every': {'steps': 7}}})
-  assert config.differences(x, y) == ['config.optim.lr was 0.1 and is now 0.2']
+  assert run_folder.differences(x, y) == ['config.optim.lr was 0.1 and is now 0.2']
 
 
 @pytest.mark.parametrize('values, sentence', [

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from vit_jax import cli, config, models
+from vit_jax import cli, models, run_folder
 from vit_jax.config import Augment, Loss, Mesh, Optim
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
@@ -212,7 +212,7 @@ def test_a_run_with_them(tiny_recipe, write_images, tmp_path, capsys):
 
 
 def load(workdir):
-  checkpoints = Checkpoints(workdir, config.from_run(workdir).checkpoint)
+  checkpoints = Checkpoints(workdir, run_folder.from_run(workdir).checkpoint)
   try:
     return checkpoints.load(checkpoints.steps()[-1])
   finally:

@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vit_jax import cli, config
+from vit_jax import cli, config, run_folder
 from vit_jax.errors import PREEMPTED, RunFault, UserError
 from vit_jax.training.checkpoint import Checkpoints, Damaged
 from vit_jax.training.checksums import checksums
@@ -208,7 +208,7 @@ def test_a_checkpoint_gets_its_metrics_when_the_run_comes_back_to_its_evaluation
       whole(self, step), seen.append([path.name for path in tmp_path.glob('replaced/*')])))
   assert cli.main(command(lenet_recipe, tmp_path)) == 0
   assert seen == [['4']] and not list(tmp_path.glob('replaced/*'))
-  again = Checkpoints(tmp_path, config.from_run(tmp_path).checkpoint)
+  again = Checkpoints(tmp_path, run_folder.from_run(tmp_path).checkpoint)
   assert 4 not in again.steps() or (checkpoints / '4').stat().st_ino != before
   assert again.best_step() in (4, 8)
   again.close()

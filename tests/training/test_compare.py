@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax import cli, config, models
+from vit_jax import cli, config, models, run_folder
 from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.models import flops
 from vit_jax.report.comparison import read_rows, write_comparison
@@ -210,7 +210,7 @@ def test_a_bag_of_words_is_a_run_folder(tiny_folder, tmp_path, monkeypatch):
       name='folder', dir=str(tiny_folder), image_size=(20, 20), eval_resize=20)))
   compare.run_bag(x, tmp_path / 'bag', tmp_path)
   run = read_run(tmp_path / 'bag')
-  assert config.from_run(tmp_path / 'bag') == x
+  assert run_folder.from_run(tmp_path / 'bag') == x
   assert 0 <= run.result('test')['top1'] <= 1 and run.summary['seconds']['train'] > 0
   vocabulary, width = run.summary['vocabulary'], 384 if run.summary['colour'] else 128
   patches, values = 3 * 3, 3 * 21 * vocabulary  # patches of 32 pixels; the map of the pyramid

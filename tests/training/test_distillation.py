@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax import cli, config, models
+from vit_jax import cli, config, models, run_folder
 from vit_jax.config import Augment, Distill, Loss, Mesh, Optim
 from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
@@ -232,7 +232,7 @@ def test_a_run_teaches_another(tiny_recipe, tmp_path, capsys):
           f'--config.loss.distill.teacher_weights={resnet}']
   assert cli.main(argv) == 0
   assert 'teacher: ' in (printed := capsys.readouterr().out) and '0 fresh' in printed
-  x = config.from_run(student)
+  x = run_folder.from_run(student)
   assert x.loss.distill.teacher.options == {'stages': [1, 1], 'width': 8}
   task = teacher.make_task(x, 3)
   assert isinstance(task, Distillation) and task.teacher_mean == (0.4, 0.4, 0.4)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.fleet import run_to_end
-from vit_jax import cli, config
+from vit_jax import cli, run_folder
 from vit_jax.training import finetune
 from vit_jax.training.checkpoint import Checkpoints
 from vit_jax.transfer import suite, tasks
@@ -19,7 +19,7 @@ from vit_jax.transfer.contestants import contestants
 
 
 def params_of(workdir) -> dict:
-  checkpoints = Checkpoints(workdir, config.from_run(workdir).checkpoint)
+  checkpoints = Checkpoints(workdir, run_folder.from_run(workdir).checkpoint)
   try:
     return checkpoints.load_variables(checkpoints.steps()[-1])['params']
   finally:
@@ -89,9 +89,9 @@ def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, c
   assert float(tuned['top1']) == pytest.approx(100 * np.mean(top1s[1:]))
   assert float(tuned['top1']) > 100 * top1s[0] and tuned['test_examples'] == '18'
   assert 'knn-10' in rows and tuned['train_examples'] == '56'
-  x = config.from_run(runs[0])
+  x = run_folder.from_run(runs[0])
   assert x.init_from == str(finished_run) and x.optim.clip_norm == 1.0
-  assert x.model == config.from_run(finished_run).model
+  assert x.model == run_folder.from_run(finished_run).model
 
   before = [run.stat().st_mtime_ns for run in runs]
   capsys.readouterr()

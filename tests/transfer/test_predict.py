@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax import cli, config, models, recipes
+from vit_jax import cli, config, models, recipes, run_folder
 from vit_jax.data import sources
 from vit_jax.errors import UserError
 from vit_jax.report.attention import attention_maps
@@ -177,7 +177,7 @@ def run(tiny_recipe, tmp_path_factory) -> Path:
 def test_a_run_predicts_what_it_predicted(run, tiny_folder, tmp_path, capsys):
   out = predict(run, tiny_folder / 'test', tmp_path, '--top=1')
   lines = capsys.readouterr().out.splitlines()[1:]
-  source = sources.open_source(config.from_run(run).data, 'test')
+  source = sources.open_source(run_folder.from_run(run).data, 'test')
   with np.load(run / 'predictions' / 'test.npz') as stored:
     rows = {source.where(i): (k, share) for i, k, share in zip(
         stored['index_N'], stored['prediction_N'], stored['confidence_N'], strict=True)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.weights.made_up import tiny
-from vit_jax import cli, config
+from vit_jax import cli, run_folder
 from vit_jax.training.checkpoint import Checkpoints
 from vit_jax.weights import augreg, files, layout, load, registry
 
@@ -31,7 +31,7 @@ def train(recipe, tmp_path, source: str) -> int:
 
 def started_from(tmp_path) -> dict[str, np.ndarray]:
   """The parameters of the run, which trained with a learning rate of 0."""
-  checkpoints = Checkpoints(tmp_path / 'run', config.from_run(tmp_path / 'run').checkpoint)
+  checkpoints = Checkpoints(tmp_path / 'run', run_folder.from_run(tmp_path / 'run').checkpoint)
   try:
     return load.flat_variables({'params': checkpoints.load(1)['params']})
   finally:

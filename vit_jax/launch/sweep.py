@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_jax import config
+from vit_jax import config, run_folder
 from vit_jax.config import Experiment
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import command, local
@@ -54,7 +54,7 @@ class Run:
     path = self.workdir / 'summary.json'
     if not path.is_file():
       return None
-    config.check_same(self.workdir, self.experiment)
+    run_folder.check_same(self.workdir, self.experiment)
     return json.loads(path.read_text())
 
   @property

@@ -40,10 +40,15 @@ def images_a_pass(setup: Setup) -> float:
   return x.batch_size / (shape['replica'] * shape['fsdp'] * x.optim.accumulate)
 
 
+def has_heads(model: Any) -> bool:
+  """They are what `tensor` divides: each of its devices would do all of a convnet's work."""
+  return hasattr(model, 'heads')
+
+
 def devices_an_image(setup: Setup) -> int:
-  """Devices that share the work on one image; `tensor` divides heads and their blocks alone."""
+  """Devices that share the work on one image."""
   shape = setup.mesh.shape
-  return shape['sequence'] * (shape['tensor'] if hasattr(setup.model, 'heads') else 1)
+  return shape['sequence'] * (shape['tensor'] if has_heads(setup.model) else 1)
 
 
 def activation_bytes(setup: Setup) -> float:

@@ -106,9 +106,8 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
     UserError: all were; it is that of the plainest mesh, which divides the batch alone.
   """
   found, refused, base = [], [], None
-  # Heads are what `tensor` divides: each of its devices would do all of a convnet's work.
-  has_heads = hasattr(models.build(x.model.name, num_classes, **x.model.options), 'heads')
-  for mesh in _meshes(x, len(devices), MOST_TENSOR if has_heads else 1):
+  model = models.build(x.model.name, num_classes, **x.model.options)
+  for mesh in _meshes(x, len(devices), MOST_TENSOR if estimate.has_heads(model) else 1):
     try:
       device_mesh = meshes.make_mesh(mesh, devices)
       if base is None:

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from vit_jax import config
+from vit_jax import config, run_folder
 from vit_jax.errors import RunFault, UserError, first_few
 from vit_jax.training.checksums import checksums
 from vit_jax.training.state import TrainState, as_variables
@@ -232,7 +232,7 @@ def latest_weights(workdir: Path) -> tuple[Any, tuple[int, int], str]:
 
   Returns (variables as a tree of arrays, the (H, W) they were trained at, words for the source).
   """
-  x = config.from_run(workdir)
+  x = run_folder.from_run(workdir)
   checkpoints = Checkpoints(workdir, x.checkpoint)
   try:
     step = pick_step(checkpoints, workdir, 'last')

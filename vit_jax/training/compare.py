@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_jax import config
+from vit_jax import config, run_folder
 from vit_jax.config import Duration, Experiment
 from vit_jax.data import held_out, sources
 from vit_jax.errors import PREEMPTED, UserError
@@ -129,7 +129,7 @@ def _share(length: Duration) -> Duration:
 def run_once(x: Experiment, workdir: Path, data_dir: Path, words: str) -> int:
   """Trains this experiment unless it is done; returns the exit code."""
   if (workdir / 'summary.json').is_file():
-    config.check_same(workdir, x)
+    run_folder.check_same(workdir, x)
     return 0
   print(f'== {words}', flush=True)
   if x.model.name == BAG:

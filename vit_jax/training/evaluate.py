@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vit_jax import config
+from vit_jax import config, run_folder
 from vit_jax.errors import UserError
 from vit_jax.recipes import override
 from vit_jax.training import features, finish, metrics
@@ -33,10 +33,10 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path, overrides: Sequence[
   Raises:
     UserError: there is no such checkpoint, a key decides more, or the mesh does not fit.
   """
-  x = config.resolve(override(ConfigDict(config.recipe_of(workdir)), overrides))
-  if changed := config.differences(config.from_run(workdir), x):
+  x = config.resolve(override(ConfigDict(run_folder.recipe_of(workdir)), overrides))
+  if changed := run_folder.differences(run_folder.from_run(workdir), x):
     raise UserError(f'{workdir} holds another run: {"; ".join(changed)}; an evaluation may change '
-                    f'{", ".join(config.FREE_TO_CHANGE)}')
+                    f'{", ".join(run_folder.FREE_TO_CHANGE)}')
   setup = set_up(x, data_dir)
   checkpoints = Checkpoints(workdir, x.checkpoint)
   try:

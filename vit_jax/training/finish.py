@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 import vit_jax
-from vit_jax import config
+from vit_jax import config, run_folder
 from vit_jax.config import Experiment
 from vit_jax.data import loader, sources
 from vit_jax.training import metrics
@@ -44,7 +44,7 @@ def claim(workdir: Path, x: Experiment) -> None:
   """
   checkpoints = workdir / 'checkpoints'
   if checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir()):
-    config.check_same(workdir, x)
+    run_folder.check_same(workdir, x)
   workdir.mkdir(parents=True, exist_ok=True)
 
 

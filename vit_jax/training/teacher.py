@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh as DeviceMesh
 
-from vit_jax import config, models
+from vit_jax import models, run_folder
 from vit_jax.config import Experiment
 from vit_jax.errors import UserError
 from vit_jax.parallel import rules
@@ -28,7 +28,7 @@ def make_task(x: Experiment, num_classes: int) -> Classification:
   teacher = models.build(distill.teacher.name, num_classes, **distill.teacher.options)
   run = Path(distill.teacher_weights).expanduser()
   if run.is_dir():
-    inputs: Any = config.from_run(run).data
+    inputs: Any = run_folder.from_run(run).data
   else:
     inputs = models.inputs_of(distill.teacher.name)
   return Distillation(*task, teacher, inputs.mean, inputs.std)

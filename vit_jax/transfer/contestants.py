@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax import config
+from vit_jax import run_folder
 from vit_jax.data import decode, held_out
 from vit_jax.data.sources import Source, Subset
 from vit_jax.errors import UserError
@@ -108,7 +108,7 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
 
   keys = {'name': model}
   if run.is_dir():
-    trained = config.from_run(run).model
+    trained = run_folder.from_run(run).model
     keys = {'name': trained.name, **trained.options}
   return Contestant(name, predictor.line, lambda train: judged, head,
                     Start(keys, text, predictor.mean, predictor.std, image_size,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vit_jax import config, models
+from vit_jax import models, run_folder
 from vit_jax.data import decode
 from vit_jax.errors import UserError
 from vit_jax.training.checkpoint import latest_weights
@@ -121,7 +119,7 @@ def _from_file(weights: str, name: str, image_size: Sequence[int] | None, num_cl
 def _from_run(run: Path, name: str, image_size: Sequence[int] | None,
               num_classes: int | None) -> Predictor:
   """A run folder's newest checkpoint: images as its recipe evaluates them."""
-  x = config.from_run(run)
+  x = run_folder.from_run(run)
   if name not in ('', x.model.name):
     raise UserError(f'--model is {name}, but {run} holds {x.model.name}; leave --model out')
   trained, trained_size, where = latest_weights(run)
@@ -155,12 +153,11 @@ def _class_names(run: Path, num_classes: int) -> tuple[str, ...]:
   """As the run's predictions name them; none before the run has ended."""
   for path in sorted((run / 'predictions').glob('*.npz')):
     try:
-      with np.load(path, allow_pickle=False) as stored:
-        class_names = tuple(map(str, stored['class_names']))
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
+      class_names = files.read(path)['class_names']
+    except (UserError, KeyError):
       continue  # damaged, or no predictions: numbers name the classes as well
-    if len(class_names) == num_classes:
-      return class_names
+    if class_names.shape == (num_classes,):
+      return tuple(map(str, class_names))
   return ()
 
 
