@@ -33,11 +33,15 @@ MODELS = {
 
 def get_comparison() -> list:
   rates = [{'optim.lr': rate} for rate in RATES]
-  return [dict(name='bag of words', year=2006), dict(name='LeNet-5', year=1998, choices=rates),
-          dict(name='AlexNet', year=2012, choices=rates),
-          dict(name='ResNet', year=2015, choices=rates), dict(name='ViT', year=2020, choices=rates),
-          dict(name='DeiT', year=2020, choices=rates, teacher='ResNet'),
-          dict(name='CaiT', year=2021, choices=rates)]
+  return [
+    dict(name='bag of words', year=2006),
+    dict(name='LeNet-5', year=1998, choices=rates),
+    dict(name='AlexNet', year=2012, choices=rates),
+    dict(name='ResNet', year=2015, choices=rates),
+    dict(name='ViT', year=2020, choices=rates),
+    dict(name='DeiT', year=2020, choices=rates, teacher='ResNet'),
+    dict(name='CaiT', year=2021, choices=rates),
+  ]
 
 
 def get_config(system: str = 'ViT') -> ConfigDict:
@@ -50,14 +54,24 @@ def get_config(system: str = 'ViT') -> ConfigDict:
   c.batch_size = 64
   c.eval_batch_size = 256
   c.model = ConfigDict(MODELS[system])
-  c.data = ConfigDict(dict(name='earth_climate', num_classes=14, image_size=(pixels, pixels),
-                           mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32), crop='pad',
-                           crop_pad=pixels // 8, eval_resize=pixels))
+  c.data = ConfigDict(
+    dict(
+      name='earth_climate',
+      num_classes=14,
+      image_size=(pixels, pixels),
+      mean=(0.42, 0.41, 0.32),
+      std=(0.30, 0.29, 0.32),
+      crop='pad',
+      crop_pad=pixels // 8,
+      eval_resize=pixels,
+    )
+  )
   c.augment = ConfigDict(dict(dihedral=True))
   c.loss = ConfigDict(dict(label_smoothing=0.1))
   if system == 'DeiT':
-    c.loss.distill = dict(kind='hard', alpha=0.5, teacher=RESNET,
-                          teacher_weights=config_dict.placeholder(str))
+    c.loss.distill = dict(
+      kind='hard', alpha=0.5, teacher=RESNET, teacher_weights=config_dict.placeholder(str)
+    )
   c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=dict(epochs=1.0)))
   c.log = ConfigDict(dict(every=dict(epochs=1.0)))
   return c

@@ -19,10 +19,25 @@ def get_config(size: str = 'R50x1') -> ConfigDict:
   c.epochs = 90.0
   c.batch_size = 4096
   c.model = ConfigDict(dict(name=f'BiT-{size}', dtype='bfloat16'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=256))
-  c.optim = ConfigDict(dict(name='sgd', momentum=0.9, lr=0.48, weight_decay=1e-3,
-                            schedule='cosine', warmup=dict(steps=5000)))
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=256,
+    )
+  )
+  c.optim = ConfigDict(
+    dict(
+      name='sgd',
+      momentum=0.9,
+      lr=0.48,
+      weight_decay=1e-3,
+      schedule='cosine',
+      warmup=dict(steps=5000),
+    )
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

@@ -13,8 +13,16 @@ Hardware: 8 GPUs for XXS24, a pod for M48. Expected: XXS24 77.6 %, XS24 81.8 %, 
 
 from ml_collections import ConfigDict
 
-STOCHASTIC_DEPTH = {'XXS24': 0.05, 'XXS36': 0.1, 'XS24': 0.05, 'S24': 0.1, 'S36': 0.2, 'S48': 0.3,
-                    'M36': 0.3, 'M48': 0.4}
+STOCHASTIC_DEPTH = {
+  'XXS24': 0.05,
+  'XXS36': 0.1,
+  'XS24': 0.05,
+  'S24': 0.1,
+  'S36': 0.2,
+  'S48': 0.3,
+  'M36': 0.3,
+  'M48': 0.4,
+}
 
 
 def get_config(size: str = 'XXS24') -> ConfigDict:
@@ -24,16 +32,30 @@ def get_config(size: str = 'XXS24') -> ConfigDict:
   c.name = f'cait_{size}'
   c.epochs = 400.0
   c.batch_size = 1024
-  c.model = ConfigDict(dict(name=f'CaiT-{size}', stochastic_depth=STOCHASTIC_DEPTH[size],
-                            dtype='bfloat16', remat='names'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=224, crop_area=(0.08, 1.0),
-                           mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
-  c.augment = ConfigDict(dict(mixup=0.8, cutmix=1.0, erase=0.25, brightness=0.3, contrast=0.3,
-                              saturation=0.3))
+  c.model = ConfigDict(
+    dict(
+      name=f'CaiT-{size}', stochastic_depth=STOCHASTIC_DEPTH[size], dtype='bfloat16', remat='names'
+    )
+  )
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=224,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
+  c.augment = ConfigDict(
+    dict(mixup=0.8, cutmix=1.0, erase=0.25, brightness=0.3, contrast=0.3, saturation=0.3)
+  )
   c.loss = ConfigDict(dict(label_smoothing=0.1))
-  c.optim = ConfigDict(dict(lr=1e-3, end_lr=1e-5, weight_decay=0.05, schedule='cosine',
-                            warmup=dict(epochs=5.0)))
+  c.optim = ConfigDict(
+    dict(lr=1e-3, end_lr=1e-5, weight_decay=0.05, schedule='cosine', warmup=dict(epochs=5.0))
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

@@ -22,19 +22,46 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
   if name == 'LeNet-5':
     c.epochs = 20.0
     c.batch_size = 64
-    c.data = ConfigDict(dict(name='mnist', num_classes=10, image_size=(28, 28), channels=1,
-                             mean=(0.1307,), std=(0.3081,), crop='none', flip=False,
-                             eval_resize=28))
+    c.data = ConfigDict(
+      dict(
+        name='mnist',
+        num_classes=10,
+        image_size=(28, 28),
+        channels=1,
+        mean=(0.1307,),
+        std=(0.3081,),
+        crop='none',
+        flip=False,
+        eval_resize=28,
+      )
+    )
     c.optim = ConfigDict(dict(lr=1e-3, schedule='cosine', warmup=dict(epochs=1.0)))
     c.evaluate = ConfigDict(dict(epochs=2.0))
     return c
   c.epochs = 90.0
   c.batch_size = 128
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=256, crop_area=(0.08, 1.0),
-                           mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
-  c.optim = ConfigDict(dict(name='sgd', momentum=0.9, lr=0.01, weight_decay=5e-3,
-                            schedule='cosine', warmup=dict(steps=500)))
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=256,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
+  c.optim = ConfigDict(
+    dict(
+      name='sgd',
+      momentum=0.9,
+      lr=0.01,
+      weight_decay=5e-3,
+      schedule='cosine',
+      warmup=dict(steps=500),
+    )
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

@@ -22,18 +22,32 @@ def get_config(size: str = 'S/16-distilled') -> ConfigDict:
   c.epochs = 300.0
   c.batch_size = 1024
   c.model = ConfigDict(dict(name=f'DeiT-{size}', stochastic_depth=0.1, dtype='bfloat16'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=256, crop_area=(0.08, 1.0),
-                           mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
-  c.augment = ConfigDict(dict(mixup=0.8, cutmix=1.0, erase=0.25, brightness=0.3, contrast=0.3,
-                              saturation=0.3))
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=256,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
+  c.augment = ConfigDict(
+    dict(mixup=0.8, cutmix=1.0, erase=0.25, brightness=0.3, contrast=0.3, saturation=0.3)
+  )
   c.loss = ConfigDict(dict(label_smoothing=0.1))
   if size.endswith('-distilled'):
-    c.loss.distill = dict(kind='hard', alpha=0.5,
-                          teacher=dict(name='ResNet-152', dtype='bfloat16'),
-                          teacher_weights=config_dict.placeholder(str))
-  c.optim = ConfigDict(dict(lr=1e-3, end_lr=1e-5, weight_decay=0.05, schedule='cosine',
-                            warmup=dict(epochs=5.0)))
+    c.loss.distill = dict(
+      kind='hard',
+      alpha=0.5,
+      teacher=dict(name='ResNet-152', dtype='bfloat16'),
+      teacher_weights=config_dict.placeholder(str),
+    )
+  c.optim = ConfigDict(
+    dict(lr=1e-3, end_lr=1e-5, weight_decay=0.05, schedule='cosine', warmup=dict(epochs=5.0))
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

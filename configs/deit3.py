@@ -17,8 +17,13 @@ Hardware: 8 GPUs for S/16 and B/16, 32 for L/16 and H/14. Expected: S/16 81.4 %,
 from ml_collections import ConfigDict
 
 # size: (pixels, stochastic depth). M/16 has no command of its own: as B/16.
-SIZES = {'S/16': (224, 0.05), 'M/16': (192, 0.2), 'B/16': (192, 0.2), 'L/16': (192, 0.45),
-         'H/14': (154, 0.6)}
+SIZES = {
+  'S/16': (224, 0.05),
+  'M/16': (192, 0.2),
+  'B/16': (192, 0.2),
+  'L/16': (192, 0.45),
+  'H/14': (154, 0.6),
+}
 
 
 def get_config(size: str = 'B/16') -> ConfigDict:
@@ -30,16 +35,26 @@ def get_config(size: str = 'B/16') -> ConfigDict:
   c.epochs = 800.0
   c.batch_size = 2048
   # A sigmoid loss starts where each class is as rare as it is.
-  c.model = ConfigDict(dict(name=f'DeiT3-{size}', stochastic_depth=stochastic_depth,
-                            head_bias=-6.9, dtype='bfloat16'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(pixels, pixels), eval_resize=pixels,
-                           crop_area=(0.08, 1.0), mean=(0.485, 0.456, 0.406),
-                           std=(0.229, 0.224, 0.225)))
+  c.model = ConfigDict(
+    dict(name=f'DeiT3-{size}', stochastic_depth=stochastic_depth, head_bias=-6.9, dtype='bfloat16')
+  )
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(pixels, pixels),
+      eval_resize=pixels,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
   c.augment = ConfigDict(dict(mixup=0.8, cutmix=1.0, brightness=0.3, contrast=0.3, saturation=0.3))
   c.loss = ConfigDict(dict(name='sigmoid'))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, schedule='cosine',
-                            warmup=dict(epochs=5.0)))
+  c.optim = ConfigDict(
+    dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, schedule='cosine', warmup=dict(epochs=5.0))
+  )
   c.evaluate = ConfigDict(dict(epochs=20.0))
   return c

@@ -28,15 +28,30 @@ def get_config(size: str = 'B/14') -> ConfigDict:
   c.epochs = 20.0
   c.batch_size = 512
   c.init_from = config_dict.placeholder(str)
-  c.model = ConfigDict(dict(name=f'DINOv2-{size}', stochastic_depth=STOCHASTIC_DEPTH[body],
-                            stochastic_depth_rule='constant', dtype='bfloat16', remat='names'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=224, crop_area=(0.08, 1.0),
-                           mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+  c.model = ConfigDict(
+    dict(
+      name=f'DINOv2-{size}',
+      stochastic_depth=STOCHASTIC_DEPTH[body],
+      stochastic_depth_rule='constant',
+      dtype='bfloat16',
+      remat='names',
+    )
+  )
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=224,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
   c.augment = ConfigDict(dict(mixup=0.8, cutmix=1.0))
   c.loss = ConfigDict(dict(label_smoothing=0.1))
-  c.optim = ConfigDict(dict(lr=1e-5, weight_decay=0.1, schedule='cosine',
-                            warmup=dict(epochs=5.0)))
+  c.optim = ConfigDict(dict(lr=1e-5, weight_decay=0.1, schedule='cosine', warmup=dict(epochs=5.0)))
   c.evaluate = ConfigDict(dict(epochs=5.0))
   return c

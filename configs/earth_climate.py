@@ -20,15 +20,35 @@ def get_config() -> ConfigDict:
   c.baseline = 'colour_histogram'
   # Chosen on cells of 6 degrees held out of the training regions, not on the test.
   # Half of the patches a step: twice the epochs in the same time, and less to overfit.
-  c.model = ConfigDict(dict(name='Ti/8', width=128, depth=4, heads=4, mlp=384, pool='mean',
-                            histogram_bins=24, patch_dropout=0.5, stochastic_depth=0.1))
-  c.data = ConfigDict(dict(name='earth_climate', num_classes=14, image_size=(32, 32),
-                           mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32), crop='pad',
-                           crop_pad=4, eval_resize=32, predict=dict(world='world'),
-                           soft_label='shares'))  # many patches show two climates
+  c.model = ConfigDict(
+    dict(
+      name='Ti/8',
+      width=128,
+      depth=4,
+      heads=4,
+      mlp=384,
+      pool='mean',
+      histogram_bins=24,
+      patch_dropout=0.5,
+      stochastic_depth=0.1,
+    )
+  )
+  c.data = ConfigDict(
+    dict(
+      name='earth_climate',
+      num_classes=14,
+      image_size=(32, 32),
+      mean=(0.42, 0.41, 0.32),
+      std=(0.30, 0.29, 0.32),
+      crop='pad',
+      crop_pad=4,
+      eval_resize=32,
+      predict=dict(world='world'),
+      soft_label='shares',
+    )
+  )  # many patches show two climates
   c.augment = ConfigDict(dict(dihedral=True))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.3, clip_norm=1.0,
-                            warmup=dict(epochs=2.0)))
+  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.3, clip_norm=1.0, warmup=dict(epochs=2.0)))
   c.evaluate = ConfigDict(dict(epochs=4.0))
   c.log = ConfigDict(dict(every=dict(epochs=1.0)))
   return c

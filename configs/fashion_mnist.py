@@ -15,10 +15,20 @@ def get_config() -> ConfigDict:
   c.epochs = 12.0
   c.batch_size = 128
   c.model = ConfigDict(dict(name='Ti/7', width=128, depth=4, heads=4, mlp=384, pool='mean'))
-  c.data = ConfigDict(dict(name='fashion_mnist', num_classes=10, image_size=(28, 28), channels=1,
-                           mean=(0.286,), std=(0.353,), crop='pad', crop_pad=2, eval_resize=28))
+  c.data = ConfigDict(
+    dict(
+      name='fashion_mnist',
+      num_classes=10,
+      image_size=(28, 28),
+      channels=1,
+      mean=(0.286,),
+      std=(0.353,),
+      crop='pad',
+      crop_pad=2,
+      eval_resize=28,
+    )
+  )
   c.loss = ConfigDict(dict(label_smoothing=0.1))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0,
-                            warmup=dict(epochs=1.0)))
+  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=dict(epochs=1.0)))
   c.evaluate = ConfigDict(dict(epochs=2.0))
   return c

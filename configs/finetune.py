@@ -19,11 +19,11 @@ from ml_collections import ConfigDict, config_dict
 
 # data set: (steps, train split, validation split, test split, classes)
 DATASETS = {
-    'imagenet2012': (20_000, 'train[:99%]', 'train[99%:]', 'validation', 1000),
-    'cifar10': (10_000, 'train[:98%]', 'train[98%:]', 'test', 10),
-    'cifar100': (10_000, 'train[:98%]', 'train[98%:]', 'test', 100),
-    'oxford_iiit_pet': (500, 'train[:90%]', 'train[90%:]', 'test', 37),
-    'oxford_flowers102': (500, 'train', 'validation', 'test', 102),
+  'imagenet2012': (20_000, 'train[:99%]', 'train[99%:]', 'validation', 1000),
+  'cifar10': (10_000, 'train[:98%]', 'train[98%:]', 'test', 10),
+  'cifar100': (10_000, 'train[:98%]', 'train[98%:]', 'test', 100),
+  'oxford_iiit_pet': (500, 'train[:90%]', 'train[90%:]', 'test', 37),
+  'oxford_flowers102': (500, 'train', 'validation', 'test', 102),
 }
 OTHERS = (500, 'train[:90%]', 'train[90%:]', 'test', 0)  # 0: as many classes as the data has
 RATES = (0.001, 0.003, 0.01, 0.03)
@@ -43,10 +43,25 @@ def get_config(dataset: str = 'imagenet2012') -> ConfigDict:
   c.batch_size = 512
   c.init_from = config_dict.placeholder(str)
   c.model = ConfigDict(dict(name='B/16', pool='cls', dtype='bfloat16'))
-  c.data = ConfigDict(dict(name=dataset, num_classes=num_classes, train=train,
-                           evals=dict(val=val, test=test), image_size=(384, 384),
-                           eval_resize=384))
-  c.optim = ConfigDict(dict(name='sgd', momentum=0.9, lr=0.01, schedule='cosine', clip_norm=1.0,
-                            warmup=dict(steps=min(500, steps // 5))))
+  c.data = ConfigDict(
+    dict(
+      name=dataset,
+      num_classes=num_classes,
+      train=train,
+      evals=dict(val=val, test=test),
+      image_size=(384, 384),
+      eval_resize=384,
+    )
+  )
+  c.optim = ConfigDict(
+    dict(
+      name='sgd',
+      momentum=0.9,
+      lr=0.01,
+      schedule='cosine',
+      clip_norm=1.0,
+      warmup=dict(steps=min(500, steps // 5)),
+    )
+  )
   c.evaluate = ConfigDict(dict(steps=max(100, steps // 20)))
   return c

@@ -17,11 +17,19 @@ def get_config() -> ConfigDict:
   c.epochs = 100.0
   c.batch_size = 64
   c.model = ConfigDict(dict(name='S/16', pool='mean', stochastic_depth=0.1))
-  c.data = ConfigDict(dict(name='folder', dir=config_dict.placeholder(str),
-                           image_size=(224, 224), crop='random_resized', crop_area=(0.2, 1.0)))
+  c.data = ConfigDict(
+    dict(
+      name='folder',
+      dir=config_dict.placeholder(str),
+      image_size=(224, 224),
+      crop='random_resized',
+      crop_area=(0.2, 1.0),
+    )
+  )
   c.augment = ConfigDict(dict(mixup=0.2))
   c.loss = ConfigDict(dict(label_smoothing=0.1))
-  c.optim = ConfigDict(dict(lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999,
-                            warmup=dict(epochs=5.0)))
+  c.optim = ConfigDict(
+    dict(lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999, warmup=dict(epochs=5.0))
+  )
   c.evaluate = ConfigDict(dict(epochs=5.0))
   return c

@@ -18,11 +18,19 @@ def get_config(size: str = 'R26+S/32') -> ConfigDict:
   c.epochs = 300.0
   c.batch_size = 4096
   c.model = ConfigDict(dict(name=size, pool='cls', dtype='bfloat16'))
-  c.data = ConfigDict(dict(name='imagenet21k', num_classes=21_843, train='full[51200:]',
-                           evals=dict(val='full[:51200]'), image_size=(224, 224),
-                           eval_resize=256))
+  c.data = ConfigDict(
+    dict(
+      name='imagenet21k',
+      num_classes=21_843,
+      train='full[51200:]',
+      evals=dict(val='full[:51200]'),
+      image_size=(224, 224),
+      eval_resize=256,
+    )
+  )
   c.augment = ConfigDict(dict(mixup=0.2))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.1, clip_norm=1.0, schedule='cosine',
-                            warmup=dict(steps=10_000)))
+  c.optim = ConfigDict(
+    dict(lr=1e-3, weight_decay=0.1, clip_norm=1.0, schedule='cosine', warmup=dict(steps=10_000))
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

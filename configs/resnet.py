@@ -19,11 +19,28 @@ def get_config(depth: str = '50') -> ConfigDict:
   c.epochs = 90.0
   c.batch_size = 1024
   c.model = ConfigDict(dict(name=f'ResNet-{depth}', dtype='bfloat16'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=256, crop_area=(0.08, 1.0),
-                           mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
-  c.optim = ConfigDict(dict(name='sgd', momentum=0.9, lr=0.4, weight_decay=1e-3,
-                            schedule='cosine', warmup=dict(epochs=5.0)))
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=256,
+      crop_area=(0.08, 1.0),
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+    )
+  )
+  c.optim = ConfigDict(
+    dict(
+      name='sgd',
+      momentum=0.9,
+      lr=0.4,
+      weight_decay=1e-3,
+      schedule='cosine',
+      warmup=dict(epochs=5.0),
+    )
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

@@ -27,16 +27,38 @@ def get_config() -> ConfigDict:
   c.batch_size = 64
   c.eval_batch_size = 500
   c.model = ConfigDict(dict(name='Ti/7', width=64, depth=4, heads=4, mlp=256, pool='mean'))
-  c.data = ConfigDict(dict(name='fashion_mnist', num_classes=10, image_size=(28, 28), channels=1,
-                           mean=(0.286,), std=(0.353,), crop='none', flip=False, eval_resize=28))
+  c.data = ConfigDict(
+    dict(
+      name='fashion_mnist',
+      num_classes=10,
+      image_size=(28, 28),
+      channels=1,
+      mean=(0.286,),
+      std=(0.353,),
+      crop='none',
+      flip=False,
+      eval_resize=28,
+    )
+  )
   c.evals = ConfigDict(dict(digits=dict(data='digits')))  # how well the features carry over
-  c.optim = ConfigDict(dict(lr=LR_64, weight_decay=0.05, clip_norm=1.0,
-                            warmup=dict(examples=2_560)))
+  c.optim = ConfigDict(
+    dict(lr=LR_64, weight_decay=0.05, clip_norm=1.0, warmup=dict(examples=2_560))
+  )
   return c
 
 
 def get_sweep() -> list[dict]:
-  return [{'model.width': width, 'model.depth': depth, 'model.heads': width // 16,
-           'model.mlp': 4 * width, 'optim.lr': LR_64 * 64 / width, 'data.train': train,
-           'examples': images}
-          for images in IMAGES for train in EXAMPLES for width, depth in SIZES]
+  return [
+    {
+      'model.width': width,
+      'model.depth': depth,
+      'model.heads': width // 16,
+      'model.mlp': 4 * width,
+      'optim.lr': LR_64 * 64 / width,
+      'data.train': train,
+      'examples': images,
+    }
+    for images in IMAGES
+    for train in EXAMPLES
+    for width, depth in SIZES
+  ]

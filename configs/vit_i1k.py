@@ -17,12 +17,21 @@ def get_config(size: str = 'B/16') -> ConfigDict:
   c.name = 'vit_i1k_' + size.replace('/', '_')
   c.epochs = 300.0
   c.batch_size = 4096
-  c.model = ConfigDict(dict(name=size, pool='cls', representation=True, dropout=0.1,
-                            dtype='bfloat16', remat='none'))
-  c.data = ConfigDict(dict(name='imagenet2012', num_classes=1000, train='train[:99%]',
-                           evals=dict(val='train[99%:]', test='validation'),
-                           image_size=(224, 224), eval_resize=256))
-  c.optim = ConfigDict(dict(lr=3e-3, weight_decay=0.3, clip_norm=1.0, schedule='cosine',
-                            warmup=dict(steps=10_000)))
+  c.model = ConfigDict(
+    dict(name=size, pool='cls', representation=True, dropout=0.1, dtype='bfloat16', remat='none')
+  )
+  c.data = ConfigDict(
+    dict(
+      name='imagenet2012',
+      num_classes=1000,
+      train='train[:99%]',
+      evals=dict(val='train[99%:]', test='validation'),
+      image_size=(224, 224),
+      eval_resize=256,
+    )
+  )
+  c.optim = ConfigDict(
+    dict(lr=3e-3, weight_decay=0.3, clip_norm=1.0, schedule='cosine', warmup=dict(steps=10_000))
+  )
   c.evaluate = ConfigDict(dict(epochs=10.0))
   return c

@@ -17,12 +17,21 @@ def get_config(size: str = 'L/16') -> ConfigDict:
   c.name = 'vit_i21k_' + size.replace('/', '_')
   c.epochs = 90.0
   c.batch_size = 4096
-  c.model = ConfigDict(dict(name=size, pool='cls', representation=True, dropout=0.1,
-                            dtype='bfloat16', remat='none'))
-  c.data = ConfigDict(dict(name='imagenet21k', num_classes=21_843, train='full[51200:]',
-                           evals=dict(val='full[:51200]'), image_size=(224, 224),
-                           eval_resize=256))
-  c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.03, schedule='linear',
-                            warmup=dict(steps=10_000)))
+  c.model = ConfigDict(
+    dict(name=size, pool='cls', representation=True, dropout=0.1, dtype='bfloat16', remat='none')
+  )
+  c.data = ConfigDict(
+    dict(
+      name='imagenet21k',
+      num_classes=21_843,
+      train='full[51200:]',
+      evals=dict(val='full[:51200]'),
+      image_size=(224, 224),
+      eval_resize=256,
+    )
+  )
+  c.optim = ConfigDict(
+    dict(lr=1e-3, weight_decay=0.03, schedule='linear', warmup=dict(steps=10_000))
+  )
   c.evaluate = ConfigDict(dict(epochs=5.0))
   return c

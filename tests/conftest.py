@@ -7,8 +7,9 @@ import tempfile
 
 # Tests spend their time in the compiler: it optimises little, and they, and the processes they
 # start, share its results.
-os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
-                           ' --xla_backend_optimization_level=0').strip()
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_backend_optimization_level=0'
+).strip()
 _cache = tempfile.TemporaryDirectory(prefix='vit_jax_test_')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Collectives of fake devices block threads: with fewer threads than devices they may all block.
@@ -29,7 +30,7 @@ import pytest  # noqa: E402
 
 from tests import fleet  # noqa: E402
 
-TINY_RECIPE = '''
+TINY_RECIPE = """
 from ml_collections import ConfigDict
 
 
@@ -46,9 +47,9 @@ def get_config():
       optim=dict(lr=3e-3, weight_decay=0.05, clip_norm=1.0, ema=0.9, warmup=dict(steps=2)),
       evaluate=dict(steps=5), log=dict(every=dict(steps=3)),
       checkpoint=dict(every=dict(steps=4), minutes=0.0)))
-'''
+"""
 
-LENET_RECIPE = '''
+LENET_RECIPE = """
 from ml_collections import ConfigDict
 
 
@@ -60,7 +61,7 @@ def get_config():
       optim=dict(name='adamw', lr=3e-3, ema=0.9), evaluate=dict(steps=6),
       log=dict(every=dict(steps=1)), checkpoint=dict(every=dict(steps=5), minutes=0.0),
       limits=dict(data=6.0, step=60.0, barrier=60.0, save=60.0, start=120.0)))
-'''
+"""
 
 
 def _write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
@@ -115,6 +116,7 @@ def nursery():
 def finished_run(tiny_recipe, nursery, tmp_path_factory) -> Path:
   """The folder of a finished run of it, on one device. Copy it to write there."""
   folder = tmp_path_factory.mktemp('finished')
-  fleet.run_to_end(nursery, folder / 'lives',
-                   ['train', f'--config={tiny_recipe}', f'--workdir={folder / "run"}'])
+  fleet.run_to_end(
+    nursery, folder / 'lives', ['train', f'--config={tiny_recipe}', f'--workdir={folder / "run"}']
+  )
   return folder / 'run'

@@ -27,8 +27,12 @@ class Nursery:
     self._pids: queue.Queue[int] = queue.Queue()
     env = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': str(Path(__file__).parents[1])}
     self._process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name('worker.py'))], env=env, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+      [sys.executable, str(Path(__file__).with_name('worker.py'))],
+      env=env,
+      text=True,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+    )
     threading.Thread(target=self._read, daemon=True).start()
 
   def _read(self) -> None:
@@ -62,8 +66,15 @@ class Life:
     devices: fake ones of each process.
   """
 
-  def __init__(self, nursery: Nursery, folder: Path, argv: list[str], count: int = 1,
-               plant: dict[int, dict] | None = None, devices: int = 1):
+  def __init__(
+    self,
+    nursery: Nursery,
+    folder: Path,
+    argv: list[str],
+    count: int = 1,
+    plant: dict[int, dict] | None = None,
+    devices: int = 1,
+  ):
     self._nursery = nursery
     self.began = time.time()
     self._folder = folder / f'life-{time.monotonic_ns()}'
@@ -73,12 +84,28 @@ class Life:
       port = free.getsockname()[1]
     self.pids = []
     for index in range(count):
-      env = {} if count == 1 else {'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
-                                   'JAX_NUM_PROCESSES': str(count), 'JAX_PROCESS_ID': str(index)}
-      self.pids.append(nursery.start({
-          'argv': argv, 'env': env, 'devices': devices, 'log': str(self._folder / f'log-{index}'),
-          'places': str(self._places(index)), 'ids': str(self._folder / f'ids-{index}'),
-          **(plant or {}).get(index, {})}))
+      env = (
+        {}
+        if count == 1
+        else {
+          'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+          'JAX_NUM_PROCESSES': str(count),
+          'JAX_PROCESS_ID': str(index),
+        }
+      )
+      self.pids.append(
+        nursery.start(
+          {
+            'argv': argv,
+            'env': env,
+            'devices': devices,
+            'log': str(self._folder / f'log-{index}'),
+            'places': str(self._places(index)),
+            'ids': str(self._folder / f'ids-{index}'),
+            **(plant or {}).get(index, {}),
+          }
+        )
+      )
 
   def _places(self, index: int) -> Path:
     return self._folder / f'places-{index}'
@@ -89,8 +116,11 @@ class Life:
 
   def batches(self) -> list[tuple[int, int, list[int]]]:
     """(step, first row, ids) of every part of a training batch that a process trained on."""
-    return [tuple(json.loads(line)) for path in self._folder.glob('ids-*')
-            for line in path.read_text().splitlines()]
+    return [
+      tuple(json.loads(line))
+      for path in self._folder.glob('ids-*')
+      for line in path.read_text().splitlines()
+    ]
 
   def logs(self) -> str:
     return '\n'.join(f'--- process {i}\n{self.log(i)[-4000:]}' for i in range(len(self.pids)))
@@ -99,8 +129,11 @@ class Life:
     """Whether a process has turned to a phase, at this step or a later one."""
     path = self._places(index)
     lines = path.read_text().splitlines() if path.exists() else []
-    return any(line.split()[0] == phase and int(line.split()[1]) >= step
-               for line in lines if len(line.split()) == 2)
+    return any(
+      line.split()[0] == phase and int(line.split()[1]) >= step
+      for line in lines
+      if len(line.split()) == 2
+    )
 
   def running(self) -> list[int]:
     return [pid for pid in self.pids if self._nursery.code(pid) is None]

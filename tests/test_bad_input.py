@@ -31,8 +31,11 @@ def train(recipe: Path, workdir: Path, *flags: str) -> list[str]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-  return {str(path.relative_to(folder)): path.read_bytes()
-          for path in sorted(folder.rglob('*')) if path.is_file()}
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
 
 
 def test_batch_not_divisible_by_the_mesh(tiny_recipe, tmp_path, capsys):
@@ -46,15 +49,23 @@ def test_mesh_that_does_not_fit(tiny_recipe, tmp_path, capsys):
 
 
 def test_missing_data_set(tiny_recipe, tmp_path, capsys):
-  error = refused(train(tiny_recipe, tmp_path / 'run', '--config.data.name=cifar10',
-                        f'--data_dir={tmp_path / "empty"}'), capsys)
+  error = refused(
+    train(
+      tiny_recipe,
+      tmp_path / 'run',
+      '--config.data.name=cifar10',
+      f'--data_dir={tmp_path / "empty"}',
+    ),
+    capsys,
+  )
   assert 'cifar10' in error and 'prepare' in error
 
 
 def test_missing_folder(tiny_recipe, tmp_path, capsys):
   gone = tmp_path / 'gone'
   assert str(gone) in refused(
-      train(tiny_recipe, tmp_path / 'run', f'--config.data.dir={gone}'), capsys)
+    train(tiny_recipe, tmp_path / 'run', f'--config.data.dir={gone}'), capsys
+  )
 
 
 def test_unreadable_image(lenet_recipe, write_images, nursery, tmp_path):
@@ -66,10 +77,14 @@ def test_unreadable_image(lenet_recipe, write_images, nursery, tmp_path):
   argv = train(lenet_recipe, tmp_path / 'run', f'--config.data.dir={images}')
   life = Life(nursery, tmp_path / 'lives', argv)
   assert life.codes() == [2], life.logs()
-  error = life.log(0)[life.log(0).index('vit_jax: '):]
+  error = life.log(0)[life.log(0).index('vit_jax: ') :]
   assert '003.png' in error and 'skip' in error and error.count('\n') == 1
-  argv = train(lenet_recipe, tmp_path / 'other', f'--config.data.dir={images}',
-               '--config.data.on_bad_record=skip')
+  argv = train(
+    lenet_recipe,
+    tmp_path / 'other',
+    f'--config.data.dir={images}',
+    '--config.data.on_bad_record=skip',
+  )
   assert '1 records could not be decoded' in run_to_end(nursery, tmp_path / 'lives', argv)
 
 
@@ -115,8 +130,10 @@ def test_checkpoint_of_another_model(finished_run, tmp_path, capsys):
   assert files(swapped) == before
 
 
-@pytest.mark.parametrize('text', ['', '{"loss": {}, "mod', '[]', '{"model": {"name": "Ti/16"}}',
-                                  '{"loss": {}, "model": 3}'])
+@pytest.mark.parametrize(
+  'text',
+  ['', '{"loss": {}, "mod', '[]', '{"model": {"name": "Ti/16"}}', '{"loss": {}, "model": 3}'],
+)
 def test_a_damaged_recipe_of_a_run(tmp_path, text, capsys):
   (tmp_path / 'config.json').write_text(text)
   for command in ('evaluate', '--workdir'), ('transfer', '--data=digits', '--weights'):
@@ -125,8 +142,12 @@ def test_a_damaged_recipe_of_a_run(tmp_path, text, capsys):
 
 
 def test_init_from_another_model(tiny_recipe, finished_run, tmp_path, capsys):
-  error = refused(train(tiny_recipe, tmp_path / 'run', f'--config.init_from={finished_run}',
-                        '--config.model.depth=3'), capsys)
+  error = refused(
+    train(
+      tiny_recipe, tmp_path / 'run', f'--config.init_from={finished_run}', '--config.model.depth=3'
+    ),
+    capsys,
+  )
   assert 'does not fit the model' in error and 'encoder/blocks' in error
 
 
@@ -150,11 +171,16 @@ def on_a_disk(tmp_path: Path, mount: str, script: str) -> subprocess.CompletedPr
   disk = tmp_path / 'disk'
   disk.mkdir()
   own = ['unshare', '--mount'] if os.geteuid() == 0 else ['unshare', '-Urm']
-  if subprocess.run([*own, 'mount', '-t', 'tmpfs', 'tmpfs', str(disk)],
-                    capture_output=True).returncode:
+  if subprocess.run(
+    [*own, 'mount', '-t', 'tmpfs', 'tmpfs', str(disk)], capture_output=True
+  ).returncode:
     pytest.skip('this machine lets us mount no file system of our own')
-  return subprocess.run([*own, 'sh', '-c', f'mount -t tmpfs {mount} tmpfs {disk} && {script}'],
-                        capture_output=True, text=True, timeout=300)
+  return subprocess.run(
+    [*own, 'sh', '-c', f'mount -t tmpfs {mount} tmpfs {disk} && {script}'],
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
 
 
 def python(argv: list[str]) -> str:
@@ -162,11 +188,18 @@ def python(argv: list[str]) -> str:
 
 
 def test_full_disk_keeps_what_was_saved(lenet_recipe, nursery, tmp_path):
-  flags = ('--config.steps=40', '--config.checkpoint.keep_last=100', '--config.evaluate.steps=0',
-           '--config.checkpoint.every.steps=2')
+  flags = (
+    '--config.steps=40',
+    '--config.checkpoint.keep_last=100',
+    '--config.evaluate.steps=0',
+    '--config.checkpoint.every.steps=2',
+  )
   run, rescued = tmp_path / 'disk' / 'run', tmp_path / 'rescued'
-  done = on_a_disk(tmp_path, '-o size=8m', python([*train(lenet_recipe, run), *flags]) +
-                   f'; code=$?; cp -r {run} {rescued}; exit $code')
+  done = on_a_disk(
+    tmp_path,
+    '-o size=8m',
+    python([*train(lenet_recipe, run), *flags]) + f'; code=$?; cp -r {run} {rescued}; exit $code',
+  )
   assert done.returncode == 2, done.stderr
   assert 'the disk is full' in done.stderr and 'Traceback' not in done.stderr
   kept = max(int(path.name) for path in rescued.glob('checkpoints/*') if path.name.isdigit())

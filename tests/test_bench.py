@@ -16,8 +16,15 @@ from vit_jax.bench import run as bench
 
 def test_figures_add_up(tmp_path, capsys):
   path = tmp_path / 'bench.json'
-  figures = bench.run('Ti/16', 8, image_size=32, dtypes=('float32', 'bfloat16'), seconds=1,
-                      json_path=path, options=dict(width=64, depth=1, heads=2, mlp=128))
+  figures = bench.run(
+    'Ti/16',
+    8,
+    image_size=32,
+    dtypes=('float32', 'bfloat16'),
+    seconds=1,
+    json_path=path,
+    options=dict(width=64, depth=1, heads=2, mlp=128),
+  )
   assert json.loads(path.read_text()) == figures
   assert [row['name'] for row in figures['contenders']] == ['vit_jax float32', 'vit_jax bfloat16']
   for row in figures['contenders']:
@@ -33,19 +40,25 @@ def test_flops_of_ti_16_are_the_published_ones():
   """1.25 GMAC forward at 224 px (timm's results table), three passes of two FLOP each."""
   from vit_jax import models
   from vit_jax.models import flops
+
   macs = flops.forward_macs(models.build('Ti/16', bench.NUM_CLASSES), (224, 224, 3))
   assert 6 * macs == pytest.approx(6 * 1.26e9, rel=0.01)
 
 
-@pytest.mark.parametrize('argv, sentence', [
+@pytest.mark.parametrize(
+  'argv, sentence',
+  [
     (['--model=Ti/17x'], "'Ti/17x'"),
     (['--model=Ti/16', '--batch=9'], '--batch is 9, which is not divisible by 8'),
-    (['--model=Ti/8', '--batch=8', '--image_size=32', '--against=timm'], "did you mean"),
+    (['--model=Ti/8', '--batch=8', '--image_size=32', '--against=timm'], 'did you mean'),
     (['--batch=0'], "--batch: '0' is no whole number of at least 1"),
     (['--image_size=0'], "--image_size: '0' is no whole number of at least 1"),
-    *((['--seconds=' + text], f"--seconds: '{text}' is no finite number above 0")
-      for text in ('0', '-1', 'nan', 'inf', 'x')),
-])
+    *(
+      (['--seconds=' + text], f"--seconds: '{text}' is no finite number above 0")
+      for text in ('0', '-1', 'nan', 'inf', 'x')
+    ),
+  ],
+)
 def test_mistakes(argv, sentence, capsys):
   assert cli.main(['bench', *argv]) == 2
   assert sentence in capsys.readouterr().err
@@ -53,11 +66,19 @@ def test_mistakes(argv, sentence, capsys):
 
 @pytest.mark.parametrize('error', ['ImportError', 'RuntimeError'])
 def test_the_rival_does_without_a_torchvision_that_fails(error, tmp_path, monkeypatch):
-  for name, text in (('torchvision', f'raise {error}("operator torchvision::nms does not exist")'),
-                     ('timm', 'from torchvision.ops.misc import FrozenBatchNorm2d as imported')):
+  for name, text in (
+    ('torchvision', f'raise {error}("operator torchvision::nms does not exist")'),
+    ('timm', 'from torchvision.ops.misc import FrozenBatchNorm2d as imported'),
+  ):
     (tmp_path / name).mkdir()
     (tmp_path / name / '__init__.py').write_text(text)
   monkeypatch.setenv('PYTHONPATH', f'{tmp_path}{os.pathsep}{Path(__file__).parents[1]}')
-  said = subprocess.check_output([sys.executable, '-c', 'from vit_jax.bench import timm_worker; '
-                                  'print(timm_worker._import_timm().imported.__name__)'], text=True)
+  said = subprocess.check_output(
+    [
+      sys.executable,
+      '-c',
+      'from vit_jax.bench import timm_worker; print(timm_worker._import_timm().imported.__name__)',
+    ],
+    text=True,
+  )
   assert said == 'FrozenBatchNorm2d\n'

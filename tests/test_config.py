@@ -19,28 +19,28 @@ from vit_jax.training import setup
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden' / 'configs'
 RECIPES = {
-    'earth_climate': [],
-    'fashion_mnist': [],
-    'folder': ['--config.data.dir=images'],
-    'vit_i1k:B/16': [],
-    'vit_i21k:L/16': [],
-    'finetune:cifar10': ['--config.init_from=run'],
-    'deit:S/16': [],
-    'deit:S/16-distilled': ['--config.loss.distill.teacher_weights=resnet152.safetensors'],
-    'deit3:B/16': [],
-    'deit3:H/14': [],
-    'cait:XXS24': [],
-    'dinov2:B/14-reg4': ['--config.init_from=dinov2.safetensors'],
-    'resnet:50': [],
-    'bit:R50x1': [],
-    'hybrid:R26+S/32': [],
-    'convnets:AlexNet': [],
-    'convnets:LeNet-5': [],
-    'scaling': [],
-    'before_after:AlexNet': [],
-    'before_after:ResNet': [],
-    'before_after:DeiT': ['--config.loss.distill.teacher_weights=run'],
-    'before_after:CaiT': [],
+  'earth_climate': [],
+  'fashion_mnist': [],
+  'folder': ['--config.data.dir=images'],
+  'vit_i1k:B/16': [],
+  'vit_i21k:L/16': [],
+  'finetune:cifar10': ['--config.init_from=run'],
+  'deit:S/16': [],
+  'deit:S/16-distilled': ['--config.loss.distill.teacher_weights=resnet152.safetensors'],
+  'deit3:B/16': [],
+  'deit3:H/14': [],
+  'cait:XXS24': [],
+  'dinov2:B/14-reg4': ['--config.init_from=dinov2.safetensors'],
+  'resnet:50': [],
+  'bit:R50x1': [],
+  'hybrid:R26+S/32': [],
+  'convnets:AlexNet': [],
+  'convnets:LeNet-5': [],
+  'scaling': [],
+  'before_after:AlexNet': [],
+  'before_after:ResNet': [],
+  'before_after:DeiT': ['--config.loss.distill.teacher_weights=run'],
+  'before_after:CaiT': [],
 }
 
 
@@ -52,7 +52,8 @@ def resolved(spec: str) -> config.Experiment:
 
 def test_every_recipe_is_listed_here():
   assert {path.stem for path in (ROOT / 'configs').glob('*.py')} == {
-      spec.split(':')[0] for spec in RECIPES}
+    spec.split(':')[0] for spec in RECIPES
+  }
 
 
 @pytest.mark.parametrize('spec', RECIPES)
@@ -63,8 +64,9 @@ def test_golden_resolved_config(spec):
     golden.parent.mkdir(parents=True, exist_ok=True)
     golden.write_text(text)
   assert text == golden.read_text(), (
-      f'{spec} resolves to something else than {golden.name}; if that is what you want, run '
-      'UPDATE_GOLDEN=1 pytest tests/test_config.py and commit the difference')
+    f'{spec} resolves to something else than {golden.name}; if that is what you want, run '
+    'UPDATE_GOLDEN=1 pytest tests/test_config.py and commit the difference'
+  )
 
 
 @pytest.mark.parametrize('spec', RECIPES)
@@ -77,10 +79,12 @@ def test_every_recipe_builds_abstractly(spec):
     options = {**x.model.options, 'unroll': False}
     x = dataclasses.replace(x, model=dataclasses.replace(x.model, options=options))
     built = setup.assemble(x, Path('nowhere'), mesh, None, 1_281_167, num_classes)
-  state, metrics = jax.eval_shape(built.train_step(), built.abstract_state, built.abstract_batch,
-                                  *built.abstract_frozen)
-  same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state,
-                      built.abstract_state)
+  state, metrics = jax.eval_shape(
+    built.train_step(), built.abstract_state, built.abstract_batch, *built.abstract_frozen
+  )
+  same = jax.tree.map(
+    lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, built.abstract_state
+  )
   assert all(jax.tree.leaves(same))
   assert built.steps > 0 and set(metrics) == {'loss', 'top1', 'examples', 'grad_norm'}
   assert state.params['head']['kernel'].shape[-1] == num_classes
@@ -99,7 +103,9 @@ def test_differences_name_what_decides_the_result_only():
   assert run_folder.differences(x, y) == ['config.optim.lr was 0.1 and is now 0.2']
 
 
-@pytest.mark.parametrize('values, sentence', [
+@pytest.mark.parametrize(
+  'values, sentence',
+  [
     ({'epoch': 3}, "config.epoch is not a key; did you mean 'epochs'?"),
     ({'epochs': 3, 'optim': {'leaning_rate': 1}}, 'config.optim.leaning_rate is not a key'),
     ({'epochs': 3, 'optim': {'lr': 'fast'}}, "config.optim.lr is 'fast'; it must be a number"),
@@ -113,10 +119,14 @@ def test_differences_name_what_decides_the_result_only():
     ({'epochs': 3, 'data': {'evals': {'seed': 'test'}}}, "cannot be called 'seed'"),
     ({'epochs': 3, 'evals': {'digits': {}}}, 'config.evals.digits.data is missing'),
     ({'epochs': 3, 'evals': {'test': {'data': 'digits'}}}, "both have 'test'"),
-    ({'epochs': 3, 'evals': {'digits': {'data': 'digits', 'methods': 'knn'}}},
-     'a list of some of: few-shot, knn, linear'),
-    ({'epochs': 3, 'evals': {'digits': {'data': 'digits', 'methods': ['nearest']}}},
-     "'nearest'; it must be one of: few-shot, knn, linear"),
+    (
+      {'epochs': 3, 'evals': {'digits': {'data': 'digits', 'methods': 'knn'}}},
+      'a list of some of: few-shot, knn, linear',
+    ),
+    (
+      {'epochs': 3, 'evals': {'digits': {'data': 'digits', 'methods': ['nearest']}}},
+      "'nearest'; it must be one of: few-shot, knn, linear",
+    ),
     ({'epochs': 3, 'data': {'crop_area': (0.5, 0.1)}}, 'the first must be the smaller'),
     ({'epochs': 3, 'data': {'channels': 1}}, 'config.data.mean has 3 numbers'),
     ({'epochs': 3, 'data': {'name': 'folder'}}, 'config.data.dir is missing'),
@@ -126,7 +136,8 @@ def test_differences_name_what_decides_the_result_only():
     ({'epochs': 3, 'steps': 4}, 'a length is given once, but steps and epochs are both set'),
     ({'epochs': 3, 'model': 'B/16'}, 'config.model must be a group of keys'),
     ({}, 'the length of the run is missing'),
-])
+  ],
+)
 def test_a_mistake_is_one_sentence(values, sentence):
   with pytest.raises(UserError) as error:
     config.resolve(values)
@@ -149,18 +160,29 @@ def test_durations():
 
 def test_overrides_set_keys_that_the_recipe_leaves_out(tmp_path):
   recipe = tmp_path / 'r.py'
-  recipe.write_text('from ml_collections import ConfigDict\n'
-                    'def get_config():\n  return ConfigDict(dict(epochs=1.0, optim=dict(lr=1)))\n')
-  loaded = recipes.load_config(str(recipe), [
-      '--config.optim.lr=1e-3', '--config.optim.warmup.steps=5', '--config.data.flip=false',
-      '--config.data.image_size=(32, 48)', '--config.name=some name'])
+  recipe.write_text(
+    'from ml_collections import ConfigDict\n'
+    'def get_config():\n  return ConfigDict(dict(epochs=1.0, optim=dict(lr=1)))\n'
+  )
+  loaded = recipes.load_config(
+    str(recipe),
+    [
+      '--config.optim.lr=1e-3',
+      '--config.optim.warmup.steps=5',
+      '--config.data.flip=false',
+      '--config.data.image_size=(32, 48)',
+      '--config.name=some name',
+    ],
+  )
   assert isinstance(loaded, ConfigDict)
   x = config.resolve(loaded)
   assert (x.optim.lr, x.optim.warmup.steps, x.data.flip) == (1e-3, 5, False)
   assert x.data.image_size == (32, 48) and x.name == 'some name'
 
 
-@pytest.mark.parametrize('argv, sentence', [
+@pytest.mark.parametrize(
+  'argv, sentence',
+  [
     (['trian'], "did you mean 'train'"),
     (['train', '--config=configs/earth_climat.py'], "did you mean 'earth_climate.py'?"),
     (['train', '--config=configs/earth_climate.py:B/16'], 'takes no argument'),
@@ -171,9 +193,11 @@ def test_overrides_set_keys_that_the_recipe_leaves_out(tmp_path):
     (['train', '--config=configs/earth_climate.py', '--config.seed.x=1'], 'a whole number'),
     (['train'], 'the following arguments are required: --config'),
     (['evaluate', '--workdir=nowhere'], 'nowhere is not a run folder'),
-])
-def test_the_command_line_answers_a_mistake_in_one_line_and_exits_with_2(argv, sentence, capsys,
-                                                                         monkeypatch):
+  ],
+)
+def test_the_command_line_answers_a_mistake_in_one_line_and_exits_with_2(
+  argv, sentence, capsys, monkeypatch
+):
   monkeypatch.chdir(ROOT)
   assert cli.main(argv) == 2
   error = capsys.readouterr().err

@@ -94,9 +94,10 @@ def room_of(module: str) -> str:
 
 def read(sources: Mapping[str, str]) -> dict[str, list[Import]]:
   packages = {name.rpartition('.')[0] for name in sources}
-  return {name: list(imports(source, name if name in packages else name.rpartition('.')[0],
-                             set(sources)))
-          for name, source in sources.items()}
+  return {
+    name: list(imports(source, name if name in packages else name.rpartition('.')[0], set(sources)))
+    for name, source in sources.items()
+  }
 
 
 def violations(sources: Mapping[str, str]) -> list[str]:
@@ -124,7 +125,7 @@ def violations(sources: Mapping[str, str]) -> list[str]:
         above = floor_of(target)
         if above is None or above > floor:
           bad.append(f'{where}: from floor {floor} up to floor {above}')
-        elif (above == floor > -1 and room_of(module) != room_of(target) and target != SCHEMA):
+        elif above == floor > -1 and room_of(module) != room_of(target) and target != SCHEMA:
           bad.append(f'{where}: another room of floor {floor}')
   return bad
 
@@ -156,8 +157,9 @@ def closure(start: str, sources: Mapping[str, str]) -> dict[str, list[str]]:
 def circles(sources: Mapping[str, str]) -> list[str]:
   """Modules that import themselves through others, however late."""
   found = read(sources)
-  graph = {module: {i.module for i in found[module]} & set(sources) - {module}
-           for module in sources}
+  graph = {
+    module: {i.module for i in found[module]} & set(sources) - {module} for module in sources
+  }
   while True:  # take off the modules that import nothing that is left
     free = {module for module, targets in graph.items() if not targets & set(graph)}
     if not free:
@@ -194,37 +196,46 @@ def test_the_bench_compiles_the_step_that_training_does():
   assert any(file.startswith('vit_jax.training.step') for file in outside['jax'])
 
 
-@pytest.mark.parametrize('module, line, told', [
-  ('vit_jax.models.planted', 'from vit_jax.training import step', 'up to floor 2'),
-  ('vit_jax.models.planted', 'import vit_jax.training.loop as l', 'up to floor 4'),
-  ('vit_jax.training.losses', 'from vit_jax.training.loop import train', 'up to floor 4'),
-  ('vit_jax.training.losses', 'def f():\n  from ..cli import main', 'up to floor 7'),
-  ('vit_jax.training.losses', 'from . import loop', 'up to floor 4'),
-  ('vit_jax.training.metrics', 'from vit_jax.data import loader', 'another room of floor 1'),
-  ('vit_jax.training.step', 'import flax.linen as nn', 'only models/'),
-  ('vit_jax.training.step', 'from flax import linen as nn', 'only models/'),
-  ('vit_jax.training.step', 'from flax.linen import Dense', 'only models/'),
-  ('vit_jax.report.planted', 'from vit_jax.training import metrics', 'nothing that trains'),
-  ('vit_jax.data.planted', 'def f():\n  import tensorflow.data', 'TensorFlow'),
-  ('vit_jax.data.planted', 'from tensorflow import io', 'TensorFlow'),
-  ('vit_jax.cli', 'from configs import earth_climate', 'never imports a recipe'),
-  ('configs.planted', 'from vit_jax import config', 'ml_collections only'),
-  ('configs.planted', 'import numpy', 'ml_collections only'),
-  ('vit_jax.utils', 'x = 1', 'stands on no floor'),
-  ('vit_jax.training.planted', '', 'stands on no floor'),
-])
+@pytest.mark.parametrize(
+  'module, line, told',
+  [
+    ('vit_jax.models.planted', 'from vit_jax.training import step', 'up to floor 2'),
+    ('vit_jax.models.planted', 'import vit_jax.training.loop as l', 'up to floor 4'),
+    ('vit_jax.training.losses', 'from vit_jax.training.loop import train', 'up to floor 4'),
+    ('vit_jax.training.losses', 'def f():\n  from ..cli import main', 'up to floor 7'),
+    ('vit_jax.training.losses', 'from . import loop', 'up to floor 4'),
+    ('vit_jax.training.metrics', 'from vit_jax.data import loader', 'another room of floor 1'),
+    ('vit_jax.training.step', 'import flax.linen as nn', 'only models/'),
+    ('vit_jax.training.step', 'from flax import linen as nn', 'only models/'),
+    ('vit_jax.training.step', 'from flax.linen import Dense', 'only models/'),
+    ('vit_jax.report.planted', 'from vit_jax.training import metrics', 'nothing that trains'),
+    ('vit_jax.data.planted', 'def f():\n  import tensorflow.data', 'TensorFlow'),
+    ('vit_jax.data.planted', 'from tensorflow import io', 'TensorFlow'),
+    ('vit_jax.cli', 'from configs import earth_climate', 'never imports a recipe'),
+    ('configs.planted', 'from vit_jax import config', 'ml_collections only'),
+    ('configs.planted', 'import numpy', 'ml_collections only'),
+    ('vit_jax.utils', 'x = 1', 'stands on no floor'),
+    ('vit_jax.training.planted', '', 'stands on no floor'),
+  ],
+)
 def test_a_planted_violation_is_caught(module, line, told):
   bad = violations({**SOURCES, module: line})
   assert any(module in found and told in found for found in bad), bad
 
 
-@pytest.mark.parametrize('module, line', [
-  ('vit_jax.models.planted', 'from flax import linen as nn\nfrom vit_jax.models import sizes'),
-  ('vit_jax.data.planted', 'import tensorflow_datasets as tfds\nfrom vit_jax.data import decode'),
-  ('vit_jax.data.augment', 'from vit_jax.config import Augment'),
-  ('vit_jax.report.planted', 'from vit_jax import models, config\nfrom vit_jax.report import run'),
-  ('configs.planted', 'from ml_collections import ConfigDict'),
-])
+@pytest.mark.parametrize(
+  'module, line',
+  [
+    ('vit_jax.models.planted', 'from flax import linen as nn\nfrom vit_jax.models import sizes'),
+    ('vit_jax.data.planted', 'import tensorflow_datasets as tfds\nfrom vit_jax.data import decode'),
+    ('vit_jax.data.augment', 'from vit_jax.config import Augment'),
+    (
+      'vit_jax.report.planted',
+      'from vit_jax import models, config\nfrom vit_jax.report import run',
+    ),
+    ('configs.planted', 'from ml_collections import ConfigDict'),
+  ],
+)
 def test_what_is_allowed_passes(module, line):
   assert not [found for found in violations({**SOURCES, module: line}) if module in found]
 

@@ -32,6 +32,7 @@ SMALL_FILES = 100_000  # bytes; fewer than a checkpoint has
 
 def announce_places(path: str) -> None:
   """Appends 'PHASE STEP' whenever the main thread turns to a phase, and 'start' at the start."""
+
   def say(phase: str, step: int) -> None:
     with open(path, 'a') as file:
       file.write(f'{phase} {step}\n')

@@ -229,42 +229,59 @@ def resolve(config: Any) -> Experiment:
 def _settle(x: Experiment) -> Experiment:
   """Fills what follows from other keys, and refuses keys that contradict each other."""
   if x.length == Duration():
-    raise UserError('the length of the run is missing: set one of config.steps, config.epochs '
-                    'or config.examples')
+    raise UserError(
+      'the length of the run is missing: set one of config.steps, config.epochs or config.examples'
+    )
   data = x.data
   if data.name.startswith('folder:'):
     data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
   if data.name == 'folder' and not data.dir:
-    raise UserError("config.data.dir is missing: give the folder of images, one sub-folder a "
-                    'class, as in --config.data.dir=DIR')
+    raise UserError(
+      'config.data.dir is missing: give the folder of images, one sub-folder a '
+      'class, as in --config.data.dir=DIR'
+    )
   for name in ('mean', 'std'):
     if len(getattr(data, name)) != data.channels:
-      raise UserError(f'config.data.{name} has {len(getattr(data, name))} numbers, but '
-                      f'config.data.channels is {data.channels}')
+      raise UserError(
+        f'config.data.{name} has {len(getattr(data, name))} numbers, but '
+        f'config.data.channels is {data.channels}'
+      )
   for low_high in ('crop_area', 'crop_aspect'):
     low, high = getattr(data, low_high)
     if low > high:
-      raise UserError(f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the '
-                      'smaller')
+      raise UserError(
+        f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the smaller'
+      )
   distill = x.loss.distill
   if distill.kind != 'none' and not distill.teacher_weights:
-    raise UserError(f'config.loss.distill.teacher_weights is missing: give a run folder or a '
-                    f'weight file of the teacher, a {distill.teacher.name}')
+    raise UserError(
+      f'config.loss.distill.teacher_weights is missing: give a run folder or a '
+      f'weight file of the teacher, a {distill.teacher.name}'
+    )
   if x.batch_size % x.optim.accumulate:
-    raise UserError(f'config.batch_size {x.batch_size} is not divisible by '
-                    f'config.optim.accumulate {x.optim.accumulate}')
+    raise UserError(
+      f'config.batch_size {x.batch_size} is not divisible by '
+      f'config.optim.accumulate {x.optim.accumulate}'
+    )
   _check_evals(x)
   best = x.checkpoint.best or f'{next(iter(data.evals))}/top1'
   judge, _, metric = best.partition('/')
   if judge not in (*data.evals, *x.evals):
-    raise UserError(f'config.checkpoint.best is {best!r}, which none of the evals measures; '
-                    f'it starts with one of: {", ".join((*data.evals, *x.evals))}')
+    raise UserError(
+      f'config.checkpoint.best is {best!r}, which none of the evals measures; '
+      f'it starts with one of: {", ".join((*data.evals, *x.evals))}'
+    )
   if judge in data.evals and metric not in METRICS:
-    raise UserError(f'config.checkpoint.best is {best!r}; of {judge} it must be one of: '
-                    f'{", ".join(f"{judge}/{name}" for name in METRICS)}')
+    raise UserError(
+      f'config.checkpoint.best is {best!r}; of {judge} it must be one of: '
+      f'{", ".join(f"{judge}/{name}" for name in METRICS)}'
+    )
   return dataclasses.replace(
-      x, data=data, checkpoint=dataclasses.replace(x.checkpoint, best=best),
-      eval_batch_size=x.eval_batch_size or x.batch_size)
+    x,
+    data=data,
+    checkpoint=dataclasses.replace(x.checkpoint, best=best),
+    eval_batch_size=x.eval_batch_size or x.batch_size,
+  )
 
 
 def _check_evals(x: Experiment) -> None:
@@ -277,8 +294,10 @@ def _check_evals(x: Experiment) -> None:
       raise UserError(f'config.evals and config.data.evals both have {name!r}; rename one')
   for name in (*x.data.evals, *x.evals):
     if name in NOT_EVALS or '/' in name:
-      raise UserError(f'an eval cannot be called {name!r}, for a run folder keeps something else '
-                      'by that name; rename it')
+      raise UserError(
+        f'an eval cannot be called {name!r}, for a run folder keeps something else '
+        'by that name; rename it'
+      )
 
 
 METRICS = ('top1', 'top5', 'loss', 'ece')  # of each of config.data.evals
@@ -296,5 +315,15 @@ def worth(metric: str, value: float) -> float:
 
 
 # Other names in summary.json and metrics.jsonl.
-NOT_EVALS = ('train', 'seconds', 'seed', 'steps', 'examples', 'parameters', 'device', 'versions',
-             'baselines', 'step')
+NOT_EVALS = (
+  'train',
+  'seconds',
+  'seed',
+  'steps',
+  'examples',
+  'parameters',
+  'device',
+  'versions',
+  'baselines',
+  'step',
+)

@@ -57,18 +57,20 @@ def storage_sentence(error: BaseException, where: object) -> str | None:
     code = seen.errno if isinstance(seen, OSError) else None
     for number, words in _STORAGE_FAULTS.items():
       if code == number or os.strerror(number) in str(seen):
-        return (f'{words} while writing to {where}; what was saved before is intact: make room or '
-                'choose another --workdir, and run the same command again')
+        return (
+          f'{words} while writing to {where}; what was saved before is intact: make room or '
+          'choose another --workdir, and run the same command again'
+        )
     seen = seen.__cause__ or seen.__context__
   return None
 
 
 _STORAGE_FAULTS = {
-    errno.ENOSPC: 'the disk is full',
-    errno.EDQUOT: 'the disk quota is used up',
-    errno.EFBIG: 'a file grew beyond the size limit',
-    errno.EROFS: 'the file system is read-only',
-    errno.EACCES: 'permission was denied',
-    errno.EPERM: 'permission was denied',
-    errno.ENOTDIR: 'a part of the path is a file, not a folder,',
+  errno.ENOSPC: 'the disk is full',
+  errno.EDQUOT: 'the disk quota is used up',
+  errno.EFBIG: 'a file grew beyond the size limit',
+  errno.EROFS: 'the file system is read-only',
+  errno.EACCES: 'permission was denied',
+  errno.EPERM: 'permission was denied',
+  errno.ENOTDIR: 'a part of the path is a file, not a folder,',
 }

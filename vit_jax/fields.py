@@ -11,8 +11,9 @@ from typing import Any, Literal
 from vit_jax.errors import UserError, nearest
 
 
-def bounded(default: Any = dataclasses.MISSING, low: float = -math.inf,
-            high: float = math.inf) -> Any:
+def bounded(
+  default: Any = dataclasses.MISSING, low: float = -math.inf, high: float = math.inf
+) -> Any:
   """A field whose number, or each of whose numbers, must lie in [low, high]."""
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
 
@@ -28,8 +29,10 @@ def build(cls: Any, values: Any, where: str) -> Any:
   for key in values:
     if key not in fields:
       raise UserError(f'{where}.{key} is not a key; {nearest(key, fields)}')
-  built = {key: check(value, hints[key], f'{where}.{key}', fields[key].metadata)
-           for key, value in values.items()}
+  built = {
+    key: check(value, hints[key], f'{where}.{key}', fields[key].metadata)
+    for key, value in values.items()
+  }
   try:
     return cls(**built)
   except UserError as error:

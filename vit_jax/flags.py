@@ -23,6 +23,7 @@ def at_least(least: int) -> Callable[[str], int]:
     if not text.isdecimal() or int(text) < least:
       raise argparse.ArgumentTypeError(f'{text!r} is no whole number of at least {least}')
     return int(text)
+
   return number
 
 
@@ -38,6 +39,7 @@ def positive(text: str) -> float:
 
 def output(suffix: str = '') -> Callable[[str], Path]:
   """A file that is to be written: where it cannot be is told before the work, not after it."""
+
   def place(text: str) -> Path:
     path = Path(text)
     fits = path.suffix == suffix or not suffix
@@ -45,6 +47,7 @@ def output(suffix: str = '') -> Callable[[str], Path]:
       kind = f'a {suffix} file' if suffix else 'a file'
       raise argparse.ArgumentTypeError(f'{text!r} must be {kind} in a folder that exists')
     return path
+
   return place
 
 
@@ -53,10 +56,14 @@ def parser(name: str, command: Callable) -> argparse.ArgumentParser:
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('--data_dir', type=Path,
-                      help='prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)')
+  parser.add_argument(
+    '--data_dir',
+    type=Path,
+    help='prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)',
+  )
 
 
 def data_dir(args: argparse.Namespace) -> Path:
   from vit_jax.data.sources import default_data_dir
+
   return args.data_dir or default_data_dir()

@@ -55,8 +55,10 @@ def load_sweep(spec: str) -> list[dict[str, Any]]:
   runs = module.get_sweep(arg) if arg and takes_arg else module.get_sweep()
   for run in runs:
     if not isinstance(run, dict) or not all(isinstance(key, str) for key in run):
-      raise UserError(f"--config: get_sweep() of {path} must return a list such as "
-                      f"[{{'optim.lr': 1e-3}}, ...], but one of its runs is {run!r}")
+      raise UserError(
+        f'--config: get_sweep() of {path} must return a list such as '
+        f"[{{'optim.lr': 1e-3}}, ...], but one of its runs is {run!r}"
+      )
   return [dict(run) for run in runs]
 
 
@@ -84,11 +86,13 @@ def load_comparison(path: Path) -> list[System]:
     UserError: it has none, a key is wrong, or a teacher is not before its student.
   """
   module = _load(path)
-  right = ("it must return a list such as [dict(name='ResNet', year=2015, "
-           "choices=[{'optim.lr': 1e-3}])]")
+  right = (
+    "it must return a list such as [dict(name='ResNet', year=2015, choices=[{'optim.lr': 1e-3}])]"
+  )
   if not hasattr(module, 'get_comparison'):
-    raise UserError(f'--config: {path} compares nothing: it has no function get_comparison(); '
-                    f'{right}')
+    raise UserError(
+      f'--config: {path} compares nothing: it has no function get_comparison(); {right}'
+    )
   systems: list[System] = []
   for row in module.get_comparison():
     if not isinstance(row, dict) or not {'name', 'year'} <= set(row) <= set(System._fields):
@@ -98,8 +102,10 @@ def load_comparison(path: Path) -> list[System]:
     if system.name in before:
       raise UserError(f'--config: get_comparison() of {path} has {system.name!r} twice')
     if system.teacher and system.teacher not in before:
-      raise UserError(f'--config: in get_comparison() of {path} the teacher {system.teacher!r} '
-                      f'must come before its student {system.name!r}')
+      raise UserError(
+        f'--config: in get_comparison() of {path} the teacher {system.teacher!r} '
+        f'must come before its student {system.name!r}'
+      )
     systems.append(system)
   if not systems:
     raise UserError(f'--config: get_comparison() of {path} is empty; {right}')
@@ -114,8 +120,11 @@ def _split(spec: str) -> tuple[Path, str]:
 def _load(path: Path) -> ModuleType:
   if not path.is_file():
     others = sorted(path.parent.glob('*.py')) if path.parent.is_dir() else []
-    hint = nearest(path.name, [other.name for other in others]) if others else \
-        f'the folder {path.parent} does not exist or holds no recipes'
+    hint = (
+      nearest(path.name, [other.name for other in others])
+      if others
+      else f'the folder {path.parent} does not exist or holds no recipes'
+    )
     raise UserError(f'--config: there is no file {path}; {hint}')
   module_spec = importlib.util.spec_from_file_location(path.stem, path)
   assert module_spec and module_spec.loader
@@ -127,8 +136,10 @@ def _load(path: Path) -> ModuleType:
 def _override(recipe: ConfigDict, text: str) -> None:
   key, equals, value = text.partition('=')
   if not key.startswith('--config.') or not equals:
-    raise UserError(f'{text!r} is not a flag of this command; keys of the recipe are changed with '
-                    '--config.KEY=VALUE')
+    raise UserError(
+      f'{text!r} is not a flag of this command; keys of the recipe are changed with '
+      '--config.KEY=VALUE'
+    )
   *groups, last = key.removeprefix('--config.').split('.')
   node = recipe
   for group in groups:

@@ -11,9 +11,23 @@ from vit_jax.config import Experiment, resolve
 from vit_jax.errors import UserError
 
 # Keys that change how a run is watched and where it runs, not what it computes.
-FREE_TO_CHANGE = ('mesh', 'limits', 'log', 'checkpoint', 'evaluate', 'evals', 'eval_batch_size',
-                  'baseline', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir',
-                  'data.evals', 'data.predict', 'data.on_bad_record')
+FREE_TO_CHANGE = (
+  'mesh',
+  'limits',
+  'log',
+  'checkpoint',
+  'evaluate',
+  'evals',
+  'eval_batch_size',
+  'baseline',
+  'data.threads',
+  'data.prefetch',
+  'data.cache',
+  'data.dir',
+  'data.evals',
+  'data.predict',
+  'data.on_bad_record',
+)
 
 
 def recipe_of(workdir: Path) -> dict[str, Any]:
@@ -27,8 +41,9 @@ def recipe_of(workdir: Path) -> dict[str, Any]:
       if key in group:
         group[key] = {'name': group[key]['name'], **group[key]['options']}
   except (ValueError, LookupError, TypeError, AttributeError):
-    raise UserError(f'{path} is damaged: it does not hold the recipe of a run; put a copy of it '
-                    'there') from None
+    raise UserError(
+      f'{path} is damaged: it does not hold the recipe of a run; put a copy of it there'
+    ) from None
   return values
 
 
@@ -45,8 +60,11 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
       return []
     if isinstance(a, Mapping) and isinstance(b, Mapping):
       keys = sorted({*a, *b})
-      return [line for key in keys
-              for line in walk(a.get(key), b.get(key), f'{where}.{key}' if where else key)]
+      return [
+        line
+        for key in keys
+        for line in walk(a.get(key), b.get(key), f'{where}.{key}' if where else key)
+      ]
     return [f'config.{where} was {a!r} and is now {b!r}']
 
   # Through JSON, so that tuples and lists compare alike.
@@ -57,5 +75,7 @@ def check_same(workdir: Path, x: Experiment) -> None:
   """Raises a UserError unless the run in `workdir` is of this experiment."""
   changed = differences(from_run(workdir), x)
   if changed:
-    raise UserError(f'{workdir} holds another run: {"; ".join(changed[:4])}; choose another '
-                    '--workdir, or delete that folder to start again')
+    raise UserError(
+      f'{workdir} holds another run: {"; ".join(changed[:4])}; choose another '
+      '--workdir, or delete that folder to start again'
+    )

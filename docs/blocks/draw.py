@@ -16,8 +16,15 @@ from typing import NamedTuple
 WIDE, HIGH, GAP = 156, 27, 15  # of a box; between boxes
 LANE = 20  # beside the boxes, for the lines of skips
 TOP = 44  # room for the title of a column
-COLOURS = {'norm': '#c9daf8', 'mix': '#f9cb9c', 'mlp': '#b6d7a8', 'conv': '#d5c6ec',
-           'scale': '#ffe599', 'data': '#e3e6ea', 'head': '#f4b8c4'}
+COLOURS = {
+  'norm': '#c9daf8',
+  'mix': '#f9cb9c',
+  'mlp': '#b6d7a8',
+  'conv': '#d5c6ec',
+  'scale': '#ffe599',
+  'data': '#e3e6ea',
+  'head': '#f4b8c4',
+}
 STYLE = """text{font:13px system-ui,'DejaVu Sans',sans-serif;text-anchor:middle;fill:#1f2430}
 .outside{fill:#1f2430}.line{stroke:#5b6472;stroke-width:1.4;fill:none}
 .frame{stroke:#5b6472;stroke-width:1;stroke-dasharray:4 3;fill:none}
@@ -64,10 +71,13 @@ class Pen:
 
   def box(self, box: Box) -> None:
     self._arrive()
-    self.out.append(f'<rect x="{self.x - WIDE / 2:g}" y="{self.y:g}" width="{WIDE}" '
-                    f'height="{HIGH}" rx="5" fill="{COLOURS[box.kind]}"/>')
-    self.out.append(f'<text x="{self.x:g}" y="{self.y + HIGH / 2 + 4.5:g}">{escape(box.label)}'
-                    '</text>')
+    self.out.append(
+      f'<rect x="{self.x - WIDE / 2:g}" y="{self.y:g}" width="{WIDE}" '
+      f'height="{HIGH}" rx="5" fill="{COLOURS[box.kind]}"/>'
+    )
+    self.out.append(
+      f'<text x="{self.x:g}" y="{self.y + HIGH / 2 + 4.5:g}">{escape(box.label)}</text>'
+    )
     self._leave(HIGH)
 
   def skip(self, skip: Skip) -> None:
@@ -80,16 +90,21 @@ class Pen:
     self._arrive()
     radius = 8
     middle = self.y + radius
-    self.out.append(f'<path class="line" d="M{self.x:g} {fork:g}H{lane:g}V{middle:g}'
-                    f'H{self.x + radius + 5:g}"/>')
+    self.out.append(
+      f'<path class="line" d="M{self.x:g} {fork:g}H{lane:g}V{middle:g}H{self.x + radius + 5:g}"/>'
+    )
     self._head(self.x + radius, middle, 'left')
     self.out.append(f'<circle class="plus" cx="{self.x:g}" cy="{middle:g}" r="{radius}"/>')
-    self.out.append(f'<path class="line" style="stroke:#5b6472" d="M{self.x - 4:g} {middle:g}h8'
-                    f'M{self.x:g} {middle - 4:g}v8"/>')
+    self.out.append(
+      f'<path class="line" style="stroke:#5b6472" d="M{self.x - 4:g} {middle:g}h8'
+      f'M{self.x:g} {middle - 4:g}v8"/>'
+    )
     if skip.shortcut:
       y = (fork + middle) / 2
-      self.out.append(f'<text class="outside" transform="translate({lane + 14:g} {y:g}) rotate(90)'
-                      f'">{escape(skip.shortcut)}</text>')
+      self.out.append(
+        f'<text class="outside" transform="translate({lane + 14:g} {y:g}) rotate(90)'
+        f'">{escape(skip.shortcut)}</text>'
+      )
     self._leave(2 * radius)
 
   def repeat(self, repeat: Repeat) -> None:
@@ -98,10 +113,14 @@ class Pen:
     for part in repeat.inside:
       self.part(part)
     left = self.x - WIDE / 2 - 10
-    self.out.append(f'<rect class="frame" x="{left:g}" y="{top - 4:g}" '
-                    f'width="{WIDE + 2 * LANE + 22:g}" height="{self.y - top:g}" rx="7"/>')
-    self.out.append(f'<text class="outside" style="text-anchor:start" x="{left + 4:g}" '
-                    f'y="{self.y + 9:g}">{escape(repeat.times)}</text>')
+    self.out.append(
+      f'<rect class="frame" x="{left:g}" y="{top - 4:g}" '
+      f'width="{WIDE + 2 * LANE + 22:g}" height="{self.y - top:g}" rx="7"/>'
+    )
+    self.out.append(
+      f'<text class="outside" style="text-anchor:start" x="{left + 4:g}" '
+      f'y="{self.y + 9:g}">{escape(repeat.times)}</text>'
+    )
     self.y += GAP
 
   def part(self, part: Part) -> None:
@@ -119,8 +138,10 @@ class Pen:
     self.y += GAP
 
   def _head(self, x: float, y: float, way: str) -> None:
-    points = {'down': f'{x - 4:g},{y - 7:g} {x + 4:g},{y - 7:g} {x:g},{y:g}',
-              'left': f'{x + 7:g},{y - 4:g} {x + 7:g},{y + 4:g} {x:g},{y:g}'}[way]
+    points = {
+      'down': f'{x - 4:g},{y - 7:g} {x + 4:g},{y - 7:g} {x:g},{y:g}',
+      'left': f'{x + 7:g},{y - 4:g} {x + 7:g},{y + 4:g} {x:g},{y:g}',
+    }[way]
     self.out.append(f'<polygon class="head" points="{points}"/>')
 
 
@@ -130,21 +151,27 @@ def svg(columns: tuple[Column, ...]) -> str:
   body, bottom = [], 0.0
   for i, column in enumerate(columns):
     pen = Pen(14 + WIDE / 2 + i * step)
-    pen.out.append(f'<text class="outside" style="font-weight:600" x="{pen.x:g}" y="20">'
-                   f'{escape(column.title)}</text>')
+    pen.out.append(
+      f'<text class="outside" style="font-weight:600" x="{pen.x:g}" y="20">'
+      f'{escape(column.title)}</text>'
+    )
     for part in column.parts:
       pen.part(part)
     body += pen.out
     bottom = max(bottom, pen.y)
   width, height = len(columns) * step - 4, bottom + 2
-  return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-          f'width="{width:g}" height="{height:g}"><style>{STYLE}</style>\n' + '\n'.join(body)
-          + '\n</svg>\n')
+  return (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+    f'width="{width:g}" height="{height:g}"><style>{STYLE}</style>\n'
+    + '\n'.join(body)
+    + '\n</svg>\n'
+  )
 
 
 IMAGE = Box('image', 'data')
-NORM, BATCH, GROUP = (Box(label, 'norm') for label in ('LayerNorm', 'BatchNorm, ReLU',
-                                                       'GroupNorm, ReLU'))
+NORM, BATCH, GROUP = (
+  Box(label, 'norm') for label in ('LayerNorm', 'BatchNorm, ReLU', 'GroupNorm, ReLU')
+)
 ATTENTION, MLP = Box('self-attention', 'mix'), Box('MLP, GELU', 'mlp')
 SCALE, CLASSES = Box('LayerScale', 'scale'), Box('linear to classes', 'head')
 
@@ -159,47 +186,142 @@ PATCHES = Box('patches, linear', 'conv')
 READ_CLASS = (NORM, Box('class token', 'data'), CLASSES)
 
 
-def whole_vit(front: tuple[Box, ...], tokens: str, block: tuple[Part, ...],
-              end: tuple[Box, ...] = READ_CLASS) -> Column:
+def whole_vit(
+  front: tuple[Box, ...], tokens: str, block: tuple[Part, ...], end: tuple[Box, ...] = READ_CLASS
+) -> Column:
   return Column('model', (*front, Box(tokens, 'data'), Repeat(block, '× depth'), *end))
 
 
 FIGURES: dict[str, tuple[Column, ...]] = {
   'vit': (whole_vit((IMAGE, PATCHES), 'class token, positions', VIT),),
   'hybrid': (
-    Column('stem', (IMAGE, conv('7×7, stride 2'), GROUP, Box('max pool, stride 2', 'conv'),
-                    Box('stages of units', 'conv'), Box('1×1 patches, linear', 'conv'),
-                    Box('to the ViT', 'data'))),
-    Column('unit of a stage', (Skip((conv('1×1'), GROUP, conv('3×3'), GROUP, conv('1×1 to 4 D'),
-                                     Box('GroupNorm', 'norm')), 'identity or conv'),
-                               Box('ReLU', 'norm')))),
-  'deit': (whole_vit((IMAGE, PATCHES), 'class + distillation', VIT,
-                     (NORM, Box('two linear heads', 'head'), Box('mean of logits', 'head'))),),
+    Column(
+      'stem',
+      (
+        IMAGE,
+        conv('7×7, stride 2'),
+        GROUP,
+        Box('max pool, stride 2', 'conv'),
+        Box('stages of units', 'conv'),
+        Box('1×1 patches, linear', 'conv'),
+        Box('to the ViT', 'data'),
+      ),
+    ),
+    Column(
+      'unit of a stage',
+      (
+        Skip(
+          (conv('1×1'), GROUP, conv('3×3'), GROUP, conv('1×1 to 4 D'), Box('GroupNorm', 'norm')),
+          'identity or conv',
+        ),
+        Box('ReLU', 'norm'),
+      ),
+    ),
+  ),
+  'deit': (
+    whole_vit(
+      (IMAGE, PATCHES),
+      'class + distillation',
+      VIT,
+      (NORM, Box('two linear heads', 'head'), Box('mean of logits', 'head')),
+    ),
+  ),
   'deit3': (whole_vit((IMAGE, PATCHES, Box('positions', 'data')), 'class token', SCALED),),
   'cait': (
-    Column('talking heads', (IMAGE, PATCHES, Box('positions', 'data'), Repeat(
-      (Skip((NORM, Box('talking heads', 'mix'), SCALE)), Skip((NORM, MLP, SCALE))), '× depth'))),
-    Column('class attention', (Box('class token', 'data'), Repeat(
-      (Skip((Box('with patches: LN', 'norm'), Box('class attention', 'mix'), SCALE)),
-       Skip((NORM, MLP, SCALE))), '× 2'), NORM, CLASSES))),
-  'dinov2': (whole_vit((IMAGE, PATCHES), 'class, registers', SCALED,
-                       (NORM, Box('class token', 'data'))),),
+    Column(
+      'talking heads',
+      (
+        IMAGE,
+        PATCHES,
+        Box('positions', 'data'),
+        Repeat(
+          (Skip((NORM, Box('talking heads', 'mix'), SCALE)), Skip((NORM, MLP, SCALE))), '× depth'
+        ),
+      ),
+    ),
+    Column(
+      'class attention',
+      (
+        Box('class token', 'data'),
+        Repeat(
+          (
+            Skip((Box('with patches: LN', 'norm'), Box('class attention', 'mix'), SCALE)),
+            Skip((NORM, MLP, SCALE)),
+          ),
+          '× 2',
+        ),
+        NORM,
+        CLASSES,
+      ),
+    ),
+  ),
+  'dinov2': (
+    whole_vit((IMAGE, PATCHES), 'class, registers', SCALED, (NORM, Box('class token', 'data'))),
+  ),
   'resnet': (
-    Column('basic unit', (Skip((conv('3×3'), BATCH, conv('3×3'), Box('BatchNorm', 'norm')),
-                               'identity or conv'), Box('ReLU', 'norm'))),
-    Column('bottleneck unit', (Skip((conv('1×1'), BATCH, conv('3×3'), BATCH, conv('1×1 to 4 D'),
-                                     Box('BatchNorm', 'norm')), 'identity or conv'),
-                               Box('ReLU', 'norm')))),
-  'bit': (Column('unit', (Skip((GROUP, conv('1×1'), GROUP, conv('3×3'), GROUP,
-                                conv('1×1 to 4 D')), 'identity, or conv of the first ReLU'),)),),
-  'alexnet': (Column('model', (
-    IMAGE, Box('11×11, 64, stride 4', 'conv'), Box('ReLU, max pool', 'mlp'), conv('5×5, 192'),
-    Box('ReLU, max pool', 'mlp'), conv('3×3, 384'), conv('3×3, 256'), conv('3×3, 256'),
-    Box('max pool', 'mlp'), Box('linear 4096, ReLU', 'mlp'), Box('linear 4096, ReLU', 'mlp'),
-    CLASSES)),),
-  'lenet': (Column('model', (
-    IMAGE, conv('5×5, 6'), Box('tanh, mean pool', 'mlp'), conv('5×5, 16'),
-    Box('tanh, mean pool', 'mlp'), conv('5×5, 120'), Box('linear 84, tanh', 'mlp'), CLASSES)),),
+    Column(
+      'basic unit',
+      (
+        Skip((conv('3×3'), BATCH, conv('3×3'), Box('BatchNorm', 'norm')), 'identity or conv'),
+        Box('ReLU', 'norm'),
+      ),
+    ),
+    Column(
+      'bottleneck unit',
+      (
+        Skip(
+          (conv('1×1'), BATCH, conv('3×3'), BATCH, conv('1×1 to 4 D'), Box('BatchNorm', 'norm')),
+          'identity or conv',
+        ),
+        Box('ReLU', 'norm'),
+      ),
+    ),
+  ),
+  'bit': (
+    Column(
+      'unit',
+      (
+        Skip(
+          (GROUP, conv('1×1'), GROUP, conv('3×3'), GROUP, conv('1×1 to 4 D')),
+          'identity, or conv of the first ReLU',
+        ),
+      ),
+    ),
+  ),
+  'alexnet': (
+    Column(
+      'model',
+      (
+        IMAGE,
+        Box('11×11, 64, stride 4', 'conv'),
+        Box('ReLU, max pool', 'mlp'),
+        conv('5×5, 192'),
+        Box('ReLU, max pool', 'mlp'),
+        conv('3×3, 384'),
+        conv('3×3, 256'),
+        conv('3×3, 256'),
+        Box('max pool', 'mlp'),
+        Box('linear 4096, ReLU', 'mlp'),
+        Box('linear 4096, ReLU', 'mlp'),
+        CLASSES,
+      ),
+    ),
+  ),
+  'lenet': (
+    Column(
+      'model',
+      (
+        IMAGE,
+        conv('5×5, 6'),
+        Box('tanh, mean pool', 'mlp'),
+        conv('5×5, 16'),
+        Box('tanh, mean pool', 'mlp'),
+        conv('5×5, 120'),
+        Box('linear 84, tanh', 'mlp'),
+        CLASSES,
+      ),
+    ),
+  ),
 }
 
 

@@ -1,6 +1,6 @@
 """Draws the picture of docs/sharding.md: one SVG, plain text, the same bytes every time.
 
-    python docs/sharding/draw.py
+python docs/sharding/draw.py
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ class Sheet:
     self.out.append(f'<text class="{kind}" x="{x:g}" y="{y:g}">{escape(text)}</text>')
 
   def box(self, x: float, y: float, wide: float, high: float, colour: str, text: str = '') -> None:
-    self.out.append(f'<rect class="edge" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" '
-                    f'fill="{colour}"/>')
+    self.out.append(
+      f'<rect class="edge" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" fill="{colour}"/>'
+    )
     if text:
       self.text(x + wide / 2, y + high / 2 + 4.5, text, '')
 
   def frame(self, x: float, y: float, wide: float, high: float) -> None:
-    self.out.append(f'<rect class="frame" x="{x:g}" y="{y:g}" width="{wide:g}" '
-                    f'height="{high:g}" rx="7"/>')
+    self.out.append(
+      f'<rect class="frame" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" rx="7"/>'
+    )
 
 
 def mesh(sheet: Sheet, x: float, y: float) -> None:
@@ -48,14 +50,28 @@ def mesh(sheet: Sheet, x: float, y: float) -> None:
     for fsdp in range(2):
       sheet.text(left + 8, top + 53 + fsdp * (CELL + 4), f'fsdp {fsdp}')
       for tensor in range(2):
-        sheet.box(left + 52 + tensor * (CELL + 4), top + 32 + fsdp * (CELL + 4), CELL, CELL,
-                  COLOURS[2 * fsdp + tensor], str(4 * replica + 2 * fsdp + tensor))
+        sheet.box(
+          left + 52 + tensor * (CELL + 4),
+          top + 32 + fsdp * (CELL + 4),
+          CELL,
+          CELL,
+          COLOURS[2 * fsdp + tensor],
+          str(4 * replica + 2 * fsdp + tensor),
+        )
   sheet.text(x, y + 176, 'fast links inside a frame; only replica')
   sheet.text(x, y + 193, 'crosses the slow network between slices')
 
 
-def parts(sheet: Sheet, x: float, y: float, title: str, axes: tuple[str, str],
-          cells: list[list[str]], colours: list[list[str]], note: str) -> None:
+def parts(
+  sheet: Sheet,
+  x: float,
+  y: float,
+  title: str,
+  axes: tuple[str, str],
+  cells: list[list[str]],
+  colours: list[list[str]],
+  note: str,
+) -> None:
   """An array cut into parts; a cell names the devices that hold it."""
   sheet.text(x, y, title, 'outside left title')
   down, along = axes
@@ -74,19 +90,53 @@ def svg() -> str:
   sheet.text(14, 252, 'A cell names the devices that hold')
   sheet.text(14, 269, 'it; devices of one colour hold the')
   sheet.text(14, 286, 'same parts of the parameters.')
-  parts(sheet, 375, 22, 'mlp/up/kernel (L, D, F)', ('D', 'F'), [['0, 4', '1, 5'], ['2, 6', '3, 7']],
-        [[blue, orange], [green, violet]], 'fsdp on D, tensor on F')
-  parts(sheet, 605, 22, 'head/bias (K)', ('', 'K'), [['all']], [['#e3e6ea']],
-        'small: whole on every device')
-  parts(sheet, 375, 198, 'tokens (B, N, D)', ('B', 'N'), [['0, 1'], ['2, 3'], ['4, 5'], ['6, 7']],
-        [[WHITE]] * 4, 'batch over replica and fsdp')
-  parts(sheet, 605, 198, 'tokens with sequence 2', ('B', 'N'),
-        [[str(2 * i), str(2 * i + 1)] for i in range(4)], [[WHITE] * 2] * 4,
-        'replica 2, fsdp 2, sequence 2')
+  parts(
+    sheet,
+    375,
+    22,
+    'mlp/up/kernel (L, D, F)',
+    ('D', 'F'),
+    [['0, 4', '1, 5'], ['2, 6', '3, 7']],
+    [[blue, orange], [green, violet]],
+    'fsdp on D, tensor on F',
+  )
+  parts(
+    sheet,
+    605,
+    22,
+    'head/bias (K)',
+    ('', 'K'),
+    [['all']],
+    [['#e3e6ea']],
+    'small: whole on every device',
+  )
+  parts(
+    sheet,
+    375,
+    198,
+    'tokens (B, N, D)',
+    ('B', 'N'),
+    [['0, 1'], ['2, 3'], ['4, 5'], ['6, 7']],
+    [[WHITE]] * 4,
+    'batch over replica and fsdp',
+  )
+  parts(
+    sheet,
+    605,
+    198,
+    'tokens with sequence 2',
+    ('B', 'N'),
+    [[str(2 * i), str(2 * i + 1)] for i in range(4)],
+    [[WHITE] * 2] * 4,
+    'replica 2, fsdp 2, sequence 2',
+  )
   width, height = 830, 356
-  return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-          f'width="{width}" height="{height}"><style>{STYLE}</style>\n' + '\n'.join(sheet.out)
-          + '\n</svg>\n')
+  return (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+    f'width="{width}" height="{height}"><style>{STYLE}</style>\n'
+    + '\n'.join(sheet.out)
+    + '\n</svg>\n'
+  )
 
 
 if __name__ == '__main__':

@@ -197,8 +197,11 @@ def test_the_same_numbers_under_any_sharding():
       alone = step(key, jnp.asarray(IMAGES_BHWC), jnp.asarray(LABELS_BK), mask_B, ALL)
       assert (np.asarray(alone[0]) != IMAGES_BHWC).any((1, 2, 3)).all()
       split = step(
-        key, jax.device_put(IMAGES_BHWC, sharding), jax.device_put(LABELS_BK, sharding),
-        jax.device_put(mask_B, sharding), ALL
+        key,
+        jax.device_put(IMAGES_BHWC, sharding),
+        jax.device_put(LABELS_BK, sharding),
+        jax.device_put(mask_B, sharding),
+        ALL,
       )
       for left, right in zip(alone, split, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-4)

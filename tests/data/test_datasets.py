@@ -78,8 +78,11 @@ def test_labels_and_pixels_against_the_rasters(data_dir, rasters):
         assert name == 'world' and commonest not in source.class_names
       else:
         assert source.class_names[label[i]] == commonest
-      ours = {CODES[value - 1]: count for value, count in zip(values, counts, strict=True)
-              if value < 32 and CODES[value - 1] in source.class_names}
+      ours = {
+        CODES[value - 1]: count
+        for value, count in zip(values, counts, strict=True)
+        if value < 32 and CODES[value - 1] in source.class_names
+      }
       expected = [ours.get(code, 0) / max(sum(ours.values()), 1) for code in source.class_names]
       np.testing.assert_allclose(shares[i], expected, atol=1e-6)
       if name == 'world':
@@ -204,8 +207,9 @@ def debian(tmp_path, monkeypatch):
     labels = (np.arange(count) % 10).astype(np.uint8)
     write_idx(files / f'{part}-images-idx3-ubyte.gz', images)
     write_idx(files / f'{part}-labels-idx1-ubyte.gz', labels)
-    content[part] = sorted((image.tobytes(), label) for image, label in
-                           zip(images, labels.tolist(), strict=True))
+    content[part] = sorted(
+      (image.tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)
+    )
   monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', files)
   return files, content
 
@@ -227,10 +231,12 @@ def test_the_first_examples_of_fashion_mnist_are_a_fair_sample(tmp_path, monkeyp
     write_idx(tmp_path / f'{part}-images-idx3-ubyte.gz', images.repeat(28, 2))
     write_idx(tmp_path / f'{part}-labels-idx1-ubyte.gz', labels)
   monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', tmp_path)
-  data = Data(name='fashion_mnist', channels=1, image_size=(28, 28), eval_resize=28, crop='none',
-              flip=False)
-  first, more, whole = (open_source(data, split, tmp_path / 'data')
-                        for split in ('train[:50]', 'train[:200]', 'train'))
+  data = Data(
+    name='fashion_mnist', channels=1, image_size=(28, 28), eval_resize=28, crop='none', flip=False
+  )
+  first, more, whole = (
+    open_source(data, split, tmp_path / 'data') for split in ('train[:50]', 'train[:200]', 'train')
+  )
   assert (len(first), len(more), len(whole)) == (50, 200, 600)
   assert first.read(range(50)) == more.read(range(50)) == whole.read(range(50))
   assert len(set(more.read(range(200)))) == 200

@@ -41,14 +41,17 @@ def close(left, right, mean=1.0):
 
 
 @pytest.mark.parametrize('kind', ['png', 'jpeg'])
-@pytest.mark.parametrize('height, width, target, shorter, share', [
-  (256, 256, (32, 32), 0, (0.875, 0.875)),
-  (256, 512, (32, 32), 32, (1, 0.5)),
-  (512, 256, (64, 64), 128, (0.25, 0.5)),
-  (256, 512, (32, 64), 0, (0.875, 0.875)),
-  (256, 256, (64, 32), 0, (0.875, 0.4375)),
-  (256, 256, (32, 32), 16, (1, 1)),  # never smaller than the target
-])
+@pytest.mark.parametrize(
+  'height, width, target, shorter, share',
+  [
+    (256, 256, (32, 32), 0, (0.875, 0.875)),
+    (256, 512, (32, 32), 32, (1, 0.5)),
+    (512, 256, (64, 64), 128, (0.25, 0.5)),
+    (256, 512, (32, 64), 0, (0.875, 0.875)),
+    (256, 256, (64, 32), 0, (0.875, 0.4375)),
+    (256, 256, (32, 32), 16, (1, 1)),  # never smaller than the target
+  ],
+)
 def test_central_view_of_a_ramp(kind, height, width, target, shorter, share):
   """The left edge of the view shows what lies at its place in the picture, and so on."""
   x_W, y_H = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
@@ -217,9 +220,7 @@ def test_shift_cuts_a_window_from_the_reflected_image():
     for channels in (1, 3):
       out_HWC = image_HWC[..., :channels].copy()
       decode.shift(out_HWC, 3, np.array([u, v]))
-      np.testing.assert_array_equal(
-        out_HWC, padded[top : top + 16, left : left + 16, :channels]
-      )
+      np.testing.assert_array_equal(out_HWC, padded[top : top + 16, left : left + 16, :channels])
 
 
 @pytest.mark.parametrize('channels', [1, 3])

@@ -70,8 +70,10 @@ def test_the_parts_of_a_folder(tiny_folder):
   assert (len(whole), len(held), len(kept)) == (75, 15, 60)
   files = [source.where(i) for source in (held, kept) for i in range(len(source))]
   assert sorted(files) == sorted(whole.where(i) for i in range(len(whole)))
-  assert held.read([3])[0][1] == whole.read([[whole.where(i) for i in range(75)].index(
-      held.where(3))])[0][1]
+  assert (
+    held.read([3])[0][1]
+    == whole.read([[whole.where(i) for i in range(75)].index(held.where(3))])[0][1]
+  )
   again = open_source(data, 'train:held')
   assert [again.where(i) for i in range(15)] == files[:15]
   assert len(open_source(data, 'train[:40]:kept')) == 32

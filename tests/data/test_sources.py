@@ -53,13 +53,21 @@ class Several(TinySet, skip_registration=True):
   def _info(self):
     labels = {name: tfds.features.ClassLabel(num_classes=9) for name in self.LABELS}
     pictures = {name: tfds.features.Image(shape=(None, None, 3)) for name in ('image', 'mask')}
-    return tfds.core.DatasetInfo(builder=self,
-                                 features=tfds.features.FeaturesDict({**pictures, **labels}))
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict({**pictures, **labels})
+    )
 
   def _generate_examples(self, start, end):
     for i in range(start, end):
-      yield i, {'image': io.BytesIO(picture(10 * i)), 'mask': io.BytesIO(picture(0)),
-                self.LABELS[0]: i % 3, self.LABELS[1]: 7}
+      yield (
+        i,
+        {
+          'image': io.BytesIO(picture(10 * i)),
+          'mask': io.BytesIO(picture(0)),
+          self.LABELS[0]: i % 3,
+          self.LABELS[1]: 7,
+        },
+      )
 
 
 class Ambiguous(Several, skip_registration=True):
@@ -84,11 +92,17 @@ def test_one_of_several_features_is_meant(data_dir):
   assert labels(name='several') == [0, 0, 1, 2, 2]
   assert labels(name='several', label='coarse_label', image='mask') == [7] * 5
   assert labels(name='ambiguous', label='rough') == [7] * 5
-  with pytest.raises(UserError, match=r'2 features of type ClassLabel; choose one, as in '
-                                      r'--config.data.label=fine: fine, rough'):
+  with pytest.raises(
+    UserError,
+    match=r'2 features of type ClassLabel; choose one, as in '
+    r'--config.data.label=fine: fine, rough',
+  ):
     labels(name='ambiguous')
-  with pytest.raises(UserError, match=r"data.label is 'kind', but data set 'several' has these "
-                                      r'features of type ClassLabel: coarse_label, label;'):
+  with pytest.raises(
+    UserError,
+    match=r"data.label is 'kind', but data set 'several' has these "
+    r'features of type ClassLabel: coarse_label, label;',
+  ):
     labels(name='several', label='kind')
 
 
@@ -141,8 +155,13 @@ def test_data_that_is_not_prepared_names_the_command(tmp_path):
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path):
-  for name, hint in [('cifar01', "'cifar10'"), ('earth_climat', "'earth_climate'"),
-                     ('cifar-10', "'cifar10'"), ('digits/', "'digits'"), ('digits ', "'digits'")]:
+  for name, hint in [
+    ('cifar01', "'cifar10'"),
+    ('earth_climat', "'earth_climate'"),
+    ('cifar-10', "'cifar10'"),
+    ('digits/', "'digits'"),
+    ('digits ', "'digits'"),
+  ]:
     with pytest.raises(UserError, match=f"no data set '{name}'.*did you mean.*{hint}"):
       open_source(Data(name=name), 'train', tmp_path)
   known = 'digits, earth_climate, emoji_styles, fashion_mnist, folder, mnist_10k, noto_scripts'
@@ -184,8 +203,9 @@ def test_the_data_dir_comes_from_the_environment(monkeypatch, data_dir):
   assert default_data_dir().parts[-2:] == ('.cache', 'vit_jax')
 
 
-def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_meant(data_dir,
-                                                                                   tmp_path):
+def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_meant(
+  data_dir, tmp_path
+):
   shutil.copytree(data_dir / 'several', tmp_path / 'several')
 
   def content(**data):

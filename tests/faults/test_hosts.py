@@ -14,8 +14,13 @@ STEPS = 4 * EXAMPLES // BATCH  # four epochs
 
 @pytest.mark.faults
 def test_each_example_once_through_one_three_and_two_processes(nursery, lenet_recipe, tmp_path):
-  argv = ['train', f'--config={lenet_recipe}', f'--workdir={tmp_path / "run"}',
-          f'--config.steps={STEPS}', '--config.optim.name=sgd']
+  argv = [
+    'train',
+    f'--config={lenet_recipe}',
+    f'--workdir={tmp_path / "run"}',
+    f'--config.steps={STEPS}',
+    '--config.optim.name=sgd',
+  ]
   counts, parts, done = [], [], 0
   for count in (1, 3, 2):
     life = Life(nursery, tmp_path / 'lives', argv, count)
@@ -32,4 +37,4 @@ def test_each_example_once_through_one_three_and_two_processes(nursery, lenet_re
   stream = [i for _, _, ids in sorted(parts) for i in ids]
   assert len(stream) == 4 * EXAMPLES
   for epoch in range(4):
-    assert sorted(stream[epoch * EXAMPLES:(epoch + 1) * EXAMPLES]) == list(range(EXAMPLES))
+    assert sorted(stream[epoch * EXAMPLES : (epoch + 1) * EXAMPLES]) == list(range(EXAMPLES))

@@ -22,11 +22,27 @@ from tests.fleet import Life, Nursery, result
 
 EVERY = 5  # steps to a checkpoint, as LENET_RECIPE says
 GONE = (1, -signal.SIGABRT)  # of a process whose peer died: our code, or JAX's runtime's abort
-KINDS = ('kill a worker', 'kill the coordinator', 'kill in a save', 'stop a worker',
-         'SIGTERM in start', 'SIGTERM in compile', 'SIGTERM in train', 'SIGTERM in evaluate',
-         'SIGTERM in save', 'hung loader', 'full disk', 'truncated checkpoint')
-SHORT = ('kill a worker', 'SIGTERM in evaluate', 'hung loader', 'truncated checkpoint',
-         'kill in a save')
+KINDS = (
+  'kill a worker',
+  'kill the coordinator',
+  'kill in a save',
+  'stop a worker',
+  'SIGTERM in start',
+  'SIGTERM in compile',
+  'SIGTERM in train',
+  'SIGTERM in evaluate',
+  'SIGTERM in save',
+  'hung loader',
+  'full disk',
+  'truncated checkpoint',
+)
+SHORT = (
+  'kill a worker',
+  'SIGTERM in evaluate',
+  'hung loader',
+  'truncated checkpoint',
+  'kill in a save',
+)
 
 
 def command(recipe: Path, run: Path, steps: int) -> list[str]:
@@ -34,8 +50,9 @@ def command(recipe: Path, run: Path, steps: int) -> list[str]:
 
 
 def saved_step(run: Path) -> int:
-  return max((int(path.name) for path in run.glob('checkpoints/*') if path.name.isdigit()),
-             default=0)
+  return max(
+    (int(path.name) for path in run.glob('checkpoints/*') if path.name.isdigit()), default=0
+  )
 
 
 def saving(run: Path) -> bool:
@@ -44,15 +61,17 @@ def saving(run: Path) -> bool:
 
 def truncate(run: Path, rng: random.Random) -> None:
   """The largest file of the newest checkpoint loses its end, and more than its last chunk."""
-  files = [path for path in (run / 'checkpoints' / str(saved_step(run))).rglob('*')
-           if path.is_file()]
+  files = [
+    path for path in (run / 'checkpoints' / str(saved_step(run))).rglob('*') if path.is_file()
+  ]
   largest = max(files, key=lambda path: path.stat().st_size)
   with open(largest, 'r+b') as file:
     file.truncate(int(largest.stat().st_size * rng.uniform(0, 0.8)))
 
 
-def storm(kind: str, nursery: Nursery, argv: list[str], run: Path, count: int, rng: random.Random
-          ) -> float:
+def storm(
+  kind: str, nursery: Nursery, argv: list[str], run: Path, count: int, rng: random.Random
+) -> float:
   """One life that ends by a fault, with the exit codes that are promised; returns when the fault
   was (unix seconds)."""
   here = saved_step(run)
@@ -88,7 +107,8 @@ def storm(kind: str, nursery: Nursery, argv: list[str], run: Path, count: int, r
     else:
       life.until_been(victim, 'step', at)
     number = {'stop a worker': signal.SIGSTOP, 'truncated checkpoint': signal.SIGTERM}.get(
-        kind, signal.SIGKILL)
+      kind, signal.SIGKILL
+    )
     when = life.signal(number, victim)
     codes = life.codes(forced=(victim,) if number == signal.SIGSTOP else ())
     if kind == 'truncated checkpoint':
@@ -100,8 +120,16 @@ def storm(kind: str, nursery: Nursery, argv: list[str], run: Path, count: int, r
   return when
 
 
-def weather(kinds: list[str], nursery: Nursery, recipe: Path, folder: Path, *, count: int,
-            steps: int, seed: int) -> list[tuple[float, str]]:
+def weather(
+  kinds: list[str],
+  nursery: Nursery,
+  recipe: Path,
+  folder: Path,
+  *,
+  count: int,
+  steps: int,
+  seed: int,
+) -> list[tuple[float, str]]:
   """A run through these faults, held against one without; returns (seconds to recover, fault)."""
   undisturbed, run = folder / 'undisturbed', folder / 'run'
   if not undisturbed.exists():
@@ -119,10 +147,12 @@ def weather(kinds: list[str], nursery: Nursery, recipe: Path, folder: Path, *, c
     assert 'is damaged' in life.log(0), life.logs()
   events = [json.loads(line) for line in (run / 'events.jsonl').read_text().splitlines()]
   stepped = [event['time'] for event in events if event.get('seconds', {}).get('step')]
-  recoveries = [(min(time for time in stepped if time > when) - when, kind)
-                for when, kind in faults]
+  recoveries = [
+    (min(time for time in stepped if time > when) - when, kind) for when, kind in faults
+  ]
   (state, rows, summary), (expected, expected_rows, expected_summary) = (
-      result(folder, steps) for folder in (run, undisturbed))
+    result(folder, steps) for folder in (run, undisturbed)
+  )
   jax.tree.map(np.testing.assert_array_equal, state, expected)
   assert rows == expected_rows and summary['test'] == expected_summary['test']
   return recoveries
@@ -148,7 +178,8 @@ def test_forty_faults(nursery, lenet_recipe, tmp_path):
     count = (2, 4)[number // 5 % 2]
     folder = tmp_path / str(count)
     folder.mkdir(exist_ok=True)
-    recoveries += weather(kinds[number:number + 5], nursery, lenet_recipe, folder,
-                          count=count, steps=60, seed=number)
+    recoveries += weather(
+      kinds[number : number + 5], nursery, lenet_recipe, folder, count=count, steps=60, seed=number
+    )
   assert len(recoveries) == 40
   tell(recoveries)

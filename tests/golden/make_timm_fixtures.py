@@ -20,12 +20,17 @@ def make(family: str) -> None:
   golden = GOLDEN[family]
   model = timm_models.timm_model(golden.theirs, **golden.their_options)
   model = model.half().float()
-  weights = {f'weights/{name}': value.astype(np.float16) if value.dtype == np.float32 else value
-             for name, value in timm_models.state(model).items()}
+  weights = {
+    f'weights/{name}': value.astype(np.float16) if value.dtype == np.float32 else value
+    for name, value in timm_models.state(model).items()
+  }
   images_BHWC = timm_models.images(golden.size).astype(np.float16).astype(np.float32)
   path = FOLDER / f'timm_{family}.npz'
-  files.write(path, {'input': images_BHWC.astype(np.float16),
-                     'output': timm_models.output_of(model, images_BHWC)} | weights)
+  files.write(
+    path,
+    {'input': images_BHWC.astype(np.float16), 'output': timm_models.output_of(model, images_BHWC)}
+    | weights,
+  )
   print(f'{path}: {path.stat().st_size:,} bytes')
 
 

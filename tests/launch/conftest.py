@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-STAND_IN = '''
+STAND_IN = """
 import json, os, pathlib, signal, sys, time
 
 flags = dict(arg.lstrip('-').partition('=')[::2] for arg in sys.argv[2:])
@@ -23,7 +23,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 print(f'hello from {index}', flush=True)
 exec(pathlib.Path(__file__).with_name('plot.py').read_text())
-'''
+"""
 
 
 @pytest.fixture

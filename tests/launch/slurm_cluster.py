@@ -66,8 +66,11 @@ class Cluster:
     (self._folder / 'state').mkdir(parents=True)
     for node in ('n1', 'n2'):
       (self._folder / node).mkdir()
-    self.conf.write_text(CONF.format(host=socket.gethostname(), user=getpass.getuser(),
-                                     folder=self._folder, ports=_free_ports(3)))
+    self.conf.write_text(
+      CONF.format(
+        host=socket.gethostname(), user=getpass.getuser(), folder=self._folder, ports=_free_ports(3)
+      )
+    )
     try:
       self._start('slurmctld', '-D', '-c')
       for node in ('n1', 'n2'):
@@ -112,13 +115,17 @@ class Cluster:
     return found
 
   def logs(self) -> str:
-    return '\n'.join(f'{path.name}:\n{path.read_text()[-3000:]}'
-                     for path in sorted(self._folder.glob('*.log')))
+    return '\n'.join(
+      f'{path.name}:\n{path.read_text()[-3000:]}' for path in sorted(self._folder.glob('*.log'))
+    )
 
   def _start(self, *argv: str) -> None:
     out = open(self._folder / f'{argv[0]}-{len(self._daemons)}.out', 'w')
-    self._daemons.append(subprocess.Popen(argv, env=self.environment, stdout=out,
-                                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL))
+    self._daemons.append(
+      subprocess.Popen(
+        argv, env=self.environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+      )
+    )
     out.close()
 
   def _wait_until_idle(self, seconds: float = 60) -> None:

@@ -30,37 +30,46 @@ def launch(monkeypatch, capsys):
   return run
 
 
-@pytest.mark.parametrize('flags, told', [
-  (('--target=slurm', '--config.optim.rl=1'), 'config.optim.rl is not a key'),
-  (('--target=jobset', '--time=1:00'), '--time means nothing to --target=jobset; it is for: slurm'),
-  (('--target=slurm', '--topology=v5e:2x2'), 'it is for: jobset, skypilot, tpu_vm'),
-  (('--submit',), '--submit hands a job to a cluster or a cloud'),
-  (('--restarts=-1',), 'no whole number of at least 0'),
-  (('--nodes=2',), '--nodes means nothing to --target=local'),
-  (('--target=slurm', '--gpus_per_node=8', '--processes=3'), 'cannot be divided over'),
-  (('--target=slurm', '--nodes=0'), 'no whole number of at least 1'),
-  (('--target=slurm', '--volume=/data:/data'), 'mounts into a container'),
-  (('--target=slurm', '--image=i'), 'would be lost with its machine'),
-  (('--target=jobset', *VOLUME), '--image is missing'),
-  (('--target=jobset', '--image=i', '--volume=runs:/runs'), 'would be lost with its machine'),
-  ((*JOBSET, '--topology=v5e:16x16', '--gpus_per_node=8'), 'a job runs on GPUs or TPUs'),
-  ((*JOBSET, '--topology=v5e:16'), 'a slice of v5e has 2 sides, as in v5e:16x16'),
-  ((*JOBSET, '--topology=v5x:4x4'), "'v5x' is no TPU generation we know; did you mean"),
-  ((*JOBSET, '--topology=v5p:1x1x1'), 'a slice of v5p over several hosts has 4 on each'),
-  ((*JOBSET, '--slices=2'), 'add --topology'),
-  ((*JOBSET, '--volume=runs'), '--volume=runs is not SOURCE:PATH'),
-  (('--target=skypilot', '--gpus_per_node=8', *VOLUME), '--gpu is missing'),
-  (('--gpu=H100',), '--gpu means nothing to --target=local'),
-  (('--target=slurm', '--gpu=h100'), 'add how many each machine has, as in --gpus_per_node=8'),
-  ((*JOBSET, '--gpu=H100'), 'add how many each machine has'),
-  (('--target=skypilot', '--gpu=H100', *VOLUME), 'add how many each machine has'),
-  ((*JOBSET, '--topology=v5e:4x4', '--gpu=H100'), 'a job runs on GPUs or TPUs'),
-  (('--target=skypilot', '--topology=v5e:4x4', '--gpu=H100', *VOLUME), 'runs on GPUs or TPUs'),
-  ((*JOBSET, '--topology=v5e:4x4', '--nodes=2'), 'several slices are --slices=N'),
-  (('--target=skypilot', '--topology=v5e:4x4', '--nodes=2', *VOLUME), 'are --slices=N of --target'),
-  (('--target=tpu_vm', '--topology=v5e:4x4', *VOLUME), 'needs --topology, --zone and --image'),
-  (('--target=kubernetes',), 'invalid choice'),
-])
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    (('--target=slurm', '--config.optim.rl=1'), 'config.optim.rl is not a key'),
+    (
+      ('--target=jobset', '--time=1:00'),
+      '--time means nothing to --target=jobset; it is for: slurm',
+    ),
+    (('--target=slurm', '--topology=v5e:2x2'), 'it is for: jobset, skypilot, tpu_vm'),
+    (('--submit',), '--submit hands a job to a cluster or a cloud'),
+    (('--restarts=-1',), 'no whole number of at least 0'),
+    (('--nodes=2',), '--nodes means nothing to --target=local'),
+    (('--target=slurm', '--gpus_per_node=8', '--processes=3'), 'cannot be divided over'),
+    (('--target=slurm', '--nodes=0'), 'no whole number of at least 1'),
+    (('--target=slurm', '--volume=/data:/data'), 'mounts into a container'),
+    (('--target=slurm', '--image=i'), 'would be lost with its machine'),
+    (('--target=jobset', *VOLUME), '--image is missing'),
+    (('--target=jobset', '--image=i', '--volume=runs:/runs'), 'would be lost with its machine'),
+    ((*JOBSET, '--topology=v5e:16x16', '--gpus_per_node=8'), 'a job runs on GPUs or TPUs'),
+    ((*JOBSET, '--topology=v5e:16'), 'a slice of v5e has 2 sides, as in v5e:16x16'),
+    ((*JOBSET, '--topology=v5x:4x4'), "'v5x' is no TPU generation we know; did you mean"),
+    ((*JOBSET, '--topology=v5p:1x1x1'), 'a slice of v5p over several hosts has 4 on each'),
+    ((*JOBSET, '--slices=2'), 'add --topology'),
+    ((*JOBSET, '--volume=runs'), '--volume=runs is not SOURCE:PATH'),
+    (('--target=skypilot', '--gpus_per_node=8', *VOLUME), '--gpu is missing'),
+    (('--gpu=H100',), '--gpu means nothing to --target=local'),
+    (('--target=slurm', '--gpu=h100'), 'add how many each machine has, as in --gpus_per_node=8'),
+    ((*JOBSET, '--gpu=H100'), 'add how many each machine has'),
+    (('--target=skypilot', '--gpu=H100', *VOLUME), 'add how many each machine has'),
+    ((*JOBSET, '--topology=v5e:4x4', '--gpu=H100'), 'a job runs on GPUs or TPUs'),
+    (('--target=skypilot', '--topology=v5e:4x4', '--gpu=H100', *VOLUME), 'runs on GPUs or TPUs'),
+    ((*JOBSET, '--topology=v5e:4x4', '--nodes=2'), 'several slices are --slices=N'),
+    (
+      ('--target=skypilot', '--topology=v5e:4x4', '--nodes=2', *VOLUME),
+      'are --slices=N of --target',
+    ),
+    (('--target=tpu_vm', '--topology=v5e:4x4', *VOLUME), 'needs --topology, --zone and --image'),
+    (('--target=kubernetes',), 'invalid choice'),
+  ],
+)
 def test_faults_get_one_sentence(flags, told, launch):
   code, text = launch(*flags)
   assert code == 2 and told in text and text.count('\n') == 1
@@ -73,8 +82,12 @@ def test_a_recipe_of_this_machine_is_not_sent_elsewhere(tiny_recipe, capsys):
 
 def test_slices_of_a_pod():
   for name, hosts, accelerator in (
-      ('v5e:16x16', 64, 'v5litepod-256'), ('v5e:2x4', 1, 'v5litepod-8'), ('v6e:8x8', 16, 'v6e-64'),
-      ('v5p:4x4x8', 32, 'v5p-256'), ('v4:2x2x1', 1, 'v4-8')):
+    ('v5e:16x16', 64, 'v5litepod-256'),
+    ('v5e:2x4', 1, 'v5litepod-8'),
+    ('v6e:8x8', 16, 'v6e-64'),
+    ('v5p:4x4x8', 32, 'v5p-256'),
+    ('v4:2x2x1', 1, 'v4-8'),
+  ):
     found = parse_slice(name)
     assert (found.hosts, found.accelerator_type) == (hosts, accelerator)
     assert found.hosts * found.chips_per_host == found.chips
@@ -93,9 +106,14 @@ def fake(folder: Path, name: str, script: str) -> None:
   (folder / name).chmod(0o755)
 
 
-@pytest.mark.parametrize('target, tool, expected', [
-  ('slurm', 'sbatch', 'sbatch FILE'), ('jobset', 'kubectl', 'kubectl apply -f FILE'),
-  ('skypilot', 'sky', 'sky jobs launch --yes --detach-run FILE')])
+@pytest.mark.parametrize(
+  'target, tool, expected',
+  [
+    ('slurm', 'sbatch', 'sbatch FILE'),
+    ('jobset', 'kubectl', 'kubectl apply -f FILE'),
+    ('skypilot', 'sky', 'sky jobs launch --yes --detach-run FILE'),
+  ],
+)
 def test_submit_hands_the_file_to_its_tool(target, tool, expected, tmp_path, monkeypatch, capfd):
   monkeypatch.chdir(tmp_path)
   shutil.copy(ROOT / 'configs' / 'fashion_mnist.py', tmp_path)
@@ -112,7 +130,8 @@ def test_submit_hands_the_file_to_its_tool(target, tool, expected, tmp_path, mon
   assert cli.main([*argv, '--submit']) == 0
   [path] = (tmp_path / 'runs' / 'launch').iterdir()
   assert (tmp_path / 'called').read_text().strip() == expected.replace(
-      'FILE', str(path.relative_to(tmp_path)))
+    'FILE', str(path.relative_to(tmp_path))
+  )
   capfd.readouterr()
   assert cli.main(argv) == 0
   assert capfd.readouterr().out == (tmp_path / 'submitted').read_text()
@@ -120,7 +139,7 @@ def test_submit_hands_the_file_to_its_tool(target, tool, expected, tmp_path, mon
   assert cli.main([*argv, '--submit']) == 1
 
 
-GCLOUD = '''
+GCLOUD = """
 cd "$(dirname "$0")"
 echo "$*" >> called
 case "$*" in
@@ -136,7 +155,7 @@ case "$*" in
     echo "$code" > code; echo "$after" > state ;;
   *worker=0*) code=$(cat code); [ "$code" != lost ] && echo "$code" ;;
 esac
-'''
+"""
 
 
 def run_tpu_vm(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
@@ -146,19 +165,27 @@ def run_tpu_vm(folder: Path, **files: str) -> subprocess.CompletedProcess[str]:
   for name, text in files.items():
     (folder / name).write_text(text)
   script = ROOT / 'launch' / 'examples' / 'tpu_vm.sh'
-  return subprocess.run(['bash', str(script)], timeout=60, capture_output=True, text=True,
-                        env={**os.environ, 'PATH': f'{folder}:{os.environ["PATH"]}'})
+  return subprocess.run(
+    ['bash', str(script)],
+    timeout=60,
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'PATH': f'{folder}:{os.environ["PATH"]}'},
+  )
 
 
-@pytest.mark.parametrize('starts, expected, slices', [
-  (['0 ACTIVE'], 0, 1),
-  (['75 ACTIVE', '0 ACTIVE'], 0, 1),
-  (['lost SUSPENDED', '0 ACTIVE'], 0, 2),
-  (['75 SUSPENDED', 'lost SUSPENDED', '75 SUSPENDED', 'lost SUSPENDED', '0 ACTIVE'], 0, 5),
-  (['2 ACTIVE'], 2, 1),
-  (['1 ACTIVE', '134 ACTIVE', '0 ACTIVE'], 0, 1),
-  (['1 ACTIVE', 'lost ACTIVE', '1 ACTIVE', '1 ACTIVE'], 1, 1),
-])
+@pytest.mark.parametrize(
+  'starts, expected, slices',
+  [
+    (['0 ACTIVE'], 0, 1),
+    (['75 ACTIVE', '0 ACTIVE'], 0, 1),
+    (['lost SUSPENDED', '0 ACTIVE'], 0, 2),
+    (['75 SUSPENDED', 'lost SUSPENDED', '75 SUSPENDED', 'lost SUSPENDED', '0 ACTIVE'], 0, 5),
+    (['2 ACTIVE'], 2, 1),
+    (['1 ACTIVE', '134 ACTIVE', '0 ACTIVE'], 0, 1),
+    (['1 ACTIVE', 'lost ACTIVE', '1 ACTIVE', '1 ACTIVE'], 1, 1),
+  ],
+)
 def test_the_tpu_vm_script_asks_for_its_slice_again(starts, expected, slices, tmp_path):
   """Three faults are forgiven, being preempted always; at the end the slice is given back."""
   done = run_tpu_vm(tmp_path, starts='\n'.join(starts) + '\n')
@@ -170,16 +197,21 @@ def test_the_tpu_vm_script_asks_for_its_slice_again(starts, expected, slices, tm
 
 def test_what_gcloud_cannot_say_is_no_missing_slice(tmp_path):
   """It is told, and asked again: to create the slice that is there would end the script."""
-  done = run_tpu_vm(tmp_path, starts='0 ACTIVE\n', state='ACTIVE\n',
-                    outages='UNAVAILABLE: try later\nPERMISSION_DENIED\n')
+  done = run_tpu_vm(
+    tmp_path,
+    starts='0 ACTIVE\n',
+    state='ACTIVE\n',
+    outages='UNAVAILABLE: try later\nPERMISSION_DENIED\n',
+  )
   assert done.returncode == 0, done.stderr
   assert 'UNAVAILABLE: try later\nPERMISSION_DENIED' in done.stderr
   assert ' create ' not in (tmp_path / 'called').read_text()
   assert (tmp_path / 'slept').read_text() == '30\n30\n'
 
 
-@pytest.mark.parametrize('born, expected', [
-  (['FAILED'] * 3, 0), (['FAILED'] * 4, 1), (['SUSPENDED'] * 6, 0)])
+@pytest.mark.parametrize(
+  'born, expected', [(['FAILED'] * 3, 0), (['FAILED'] * 4, 1), (['SUSPENDED'] * 6, 0)]
+)
 def test_a_slice_that_is_born_dead_is_waited_for(born, expected, tmp_path):
   """Between two slices is a pause; one that failed is a fault, one that was taken away is none."""
   done = run_tpu_vm(tmp_path, starts='0 ACTIVE\n', born='\n'.join(born) + '\n')
@@ -190,7 +222,7 @@ def test_a_slice_that_is_born_dead_is_waited_for(born, expected, tmp_path):
   assert (tmp_path / 'slept').read_text() == '30\n' * (slices - 1)
 
 
-DOCKER = '''
+DOCKER = """
 cd "$(dirname "$0")"
 echo "$*" >> called
 case "$1" in
@@ -199,13 +231,13 @@ case "$1" in
   wait) echo 75 ;;
   rm) rm running ;;
 esac
-'''
+"""
 
 
 def test_a_host_joins_the_container_that_runs(tmp_path):
   """After a lost connection the training is not started a second time."""
   text = (ROOT / 'launch' / 'examples' / 'tpu_vm.sh').read_text()
-  remote = text[text.index('remote='):text.index('\nstate()')].replace('/tmp/', f'{tmp_path}/')
+  remote = text[text.index('remote=') : text.index('\nstate()')].replace('/tmp/', f'{tmp_path}/')
   fake(tmp_path, 'docker', DOCKER)
   fake(tmp_path, 'sudo', '[ "$1" = mount ] || exec "$@"')
   fake(tmp_path, 'hostname', 'echo 10.1.2.3 172.17.0.1')
@@ -213,15 +245,19 @@ def test_a_host_joins_the_container_that_runs(tmp_path):
     (tmp_path / 'called').write_text('')
     if running:
       (tmp_path / 'running').touch()
-    subprocess.run(['bash', '-c', f'{remote}\nbash -c "$remote"'], check=True, timeout=60,
-                   env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+    subprocess.run(
+      ['bash', '-c', f'{remote}\nbash -c "$remote"'],
+      check=True,
+      timeout=60,
+      env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+    )
     called = (tmp_path / 'called').read_text()
     assert ('run --detach' in called) != running
     assert ('JAX_COORDINATOR_BIND_ADDRESS=10.1.2.3:8482' in called) != running
     assert (tmp_path / 'vit_jax.code').read_text() == '75\n'
 
 
-SRUN = '''
+SRUN = """
 case "$*" in *--relative=1*) # once on each of the other nodes
   [[ "$*" == *"--nodes=1 --ntasks=1 --ntasks-per-node=1"* ]] || exit 1
   SLURMD_NODENAME=n8 exec bash -c "${!#}" ;;
@@ -230,39 +266,59 @@ for ((i = 0; i < SLURM_NTASKS; i++)); do
   SLURM_PROCID=$i SLURM_LOCALID=$((i % EACH)) bash -c "${!#}" || code=$?
 done
 exit "${code:-0}"
-'''
-SCONTROL = '''
+"""
+SCONTROL = """
 case "$1 $2" in
   "show hostnames") echo n7; echo n8 ;;
   "show job") echo "   JobState=${STATE-RUNNING} Reason=None" ;;
   "show node") echo "NodeName=$3 Arch=x86_64"; echo "   NodeAddr=$3.cluster NodeHostName=$3" ;;
   requeue*) echo "$2" >> "$(dirname "$0")/requeued" ;;
 esac
-'''
+"""
 
 
 def run_sbatch(script: str, folder: Path, each: int, code: int) -> tuple[int, list[dict[str, str]]]:
   """Runs a batch script of two nodes among stand-ins; (its exit code, JAX_* of each process)."""
   for name, text in {
-      'srun': SRUN, 'scontrol': SCONTROL,
-      'getent': '[ -z "${ADDRESS-some}" ] || echo "${ADDRESS-10.0.0.2} STREAM"',
-      'hostname': 'echo 10.9.9.9', 'ip': 'echo "2: $6    inet 10.5.5.5/24 brd 10.5.5.255 scope"',
-      'python': f'env | grep ^JAX_ > "$(dirname "$0")/process-$JAX_PROCESS_ID"; exit {code}',
+    'srun': SRUN,
+    'scontrol': SCONTROL,
+    'getent': '[ -z "${ADDRESS-some}" ] || echo "${ADDRESS-10.0.0.2} STREAM"',
+    'hostname': 'echo 10.9.9.9',
+    'ip': 'echo "2: $6    inet 10.5.5.5/24 brd 10.5.5.255 scope"',
+    'python': f'env | grep ^JAX_ > "$(dirname "$0")/process-$JAX_PROCESS_ID"; exit {code}',
   }.items():
     fake(folder, name, text)
-  done = subprocess.run(['bash', '-c', script], timeout=60, capture_output=True, text=True, env={
+  done = subprocess.run(
+    ['bash', '-c', script],
+    timeout=60,
+    capture_output=True,
+    text=True,
+    env={
       **{k: v for k, v in os.environ.items() if not k.startswith('JAX_')},
-      'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '4100', 'SLURM_NTASKS':
-      str(2 * each), 'EACH': str(each), 'SLURM_JOB_NODELIST': 'n[7-8]', 'SLURMD_NODENAME': 'n7'})
-  words = [dict(line.split('=', 1) for line in path.read_text().splitlines())
-           for path in sorted(folder.glob('process-*'))]
+      'PATH': f'{folder}:{os.environ["PATH"]}',
+      'SLURM_JOB_ID': '4100',
+      'SLURM_NTASKS': str(2 * each),
+      'EACH': str(each),
+      'SLURM_JOB_NODELIST': 'n[7-8]',
+      'SLURMD_NODENAME': 'n7',
+    },
+  )
+  words = [
+    dict(line.split('=', 1) for line in path.read_text().splitlines())
+    for path in sorted(folder.glob('process-*'))
+  ]
   return done.returncode, words
 
 
-@pytest.mark.parametrize('each, devices', [
-  (1, ['0,1,2,3,4,5,6,7'] * 2), (2, ['0,1,2,3', '4,5,6,7'] * 2),
-  (4, ['0,1', '2,3', '4,5', '6,7'] * 2),
-  (8, list('01234567') * 2)])
+@pytest.mark.parametrize(
+  'each, devices',
+  [
+    (1, ['0,1,2,3,4,5,6,7'] * 2),
+    (2, ['0,1,2,3', '4,5,6,7'] * 2),
+    (4, ['0,1', '2,3', '4,5', '6,7'] * 2),
+    (8, list('01234567') * 2),
+  ],
+)
 def test_processes_of_a_slurm_job(each, devices, launch, tmp_path):
   code, text = launch('--target=slurm', '--nodes=2', '--gpus_per_node=8', f'--processes={each}')
   assert code == 0
@@ -278,7 +334,7 @@ def test_processes_of_a_slurm_job(each, devices, launch, tmp_path):
 
 def test_each_node_runs_the_setup(launch, tmp_path):
   """Before the training, to which the first node's hands on what it exports."""
-  setup = f"export JAX_TOLD=\"it's\"; echo $SLURMD_NODENAME >> {tmp_path}/up; rm -f {tmp_path}/p*-*"
+  setup = f'export JAX_TOLD="it\'s"; echo $SLURMD_NODENAME >> {tmp_path}/up; rm -f {tmp_path}/p*-*'
   for nodes, expected in (('2', ['n7', 'n8']), ('1', ['n7'])):
     (tmp_path / 'up').unlink(missing_ok=True)
     _, text = launch('--target=slurm', f'--nodes={nodes}', f'--setup={setup}')
@@ -287,8 +343,9 @@ def test_each_node_runs_the_setup(launch, tmp_path):
     assert (tmp_path / 'up').read_text().split() == expected
 
 
-@pytest.mark.parametrize('flags, address', [
-  ((), '127.0.1.1'), (('--interface=ib0',), '10.0.0.2'), ((), '')])
+@pytest.mark.parametrize(
+  'flags, address', [((), '127.0.1.1'), (('--interface=ib0',), '10.0.0.2'), ((), '')]
+)
 def test_the_coordinators_address_in_slurm(flags, address, launch, tmp_path, monkeypatch):
   """A host that knows itself as 127.0.1.1, an interface by name, and no address at all."""
   monkeypatch.setenv('ADDRESS', address)

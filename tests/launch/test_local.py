@@ -49,8 +49,9 @@ def test_processes_are_told_where_they_are(stand_in, capfd):
   words = [told(folder, index)['variables'] for index in range(3)]
   addresses = {word['JAX_COORDINATOR_ADDRESS'] for word in words}
   assert len(addresses) == 1 and addresses.pop().startswith('127.0.0.1:')
-  assert all(word['JAX_COORDINATOR_BIND_ADDRESS'] == word['JAX_COORDINATOR_ADDRESS']
-             for word in words)
+  assert all(
+    word['JAX_COORDINATOR_BIND_ADDRESS'] == word['JAX_COORDINATOR_ADDRESS'] for word in words
+  )
   assert [word['JAX_PROCESS_ID'] for word in words] == ['0', '1', '2']
   assert {word['JAX_NUM_PROCESSES'] for word in words} == {'3'}
   lines = capfd.readouterr().out.splitlines()
@@ -77,7 +78,9 @@ def test_gpus_are_those_that_we_may_use(stand_in, tiny_recipe, monkeypatch, caps
   folder = stand_in('')
   assert local.run(job(folder, processes=2, gpus=2, first_gpu=1)) == 0
   assert [told(folder, i)['variables']['CUDA_VISIBLE_DEVICES'] for i in range(2)] == [
-      'GPU-8932f937', '3']
+    'GPU-8932f937',
+    '3',
+  ]
   assert cli.main(['launch', f'--config={tiny_recipe}', '--gpus_per_node=8']) == 2
   assert 'leaves this command 4; ask for no more' in capsys.readouterr().err
 
@@ -95,20 +98,30 @@ def test_gpus_are_those_that_we_may_use(stand_in, tiny_recipe, monkeypatch, caps
   assert local.gpus_here() == 0
 
 
-@pytest.mark.parametrize('codes, expected', [
-  ((0, 0, 0), 0), ((75, 75, 75), 75), ((0, 75, 75), 75), ((0, 1, 75), 1), ((2, 2, 2), 2),
-  ((-9, 134, 134), 1), ((0, 0, -15), 1), ((2, 1, 75), 2)])
+@pytest.mark.parametrize(
+  'codes, expected',
+  [
+    ((0, 0, 0), 0),
+    ((75, 75, 75), 75),
+    ((0, 75, 75), 75),
+    ((0, 1, 75), 1),
+    ((2, 2, 2), 2),
+    ((-9, 134, 134), 1),
+    ((0, 0, -15), 1),
+    ((2, 1, 75), 2),
+  ],
+)
 def test_exit_code(codes, expected):
   assert local.exit_code(codes) == expected
 
 
 def test_one_that_dies_ends_the_others(stand_in, monkeypatch):
   monkeypatch.setattr(local, 'PATIENCE', 0.5)
-  folder = stand_in('''
+  folder = stand_in("""
 if index == '1':
   os.kill(os.getpid(), signal.SIGKILL)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # hangs in a collective, and hears nothing
-time.sleep(600)''')
+time.sleep(600)""")
   began = time.monotonic()
   assert local.run(job(folder)) == 1
   assert time.monotonic() - began < 15
@@ -127,17 +140,18 @@ def test_sigterm_is_passed_on_and_75_comes_back(stand_in):
   assert codes == [75]
 
 
-COMMAND = '''
+COMMAND = """
 import sys
 sys.path.insert(0, {root!r})
 from vit_jax.launch import local
 from vit_jax.launch.job import Job
 sys.exit(local.run(Job('test', 'recipe.py', {workdir!r}, processes=2)))
-'''
+"""
 
 
-@pytest.mark.parametrize('number, expected', [(signal.SIGTERM, 75), (signal.SIGINT, 75),
-                                              (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+  'number, expected', [(signal.SIGTERM, 75), (signal.SIGINT, 75), (signal.SIGKILL, -signal.SIGKILL)]
+)
 def test_signals_to_the_launcher(stand_in, number, expected):
   """Also a launcher that is killed leaves no process behind."""
   folder = stand_in('time.sleep(600)')
@@ -159,23 +173,51 @@ def test_signals_to_the_launcher(stand_in, number, expected):
 
 def test_what_is_printed_can_be_run(stand_in, tiny_recipe, capsys):
   folder = stand_in('')
-  assert cli.main(['launch', '--processes=2', '--print', f'--config={tiny_recipe}',
-                   f'--workdir={folder / "run"}', '--config.steps=4']) == 0
+  assert (
+    cli.main(
+      [
+        'launch',
+        '--processes=2',
+        '--print',
+        f'--config={tiny_recipe}',
+        f'--workdir={folder / "run"}',
+        '--config.steps=4',
+      ]
+    )
+    == 0
+  )
   text = capsys.readouterr().out
   assert text.count('JAX_PROCESS_ID=') == 2
-  subprocess.run(['bash', '-c', f'{text.strip()} ; wait'], check=True, cwd=folder,
-                 env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'})
+  subprocess.run(
+    ['bash', '-c', f'{text.strip()} ; wait'],
+    check=True,
+    cwd=folder,
+    env={**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
+  )
   for index in range(2):
     assert told(folder, index)['argv'][1:] == [
-        'train', f'--config={tiny_recipe}', f'--workdir={folder / "run"}', '--config.steps=4']
+      'train',
+      f'--config={tiny_recipe}',
+      f'--workdir={folder / "run"}',
+      '--config.steps=4',
+    ]
 
 
 @pytest.mark.slow
 def test_two_real_processes_are_preempted_and_go_on(tiny_recipe, tmp_path):
   """With real training: SIGTERM to the launcher, 75, the same command again, 0."""
-  argv = [sys.executable, '-m', 'vit_jax', 'launch', '--processes=2', f'--config={tiny_recipe}',
-          f'--workdir={tmp_path}', '--config.steps=300', '--config.evaluate.steps=0',
-          '--config.checkpoint.every.steps=100000']
+  argv = [
+    sys.executable,
+    '-m',
+    'vit_jax',
+    'launch',
+    '--processes=2',
+    f'--config={tiny_recipe}',
+    f'--workdir={tmp_path}',
+    '--config.steps=300',
+    '--config.evaluate.steps=0',
+    '--config.checkpoint.every.steps=100000',
+  ]
   rows, log = tmp_path / 'metrics.jsonl', tmp_path / 'log'
   env = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}
   with log.open('w') as file:

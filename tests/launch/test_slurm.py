@@ -1,6 +1,6 @@
 """Real Slurm, two nodes on this host: submit, preempt, save, queue again, go on, finish.
 
-    pytest -m slurm -n 0 tests/launch/test_slurm.py
+pytest -m slurm -n 0 tests/launch/test_slurm.py
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ def cluster(tmp_path, monkeypatch):
   with Cluster(tmp_path / 'slurm') as cluster:
     monkeypatch.chdir(tmp_path)
     for name, value in {
-        'SLURM_CONF': str(cluster.conf), 'PYTHONPATH': str(Path(__file__).parents[2]),
-        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
-        'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}.items():
+      'SLURM_CONF': str(cluster.conf),
+      'PYTHONPATH': str(Path(__file__).parents[2]),
+      'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+      'JAX_NUM_CPU_DEVICES': '1',
+      'PYTHONUNBUFFERED': '1',
+    }.items():
       monkeypatch.setenv(name, value)
     yield cluster
   monkeypatch.delenv('SLURM_CONF')
@@ -47,10 +50,24 @@ def wait_for(what: Callable[[], object], seconds: float, told: Callable[[], str]
 
 def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_path):
   workdir = tmp_path / 'run'
-  assert cli.main(['launch', '--target=slurm', '--submit', '--nodes=2', f'--config={tiny_recipe}',
-                   f'--workdir={workdir}', '--name=preempt', f'--config.steps={STEPS}',
-                   '--config.evaluate.steps=0', '--config.checkpoint.every.steps=100000',
-                   '--time=10']) == 0
+  assert (
+    cli.main(
+      [
+        'launch',
+        '--target=slurm',
+        '--submit',
+        '--nodes=2',
+        f'--config={tiny_recipe}',
+        f'--workdir={workdir}',
+        '--name=preempt',
+        f'--config.steps={STEPS}',
+        '--config.evaluate.steps=0',
+        '--config.checkpoint.every.steps=100000',
+        '--time=10',
+      ]
+    )
+    == 0
+  )
   [job] = re.findall(r'\d+', cluster.run('squeue', '--noheader', '--format=%i'))
 
   def log() -> str:
@@ -68,7 +85,8 @@ def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_pat
   [saved] = map(int, re.findall(r'stopped and saved at step (\d+)', log()))
   assert 0 < saved < STEPS
   assert [path.name for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit()] == [
-      str(saved)]
+    str(saved)
+  ]
   wait_for(lambda: f'start: checkpoint of step {saved} ' in log(), 120, told)
   wait_for(lambda: cluster.state(job) in ('COMPLETED', ''), 180, told)
 
@@ -87,8 +105,20 @@ def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_pat
 def test_a_users_fault_is_not_queued_again(cluster, tiny_recipe, tmp_path):
   """Exit code 2 ends the job, whatever --requeue says."""
   (tmp_path / 'gone.py').write_text(tiny_recipe.read_text())
-  assert cli.main(['launch', '--target=slurm', '--submit', '--nodes=2', '--config=gone.py',
-                   f'--workdir={tmp_path / "run"}', '--name=fault']) == 0
+  assert (
+    cli.main(
+      [
+        'launch',
+        '--target=slurm',
+        '--submit',
+        '--nodes=2',
+        '--config=gone.py',
+        f'--workdir={tmp_path / "run"}',
+        '--name=fault',
+      ]
+    )
+    == 0
+  )
   (tmp_path / 'gone.py').unlink()
   [job] = re.findall(r'\d+', cluster.run('squeue', '--noheader', '--format=%i'))
   wait_for(lambda: cluster.state(job) in ('FAILED', ''), 60, cluster.logs)
@@ -99,8 +129,21 @@ def test_a_users_fault_is_not_queued_again(cluster, tiny_recipe, tmp_path):
 
 def submit(recipe: Path, workdir: Path, cluster: Cluster, *flags: str) -> str:
   """The number of a job of two nodes."""
-  assert cli.main(['launch', '--target=slurm', '--submit', '--nodes=2', f'--config={recipe}',
-                   f'--workdir={workdir}', '--name=job', *flags]) == 0
+  assert (
+    cli.main(
+      [
+        'launch',
+        '--target=slurm',
+        '--submit',
+        '--nodes=2',
+        f'--config={recipe}',
+        f'--workdir={workdir}',
+        '--name=job',
+        *flags,
+      ]
+    )
+    == 0
+  )
   [job] = re.findall(r'\d+', cluster.run('squeue', '--noheader', '--format=%i'))
   return job
 
@@ -118,8 +161,9 @@ def test_a_cancelled_job_stays_cancelled(cluster, stand_in, tiny_recipe, tmp_pat
   assert 'queued again' not in log
 
 
-def test_a_killed_process_is_a_fault_and_the_job_starts_again(cluster, stand_in, tiny_recipe,
-                                                              tmp_path):
+def test_a_killed_process_is_a_fault_and_the_job_starts_again(
+  cluster, stand_in, tiny_recipe, tmp_path
+):
   folder = stand_in("""
 first = not (workdir / 'once').exists()
 time.sleep(0.5)
@@ -136,8 +180,12 @@ sys.exit(134 if first else 0)""")
 
 def test_each_node_runs_the_setup_before_the_training(cluster, stand_in, tiny_recipe, tmp_path):
   folder = stand_in("print('told', os.environ['TOLD'])")
-  job = submit(tiny_recipe, tmp_path / 'run', cluster,
-               '--setup=export TOLD=something; echo set up $SLURMD_NODENAME')
+  job = submit(
+    tiny_recipe,
+    tmp_path / 'run',
+    cluster,
+    '--setup=export TOLD=something; echo set up $SLURMD_NODENAME',
+  )
   wait_for(lambda: cluster.state(job) == 'COMPLETED', 60, cluster.logs)
   lines = (folder / f'job-{job}.log').read_text().splitlines()
   assert sorted(lines[:2]) == ['set up n1', 'set up n2']

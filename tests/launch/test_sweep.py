@@ -16,7 +16,7 @@ import pytest
 from vit_jax import cli, config, recipes
 
 # What training leaves behind, at once. `fail` in the sweep's folder names runs that fail.
-FINISH = '''
+FINISH = """
 fail = workdir.parent / 'fail'
 if fail.exists() and workdir.name in fail.read_text():
   sys.exit(int(fail.read_text().split()[0]))
@@ -24,7 +24,7 @@ if fail.exists() and workdir.name in fail.read_text():
 (workdir / 'summary.json').write_text(json.dumps({{
   'test': {{'top1': 0.5, 'loss': 1.25}}, 'seconds': {{'train': 3.0, 'total': 4.0}}, 'steps': 12,
   'parameters': 1000}}))
-'''
+"""
 GRID = ('--grid.optim.lr=1e-3,3e-4', '--grid.model.width=32,64')
 NAMES = ['lr=1e-3,width=32', 'lr=1e-3,width=64', 'lr=3e-4,width=32', 'lr=3e-4,width=64']
 
@@ -36,8 +36,10 @@ def sweep(tiny_recipe, stand_in):
   root = folder / 'sweep'
   (folder / 'configs').mkdir()
   for name in NAMES:
-    flags = [f'--config.{"optim" if key == "lr" else "model"}.{key}={value}'
-             for key, value in (part.split('=') for part in name.split(','))]
+    flags = [
+      f'--config.{"optim" if key == "lr" else "model"}.{key}={value}'
+      for key, value in (part.split('=') for part in name.split(','))
+    ]
     x = config.resolve(recipes.load_config(str(tiny_recipe), flags))
     (folder / 'configs' / name).write_text(x.to_json())
 
@@ -53,8 +55,9 @@ def table(root: Path) -> list[dict[str, str]]:
 
 
 def pids(root: Path) -> dict[str, int]:
-  return {path.parent.name: json.loads(path.read_text())['pid']
-          for path in root.glob('*/process-0')}
+  return {
+    path.parent.name: json.loads(path.read_text())['pid'] for path in root.glob('*/process-0')
+  }
 
 
 def test_a_grid_is_trained_and_told(sweep, capfd):
@@ -86,11 +89,14 @@ def test_what_is_finished_is_left_alone(sweep, capfd):
 def test_several_at_a_time(sweep, stand_in, capfd):
   """Two runs wait for each other: one at a time would never end."""
   plot = FINISH.format(root=str(Path(__file__).parents[2]))
-  stand_in('''
+  stand_in(
+    """
 (workdir.parent / f'here-{workdir.name}').write_text('')
 while len(list(workdir.parent.glob('here-*'))) < 2:
   time.sleep(0.01)
-''' + plot)
+"""
+    + plot
+  )
   assert sweep('--grid.optim.lr=1e-3', '--grid.model.width=32,64', '--jobs=2') == 0
   assert f'{NAMES[0]} hello from 0' in capfd.readouterr().out
   born = [json.loads((sweep.root / name / 'process-0').read_text()) for name in NAMES[:2]]
@@ -118,11 +124,22 @@ def test_an_interrupted_sweep_goes_on(sweep, tiny_recipe, stand_in):
   root = Path(__file__).parents[2]
   launcher = folder / 'elsewhere' / 'launcher.py'
   launcher.parent.mkdir()
-  launcher.write_text(f'import sys\nsys.path.insert(0, {str(root)!r})\nfrom vit_jax import cli\n'
-                      f'sys.exit(cli.main(sys.argv[1:]))\n')
-  process = subprocess.Popen([sys.executable, str(launcher), 'sweep', f'--config={tiny_recipe}',
-                              f'--workdir={sweep.root}', *GRID], cwd=folder,
-                             stdout=subprocess.DEVNULL)
+  launcher.write_text(
+    f'import sys\nsys.path.insert(0, {str(root)!r})\nfrom vit_jax import cli\n'
+    f'sys.exit(cli.main(sys.argv[1:]))\n'
+  )
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      str(launcher),
+      'sweep',
+      f'--config={tiny_recipe}',
+      f'--workdir={sweep.root}',
+      *GRID,
+    ],
+    cwd=folder,
+    stdout=subprocess.DEVNULL,
+  )
   try:
     deadline = time.monotonic() + 60
     while not pids(sweep.root):
@@ -141,10 +158,10 @@ def test_an_interrupted_sweep_goes_on(sweep, tiny_recipe, stand_in):
   assert sweep(*GRID) == 0
 
 
-SWEEP = '''
+SWEEP = """
 def get_sweep():
   return [{'model.width': 32, 'model.heads': 2}, {'model.width': 64, 'data.train': 'train[:50%]'}]
-'''
+"""
 
 
 def test_a_recipe_with_a_sweep_of_its_own(tiny_recipe, tmp_path, monkeypatch, capsys):
@@ -159,30 +176,51 @@ def test_a_recipe_with_a_sweep_of_its_own(tiny_recipe, tmp_path, monkeypatch, ca
   assert cli.main([*argv, '--grid.seed=0,1,2']) == 0
   files = capsys.readouterr().out.split()
   assert len(files) == 6 and all(Path(file).suffix == '.sbatch' for file in files)
-  assert len({line for file in files for line in Path(file).read_text().splitlines()
-              if 'job-name' in line}) == 6
+  assert (
+    len(
+      {line for file in files for line in Path(file).read_text().splitlines() if 'job-name' in line}
+    )
+    == 6
+  )
 
 
-@pytest.mark.parametrize('flags, told', [
-  ((), '--grid is missing'),
-  (('--grid.optim.lr',), 'is no axis of a grid'),
-  (('--grid.optim.lr=',), 'is no axis of a grid'),
-  (('--grid.optim.lr=1e-3,1e-3',), 'twice'),
-  (('--grid.optim.warmpu=1',), "warmpu=1: config.optim.warmpu is not a key; did you mean 'warmup'"),
-  (('--grid.optim.lr=1e-3', '--grit.x=1'), "'--grit.x=1' is not a flag"),
-  (('--grid.optim.lr=1e-3', '--time=1:00'), '--time means nothing to --target=local'),
-])
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    ((), '--grid is missing'),
+    (('--grid.optim.lr',), 'is no axis of a grid'),
+    (('--grid.optim.lr=',), 'is no axis of a grid'),
+    (('--grid.optim.lr=1e-3,1e-3',), 'twice'),
+    (
+      ('--grid.optim.warmpu=1',),
+      "warmpu=1: config.optim.warmpu is not a key; did you mean 'warmup'",
+    ),
+    (('--grid.optim.lr=1e-3', '--grit.x=1'), "'--grit.x=1' is not a flag"),
+    (('--grid.optim.lr=1e-3', '--time=1:00'), '--time means nothing to --target=local'),
+  ],
+)
 def test_faults_in_a_grid(flags, told, tiny_recipe, tmp_path, capsys):
   assert cli.main(['sweep', f'--config={tiny_recipe}', f'--workdir={tmp_path / "s"}', *flags]) == 2
   assert told in capsys.readouterr().err
 
 
-def test_values_with_commas_and_names_without_odd_letters(tiny_recipe, tmp_path, monkeypatch,
-                                                          capsys):
+def test_values_with_commas_and_names_without_odd_letters(
+  tiny_recipe, tmp_path, monkeypatch, capsys
+):
   monkeypatch.chdir(tmp_path)
-  assert cli.main(['sweep', f'--config={tiny_recipe}', f'--workdir={tmp_path / "s"}',
-                   '--target=slurm', '--grid.data.image_size=(16, 16),(32, 32)',
-                   '--grid.model.name=Ti/8,Ti/16']) == 0
+  assert (
+    cli.main(
+      [
+        'sweep',
+        f'--config={tiny_recipe}',
+        f'--workdir={tmp_path / "s"}',
+        '--target=slurm',
+        '--grid.data.image_size=(16, 16),(32, 32)',
+        '--grid.model.name=Ti/8,Ti/16',
+      ]
+    )
+    == 0
+  )
   names = [Path(line).stem for line in capsys.readouterr().out.splitlines()]
   assert len(set(names)) == 4
   assert all(set('/() ').isdisjoint(name) for name in names)
@@ -195,13 +233,22 @@ def elsewhere(tiny_recipe, tmp_path, monkeypatch, capfd):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'recipe.py').write_text(tiny_recipe.read_text())
   (tmp_path / 'kubectl').write_text(
-      '#!/bin/bash\n[ -f fail ] && grep -qf fail "${!#}" && exit 3\necho "${!#}" >> called\n')
+    '#!/bin/bash\n[ -f fail ] && grep -qf fail "${!#}" && exit 3\necho "${!#}" >> called\n'
+  )
   (tmp_path / 'kubectl').chmod(0o755)
   monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
 
   def run(*flags: str) -> tuple[int, str]:
-    code = cli.main(['sweep', '--config=recipe.py', '--target=jobset', '--image=i',
-                     '--volume=runs:/dev/null/runs', *flags])
+    code = cli.main(
+      [
+        'sweep',
+        '--config=recipe.py',
+        '--target=jobset',
+        '--image=i',
+        '--volume=runs:/dev/null/runs',
+        *flags,
+      ]
+    )
     return code, ''.join(capfd.readouterr())
 
   return run
@@ -209,8 +256,11 @@ def elsewhere(tiny_recipe, tmp_path, monkeypatch, capfd):
 
 def test_files_for_a_cluster_lie_here(elsewhere):
   """Each sweep's apart, whatever their folders there have in common."""
-  files = [Path(file) for root in ('a', 'b')
-           for file in elsewhere(f'--workdir=/dev/null/runs/{root}/x', *GRID)[1].split()]
+  files = [
+    Path(file)
+    for root in ('a', 'b')
+    for file in elsewhere(f'--workdir=/dev/null/runs/{root}/x', *GRID)[1].split()
+  ]
   assert len(set(files)) == 8 and {file.parts[:2] for file in files} == {('runs', 'launch')}
   assert '--workdir=/dev/null/runs/b/x/' + NAMES[3] in files[-1].read_text()
 

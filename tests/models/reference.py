@@ -43,8 +43,9 @@ def block(x, p, *, qk_norm=False, exact=False):
 def vit(params, images, *, patch, pool, registers=0, qk_norm=False, exact=False, positions=None):
   """Logits, and the attention weights of each layer."""
   kernel = params['embedding']['kernel']
-  x = jax.lax.conv_general_dilated(images, kernel, (patch, patch), 'VALID',
-                                   dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  x = jax.lax.conv_general_dilated(
+    images, kernel, (patch, patch), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
   x = (x + params['embedding']['bias']).reshape(images.shape[0], -1, kernel.shape[-1])
   repeat = lambda token: jnp.tile(token, (images.shape[0], 1, 1))  # noqa: E731
   if positions is not None:
@@ -58,11 +59,12 @@ def vit(params, images, *, patch, pool, registers=0, qk_norm=False, exact=False,
     x = jnp.concatenate([x[:, :front], repeat(params['registers']), x[:, front:]], axis=1)
   blocks, all_weights = params['encoder']['blocks'], []
   for layer in range(blocks['norm1']['scale'].shape[0]):
-    x, weights = block(x, jax.tree.map(lambda leaf, i=layer: leaf[i], blocks), qk_norm=qk_norm,
-                       exact=exact)
+    x, weights = block(
+      x, jax.tree.map(lambda leaf, i=layer: leaf[i], blocks), qk_norm=qk_norm, exact=exact
+    )
     all_weights.append(weights)
   x = layer_norm(x, params['encoder']['norm'])
-  patches = x[:, registers + (pool == 'cls'):]
+  patches = x[:, registers + (pool == 'cls') :]
   if pool == 'cls':
     x = x[:, 0]
   elif pool == 'mean':

@@ -16,15 +16,24 @@ def test_size_overrides_and_any_patch():
   assert model.grid((14, 21)) == (2, 3)
 
 
-@pytest.mark.parametrize('name, words', [
-    ('b/16', "did you mean .*'B/16'"), ('vit', 'known: '), ('B', "'B' lacks a patch.*B/16"),
-    ('B/x', 'lacks a patch'), ('B/0', 'lacks a patch')])
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('b/16', "did you mean .*'B/16'"),
+    ('vit', 'known: '),
+    ('B', "'B' lacks a patch.*B/16"),
+    ('B/x', 'lacks a patch'),
+    ('B/0', 'lacks a patch'),
+  ],
+)
 def test_unknown_names(name, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10)
 
 
-@pytest.mark.parametrize('options, words', [
+@pytest.mark.parametrize(
+  'options, words',
+  [
     (dict(widht=64), "'widht' is unknown; did you mean 'width'"),
     (dict(embedding=None), "'embedding' is unknown"),
     (dict(parent=None), "'parent' is unknown"),
@@ -38,7 +47,9 @@ def test_unknown_names(name, words):
     (dict(unroll='yes'), "unroll is 'yes'; it must be 'auto' or true or false"),
     (dict(dtype='bf16'), "dtype is 'bf16'; it must be 'float32' or 'bfloat16'"),
     (dict(width=100, heads=3), 'heads is 3, which does not divide width 100'),
-    (dict(width=6, heads=3, posemb='sincos2d'), 'width divisible by 4, not 6')])
+    (dict(width=6, heads=3, posemb='sincos2d'), 'width divisible by 4, not 6'),
+  ],
+)
 def test_wrong_options(options, words):
   with pytest.raises(UserError, match=words):
     models.build('Ti/16', 10, **options)

@@ -40,7 +40,8 @@ def params_of(model):
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])
   rng = np.random.default_rng(1)
   return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(0.1, 0.3, leaf.shape), jnp.float32), shapes)
+    lambda leaf: jnp.asarray(rng.normal(0.1, 0.3, leaf.shape), jnp.float32), shapes
+  )
 
 
 def plain(params, images):
@@ -67,8 +68,13 @@ def plain(params, images):
     out, weights = reference.attention(q, k, v)
     return merge(out, p['out']), weights
 
-  x = jax.lax.conv_general_dilated(images, params['embedding']['kernel'], (8, 8), 'VALID',
-                                   dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  x = jax.lax.conv_general_dilated(
+    images,
+    params['embedding']['kernel'],
+    (8, 8),
+    'VALID',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
   x = (x + params['embedding']['bias']).reshape(len(images), -1, x.shape[-1])
   x = x + params['pos_embedding']
   talked, asked = [], []
@@ -90,8 +96,7 @@ def plain(params, images):
 
 def loss_of(model, train=False):
   def loss(params):
-    out = model.apply({'params': params}, IMAGES, train=train,
-                      rngs={'dropout': jax.random.key(0)})
+    out = model.apply({'params': params}, IMAGES, train=train, rngs={'dropout': jax.random.key(0)})
     return jnp.sum(jnp.sin(out.logits_BK))
 
   return loss
@@ -124,8 +129,9 @@ def test_parity_with_the_equations():
   model = build()
   params = params_of(model)
   logits_BK, talked, asked = jax.jit(plain)(params, IMAGES)
-  out, sown = jax.jit(lambda params: model.apply(
-      {'params': params}, IMAGES, train=False, mutable=['intermediates']))(params)
+  out, sown = jax.jit(
+    lambda params: model.apply({'params': params}, IMAGES, train=False, mutable=['intermediates'])
+  )(params)
   np.testing.assert_allclose(out.logits_BK, logits_BK, atol=1e-5, rtol=1e-5)
   assert out.tokens_BND.shape == (2, 1 + 6, 36) and model.grid((16, 24)) == (2, 3)
   sown = sown['intermediates']
@@ -139,9 +145,11 @@ def test_parity_with_the_equations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('options', [
-    dict(unroll=False, fused_qkv=False), dict(remat='full'), dict(remat='names', unroll=False)],
-                         ids=str)
+@pytest.mark.parametrize(
+  'options',
+  [dict(unroll=False, fused_qkv=False), dict(remat='full'), dict(remat='names', unroll=False)],
+  ids=str,
+)
 def test_execution_changes_no_number(options):
   """Dropout included; the programs differ."""
   chance = dict(dropout=0.2, stochastic_depth=0.3)
@@ -155,15 +163,18 @@ def test_execution_changes_no_number(options):
 
 
 def test_remat_computes_again():
-  none, names, full = (lowered(remat=remat).as_text().count('stablehlo.dot_general')
-                       for remat in ('none', 'names', 'full'))
+  none, names, full = (
+    lowered(remat=remat).as_text().count('stablehlo.dot_general')
+    for remat in ('none', 'names', 'full')
+  )
   assert none < names < full
 
 
 def test_rolled_layers_are_two_loops():
   assert 'stablehlo.while' not in lowered().as_text()
-  forward = jax.jit(lambda params: build(unroll=False).apply(
-      {'params': params}, IMAGES, train=False).logits_BK).lower(params_of(build()))
+  forward = jax.jit(
+    lambda params: build(unroll=False).apply({'params': params}, IMAGES, train=False).logits_BK
+  ).lower(params_of(build()))
   assert forward.as_text().count('stablehlo.while') == 2
 
 
@@ -172,9 +183,12 @@ def test_stochastic_depth_drops_patches_alike_at_every_depth_and_the_class_token
 
   @jax.jit
   def logits(params):
-    return [build(stochastic_depth=rate).apply(
-        {'params': params}, IMAGES, train=True, rngs={'dropout': jax.random.key(3)}).logits_BK
-            for rate in (0.9, 0.0)]
+    return [
+      build(stochastic_depth=rate)
+      .apply({'params': params}, IMAGES, train=True, rngs={'dropout': jax.random.key(3)})
+      .logits_BK
+      for rate in (0.9, 0.0)
+    ]
 
   def differs(params):
     dropped, whole = logits(params)
@@ -212,8 +226,12 @@ def test_bfloat16_reaches_every_dot_of_an_accelerator_but_those_between_logits(p
 
 def test_bfloat16_is_near_float32_and_not_equal():
   params = params_of(build())
-  outs = [jax.jit(build(dtype=dtype, unroll=False).apply, static_argnames='train')(
-      {'params': params}, IMAGES, train=False).logits_BK for dtype in ('float32', 'bfloat16')]
+  outs = [
+    jax.jit(build(dtype=dtype, unroll=False).apply, static_argnames='train')(
+      {'params': params}, IMAGES, train=False
+    ).logits_BK
+    for dtype in ('float32', 'bfloat16')
+  ]
   assert 1e-4 < np.linalg.norm(outs[1] - outs[0]) / np.linalg.norm(outs[0]) < 0.05
 
 
@@ -234,11 +252,15 @@ def test_every_cait_is_in_the_table():
 def test_every_large_leaf_is_sharded():
   mesh = meshes.make_mesh(Mesh(2, 2, 2))
   model = models.build('CaiT-M36', 1000)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 384, 384, 3)),
-                                             train=False)['params'])
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, 384, 384, 3)), train=False)['params']
+  )
   specs = {name: sharding.spec for name, sharding in flatten(rules.shardings(shapes, mesh)).items()}
-  ways = {name: leaf.size // np.prod(specs_shape(specs[name], leaf.shape, mesh))
-          for name, leaf in flatten(shapes).items() if leaf.size > 1 << 18}
+  ways = {
+    name: leaf.size // np.prod(specs_shape(specs[name], leaf.shape, mesh))
+    for name, leaf in flatten(shapes).items()
+    if leaf.size > 1 << 18
+  }
   assert len(ways) >= 11 and set(ways.values()) <= {2, 4}
   assert ways['class_blocks/attention/query/kernel'] == ways['class_blocks/mlp/down/kernel'] == 4
 
@@ -247,11 +269,16 @@ def specs_shape(spec, shape, mesh):
   return jax.sharding.NamedSharding(mesh, spec).shard_shape(shape)
 
 
-@pytest.mark.parametrize('name, options, words', [
-    ('CaiT-XXS42', {}, "did you mean 'CaiT-XXS24'"), ('CaiT-XXS24/16', {}, 'is unknown'),
+@pytest.mark.parametrize(
+  'name, options, words',
+  [
+    ('CaiT-XXS42', {}, "did you mean 'CaiT-XXS24'"),
+    ('CaiT-XXS24/16', {}, 'is unknown'),
     ('CaiT-S24', dict(pool='mean'), "'pool' is unknown"),
     ('CaiT-S24', dict(heads=7), 'heads is 7, which does not divide width 384'),
-    ('CaiT-S24', dict(layerscale=0.0), 'layerscale is 0.0; it must be at least 1e-09')])
+    ('CaiT-S24', dict(layerscale=0.0), 'layerscale is 0.0; it must be at least 1e-09'),
+  ],
+)
 def test_wrong_names_and_options(name, options, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10, **options)

@@ -62,19 +62,27 @@ def test_lenet(shape):
 
 def max_pool(x):
   rows, columns = ((side - 1) // 2 for side in x.shape[1:3])
-  return np.stack([np.stack([x[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3].max((1, 2))
-                             for j in range(columns)], 1) for i in range(rows)], 1)
+  return np.stack(
+    [
+      np.stack([x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(columns)], 1)
+      for i in range(rows)
+    ],
+    1,
+  )
 
 
 def plain_alexnet(p, x):
   for i, (stride, padding, pooled) in enumerate(
-      ((4, 2, True), (1, 2, True), (1, 1, False), (1, 1, False), (1, 1, True)), 1):
+    ((4, 2, True), (1, 2, True), (1, 1, False), (1, 1, False), (1, 1, True)), 1
+  ):
     x = relu(biased(x, p[f'conv{i}'], padding, stride))
     x = max_pool(x) if pooled else x
-  bins = [[slice(i * side // 6, -(-(i + 1) * side // 6)) for i in range(6)]
-          for side in x.shape[1:3]]
-  x = np.stack([np.stack([x[:, rows, columns].mean((1, 2)) for columns in bins[1]], 1)
-                for rows in bins[0]], 1)
+  bins = [
+    [slice(i * side // 6, -(-(i + 1) * side // 6)) for i in range(6)] for side in x.shape[1:3]
+  ]
+  x = np.stack(
+    [np.stack([x[:, rows, columns].mean((1, 2)) for columns in bins[1]], 1) for rows in bins[0]], 1
+  )
   x = relu(np.tensordot(x, p['fc6']['kernel'], 3) + p['fc6']['bias'])
   x = relu(x @ p['fc7']['kernel'] + p['fc7']['bias'])
   return x @ p['head']['kernel'] + p['head']['bias']
@@ -121,8 +129,7 @@ def test_strict_promotion_forward_and_backward(name, shape, dtype):
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
 
   def loss(params):
-    out = model.apply({'params': params}, images, train=True,
-                      rngs={'dropout': jax.random.key(0)})
+    out = model.apply({'params': params}, images, train=True, rngs={'dropout': jax.random.key(0)})
     assert out.tokens_BND.dtype == dtype and out.features_BD.dtype == jnp.float32
     return jnp.sum(out.logits_BK)
 
@@ -135,17 +142,21 @@ def test_no_classes_no_head():
   for name in ('LeNet-5', 'AlexNet'):
     model = models.build(name, 0)
     out, variables = jax.eval_shape(
-        lambda model=model: model.init_with_output(jax.random.key(0), noise(1, 64, 64, 3),
-                                                   train=False))
+      lambda model=model: model.init_with_output(
+        jax.random.key(0), noise(1, 64, 64, 3), train=False
+      )
+    )
     assert out.logits_BK is None and 'head' not in variables['params']
 
 
 def test_what_cannot_be():
   with pytest.raises(UserError, match='62x80 pixels are too small for AlexNet; 63x63 are not'):
-    jax.eval_shape(lambda: models.build('AlexNet', 5).init(
-        jax.random.key(0), noise(1, 62, 80, 3), train=False))
-  jax.eval_shape(lambda: models.build('AlexNet', 5).init(
-      jax.random.key(0), noise(1, 63, 63, 3), train=False))
+    jax.eval_shape(
+      lambda: models.build('AlexNet', 5).init(jax.random.key(0), noise(1, 62, 80, 3), train=False)
+    )
+  jax.eval_shape(
+    lambda: models.build('AlexNet', 5).init(jax.random.key(0), noise(1, 63, 63, 3), train=False)
+  )
   with pytest.raises(UserError, match="'width' is unknown"):
     models.build('LeNet-5', 5, width=3)
   with pytest.raises(UserError, match="did you mean 'LeNet-5'"):

@@ -11,29 +11,35 @@ from vit_jax.models.sizes import SIZES
 # At 1000 classes and 224 pixels, class token, no pre_logits: google-research/vision_transformer,
 # vit_jax/models_test.py.
 COUNTS = {
-    'Ti/16': 5_717_416, 'S/16': 22_050_664, 'S/32': 22_878_952, 'B/8': 86_576_872,
-    'B/16': 86_567_656, 'B/32': 88_224_232, 'L/16': 304_326_632, 'L/32': 306_535_400,
-    'H/14': 632_045_800,
+  'Ti/16': 5_717_416,
+  'S/16': 22_050_664,
+  'S/32': 22_878_952,
+  'B/8': 86_576_872,
+  'B/16': 86_567_656,
+  'B/32': 88_224_232,
+  'L/16': 304_326_632,
+  'L/32': 306_535_400,
+  'H/14': 632_045_800,
 }
 # (millions, half a unit of their last digit, what is counted): published, or marked * computed in
 # that source's terms from the published shape. 'mean' and 'map' are bodies without a head;
 # 'layerscale' is DeiT III at 1000 classes, whose positions lack a slot for the class token.
 MILLIONS = {
-    'mu/16': None,  # big_vision gives no count
-    's/16': (5.0, 0.05, 'mean'),  # arXiv:2106.04560 Table 2
-    'M/16': (38.8, 0.051, 'layerscale'),  # DeiT III, README_revenge.md
-    'S36/16': (64.67, 0.005, 'layerscale'),  # * facebookresearch/deit models_v2.py
-    'B36/16': (256.73, 0.005, 'layerscale'),  # * likewise
-    'H52/14': (1025.73, 0.005, 'layerscale'),  # * likewise
-    'g4/14': (955.03, 0.005, 'layerscale'),  # * likewise
-    'G4/14': (1599.16, 0.005, 'layerscale'),  # * likewise
-    'So150m/14': (130.18, 0.005, 'mean'),  # * arXiv:2305.13035 section 4.1
-    'So400m/14': (428, 0.5, 'map'),  # arXiv:2305.13035 Table 1
-    'g/14': (1011, 0.5, 'mean'),  # arXiv:2106.04560 Table 2
-    'G/14': (1843, 0.5, 'mean'),  # arXiv:2106.04560 Table 2
-    'g-opt/14': None,  # big_vision gives no count
-    'G-opt/14': None,  # likewise
-    'e/14': (4000, 500, 'map'),  # arXiv:2209.06794 abstract: "4-billion parameter"
+  'mu/16': None,  # big_vision gives no count
+  's/16': (5.0, 0.05, 'mean'),  # arXiv:2106.04560 Table 2
+  'M/16': (38.8, 0.051, 'layerscale'),  # DeiT III, README_revenge.md
+  'S36/16': (64.67, 0.005, 'layerscale'),  # * facebookresearch/deit models_v2.py
+  'B36/16': (256.73, 0.005, 'layerscale'),  # * likewise
+  'H52/14': (1025.73, 0.005, 'layerscale'),  # * likewise
+  'g4/14': (955.03, 0.005, 'layerscale'),  # * likewise
+  'G4/14': (1599.16, 0.005, 'layerscale'),  # * likewise
+  'So150m/14': (130.18, 0.005, 'mean'),  # * arXiv:2305.13035 section 4.1
+  'So400m/14': (428, 0.5, 'map'),  # arXiv:2305.13035 Table 1
+  'g/14': (1011, 0.5, 'mean'),  # arXiv:2106.04560 Table 2
+  'G/14': (1843, 0.5, 'mean'),  # arXiv:2106.04560 Table 2
+  'g-opt/14': None,  # big_vision gives no count
+  'G-opt/14': None,  # likewise
+  'e/14': (4000, 500, 'map'),  # arXiv:2209.06794 abstract: "4-billion parameter"
 }
 IMAGE = (224, 224, 3)
 

@@ -30,8 +30,14 @@ DINOV2 = {
 }  # fmt: skip
 IMAGES = np.random.default_rng(0).normal(size=(2, 16, 24, 3)).astype(np.float32)
 SMALL = dict(width=32, depth=2, heads=2, mlp=48)
-FAMILIES = ('DeiT-S/8', 'DeiT-S/8-distilled', 'DeiT3-B/8', 'DINOv2-S/8', 'DINOv2-S/8-reg4',
-            'DINOv2-g/8-reg4')
+FAMILIES = (
+  'DeiT-S/8',
+  'DeiT-S/8-distilled',
+  'DeiT3-B/8',
+  'DINOv2-S/8',
+  'DINOv2-S/8-reg4',
+  'DINOv2-g/8-reg4',
+)
 OFTEN = ('DeiT-S/8-distilled', 'DeiT3-B/8', 'DINOv2-g/8-reg4')  # all that the families have
 
 
@@ -44,7 +50,8 @@ def params_of(model):
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])
   rng = np.random.default_rng(1)
   return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes)
+    lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes
+  )
 
 
 def plain(params, *, distilled, posemb_class, registers):
@@ -62,8 +69,13 @@ def plain(params, *, distilled, posemb_class, registers):
     x = reference.block(x, silent)[0]
     return x + p['scale2'] * swiglu(reference.layer_norm(x, p['norm2']), p['mlp'])
 
-  x = jax.lax.conv_general_dilated(IMAGES, params['embedding']['kernel'], (8, 8), 'VALID',
-                                   dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  x = jax.lax.conv_general_dilated(
+    IMAGES,
+    params['embedding']['kernel'],
+    (8, 8),
+    'VALID',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
   x = (x + params['embedding']['bias']).reshape(len(IMAGES), -1, x.shape[-1])
   first = ['cls', 'dist'] if distilled else ['cls']
   tokens = [jnp.tile(params[name], (len(IMAGES), 1, 1)) for name in first]
@@ -75,7 +87,7 @@ def plain(params, *, distilled, posemb_class, registers):
     x = jnp.concatenate([*tokens, x + table], axis=1)
   if registers:
     extra = jnp.tile(params['registers'], (len(IMAGES), 1, 1))
-    x = jnp.concatenate([x[:, :len(first)], extra, x[:, len(first):]], axis=1)
+    x = jnp.concatenate([x[:, : len(first)], extra, x[:, len(first) :]], axis=1)
   blocks = params['encoder']['blocks']
   for layer in range(2):
     x = block(x, jax.tree.map(lambda leaf, i=layer: leaf[i], blocks))
@@ -98,20 +110,28 @@ def loss_and_grad(name, **options):
 def assert_near(grads, expected, tolerance=5e-6):
   """Relative to each leaf's largest value, or to 1 % of the largest of all."""
   floor = 0.01 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(
-      x, y, rtol=0, atol=tolerance * max(floor, np.abs(y).max())), grads, expected)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=0, atol=tolerance * max(floor, np.abs(y).max())
+    ),
+    grads,
+    expected,
+  )
 
 
-@pytest.mark.parametrize('name', [
-    name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES])
+@pytest.mark.parametrize(
+  'name',
+  [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+)
 def test_parity_with_the_equations(name):
   """Tokens, logits and every gradient, on rectangular images."""
   distilled, registers = 'distilled' in name, 4 if 'reg4' in name else 0
   posemb_class = name.startswith('DeiT-') or name == 'DINOv2-S/8'
 
   def reference_loss(params):
-    tokens, logits = plain(params, distilled=distilled, posemb_class=posemb_class,
-                           registers=registers)
+    tokens, logits = plain(
+      params, distilled=distilled, posemb_class=posemb_class, registers=registers
+    )
     assert len(logits) == 1 + distilled
     logits_BK = sum(logits) / len(logits)
     return jnp.sum(jnp.sin(logits_BK)), (tokens, logits_BK)
@@ -128,10 +148,17 @@ def test_parity_with_the_equations(name):
 
 
 @pytest.mark.parametrize('name', ['DeiT-S/8-distilled', 'DINOv2-g/8-reg4'])
-@pytest.mark.parametrize('options', [
+@pytest.mark.parametrize(
+  'options',
+  [
     dict(unroll=False, remat='names'),
-    *(pytest.param(options, marks=pytest.mark.slow) for options in (
-        dict(unroll=False), dict(remat='full'), dict(remat='names')))], ids=str)
+    *(
+      pytest.param(options, marks=pytest.mark.slow)
+      for options in (dict(unroll=False), dict(remat='full'), dict(remat='names'))
+    ),
+  ],
+  ids=str,
+)
 def test_execution_changes_no_number(name, options):
   (loss, _), grads = loss_and_grad(name)
   (other_loss, _), other_grads = loss_and_grad(name, **options)
@@ -145,8 +172,9 @@ def test_two_heads_in_training_and_their_mean_in_evaluation():
   run = jax.jit(model.apply, static_argnames='train')
   train, judged = (run({'params': params}, IMAGES, train=train) for train in (True, False))
   assert np.abs(train.logits_BK - train.distill_logits_BK).max() > 0.1
-  np.testing.assert_allclose(judged.logits_BK, (train.logits_BK + train.distill_logits_BK) / 2,
-                             rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    judged.logits_BK, (train.logits_BK + train.distill_logits_BK) / 2, rtol=1e-5, atol=1e-6
+  )
   headless = {'params': {name: leaf for name, leaf in params.items() if 'head' not in name}}
   out = jax.eval_shape(lambda: build('DeiT-S/8-distilled', 0).apply(headless, IMAGES, train=True))
   assert out.logits_BK is out.distill_logits_BK is None and out.features_BD.shape == (2, 32)
@@ -159,8 +187,7 @@ def test_strict_promotion_forward_and_backward(name, dtype):
     model = build(name, dtype=dtype, dropout=0.1, stochastic_depth=0.1)
 
     def loss(params):
-      out = model.apply({'params': params}, IMAGES, train=True,
-                        rngs={'dropout': jax.random.key(0)})
+      out = model.apply({'params': params}, IMAGES, train=True, rngs={'dropout': jax.random.key(0)})
       return jnp.sum(out.logits_BK) + jnp.sum(out.features_BD)
 
     grads = jax.eval_shape(jax.grad(loss), params_of(model))
@@ -209,12 +236,17 @@ def test_what_the_names_stand_for():
     assert (inputs.size, inputs.mean, inputs.std) == (size, IMAGENET_MEAN, IMAGENET_STD)
 
 
-@pytest.mark.parametrize('name, options, words', [
+@pytest.mark.parametrize(
+  'name, options, words',
+  [
     ('DeiT-S/16-distiled', {}, "did you mean 'DeiT-S/16-distilled'"),
-    ('DeiT3-S/16-distilled', {}, 'is unknown'), ('DINOv2-S', {}, 'DINOv2-S/14 would have one'),
+    ('DeiT3-S/16-distilled', {}, 'is unknown'),
+    ('DINOv2-S', {}, 'DINOv2-S/14 would have one'),
     ('DeiT-S/16-distilled', dict(pool='mean'), "pool is 'mean', but a distilled model has 'cls'"),
     ('S/16', dict(distilled=True, representation=True), 'representation is True, but a distilled'),
-    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be 'gelu' or 'swiglu'")])
+    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be 'gelu' or 'swiglu'"),
+  ],
+)
 def test_wrong_names_and_options(name, options, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10, **options)

@@ -26,18 +26,32 @@ def closed_form(model, height: int, width: int, kept: float = 1.0) -> int:
   return macs + model.representation * D * D + D * model.num_classes
 
 
-@pytest.mark.parametrize('name, pixels', [('Ti/16', 224), ('B/16', 384), ('L/32', 384),
-                                          ('H/14', 224), ('So400m/14', 224)])
+@pytest.mark.parametrize(
+  'name, pixels', [('Ti/16', 224), ('B/16', 384), ('L/32', 384), ('H/14', 224), ('So400m/14', 224)]
+)
 def test_full_size(name, pixels):
   model = models.build(name, 1000)
   assert flops.forward_macs(model, (pixels, pixels, 3)) == closed_form(model, pixels, pixels)
 
 
-@pytest.mark.parametrize('options', [
-    {}, dict(pool='map'), dict(pool='mean', posemb='sincos2d'), dict(registers=4),
-    dict(representation=True), dict(qk_norm=True, fused_qkv=False), dict(layerscale=1e-4),
-    dict(unroll=True), dict(remat='full'), dict(dtype='bfloat16'), dict(dtype='float16'),
-    dict(attention='cudnn', dtype='bfloat16')], ids=str)
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    dict(pool='map'),
+    dict(pool='mean', posemb='sincos2d'),
+    dict(registers=4),
+    dict(representation=True),
+    dict(qk_norm=True, fused_qkv=False),
+    dict(layerscale=1e-4),
+    dict(unroll=True),
+    dict(remat='full'),
+    dict(dtype='bfloat16'),
+    dict(dtype='float16'),
+    dict(attention='cudnn', dtype='bfloat16'),
+  ],
+  ids=str,
+)
 def test_options(options):
   model = models.build('Ti/8', 5, **TINY, **options)
   expected = closed_form(model, 32, 16)
@@ -57,13 +71,21 @@ def count(function, *shapes) -> int:
   return flops.jaxpr_macs(jax.make_jaxpr(function)(*arrays).jaxpr)
 
 
-@pytest.mark.parametrize('groups, stride, dilation, out', [
-    (1, 1, 1, (10, 8)), (1, 2, 1, (5, 4)), (4, 1, 1, (10, 8)), (8, 2, 2, (5, 4))])
+@pytest.mark.parametrize(
+  'groups, stride, dilation, out',
+  [(1, 1, 1, (10, 8)), (1, 2, 1, (5, 4)), (4, 1, 1, (10, 8)), (8, 2, 2, (5, 4))],
+)
 def test_convolutions(groups, stride, dilation, out):
   def convolve(x_BHWC, kernel):
-    y = lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), 'SAME',
-                                 rhs_dilation=(dilation, dilation), feature_group_count=groups,
-                                 dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    y = lax.conv_general_dilated(
+      x_BHWC,
+      kernel,
+      (stride, stride),
+      'SAME',
+      rhs_dilation=(dilation, dilation),
+      feature_group_count=groups,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
     assert y.shape == (2, *out, 16)
     return y
 
@@ -72,8 +94,10 @@ def test_convolutions(groups, stride, dilation, out):
 
 
 def test_batched_products():
-  assert count(lambda a, b: jnp.einsum('bnae,btae->bant', a, b), (2, 7, 3, 5), (2, 9, 3, 5)) == \
-      2 * 3 * 7 * 9 * 5
+  assert (
+    count(lambda a, b: jnp.einsum('bnae,btae->bant', a, b), (2, 7, 3, 5), (2, 9, 3, 5))
+    == 2 * 3 * 7 * 9 * 5
+  )
 
 
 PRODUCT = 4 * 4 * 4
@@ -93,7 +117,9 @@ def with_rule():
   return rule
 
 
-@pytest.mark.parametrize('function, products', [
+@pytest.mark.parametrize(
+  'function, products',
+  [
     (jax.jit(twice), 2),
     (jax.checkpoint(twice), 2),
     (with_rule(), 1),
@@ -104,8 +130,20 @@ def with_rule():
     (lambda x: lax.platform_dependent(x, cpu=twice, default=square), 2),
     (lambda x: lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x + 1, x), 0),
     (lambda x: lax.scan(lambda x, _: (jax.jit(with_rule())(x), None), x, length=5)[0], 5),
-], ids=['jit', 'remat', 'custom_vjp', 'custom_jvp', 'scan', 'fori_loop', 'cond', 'platform',
-        'while', 'nested'])
+  ],
+  ids=[
+    'jit',
+    'remat',
+    'custom_vjp',
+    'custom_jvp',
+    'scan',
+    'fori_loop',
+    'cond',
+    'platform',
+    'while',
+    'nested',
+  ],
+)
 def test_calls(function, products):
   assert count(function, (4, 4)) == products * PRODUCT
 

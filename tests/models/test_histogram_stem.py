@@ -27,8 +27,11 @@ def test_parameters_and_tokens():
   model = build(histogram_bins=5)
   assert model.grid((12, 20)) == (3, 5)
   shapes = flatten(models.variable_shapes(model, (12, 20, 3))['params'])
-  found = {name.removeprefix('embedding/'): leaf.shape for name, leaf in shapes.items()
-           if name.startswith('embedding/')}
+  found = {
+    name.removeprefix('embedding/'): leaf.shape
+    for name, leaf in shapes.items()
+    if name.startswith('embedding/')
+  }
   assert found == {'kernel': (4, 4, 3, 32), 'bias': (32,), 'histogram': (3, 5, 32)}
 
 
@@ -53,14 +56,18 @@ def test_where_a_value_stands_in_its_patch_matters_to_the_pixels_alone():
   images_BHWC = images(1, 4, 4, 3)
   turned_BHWC = images_BHWC[:, ::-1, ::-1]
   params = stem.init(jax.random.key(1), images_BHWC, True)['params']
-  assert not np.allclose(stem.apply({'params': params}, images_BHWC, True),
-                         stem.apply({'params': params}, turned_BHWC, True), atol=1e-2)
+  assert not np.allclose(
+    stem.apply({'params': params}, images_BHWC, True),
+    stem.apply({'params': params}, turned_BHWC, True),
+    atol=1e-2,
+  )
   blind = {**params, 'kernel': jnp.zeros_like(params['kernel'])}
   seen_BHWD = stem.apply({'params': blind}, images_BHWC, True)
   np.testing.assert_allclose(seen_BHWD, stem.apply({'params': blind}, turned_BHWC, True), atol=1e-5)
   roots_CV = np.sqrt(5 * embedding.histograms(jnp.asarray(images_BHWC), 4, 5)[0, 0, 0])
-  np.testing.assert_allclose(seen_BHWD[0, 0, 0], np.einsum('cv,cvd->d', roots_CV,
-                                                           params['histogram']), atol=1e-5)
+  np.testing.assert_allclose(
+    seen_BHWD[0, 0, 0], np.einsum('cv,cvd->d', roots_CV, params['histogram']), atol=1e-5
+  )
 
 
 def test_learns_in_bfloat16():
@@ -73,10 +80,13 @@ def test_learns_in_bfloat16():
   assert histogram_CVD.dtype == jnp.float32 and np.abs(histogram_CVD).max() > 0
 
 
-@pytest.mark.parametrize('options, told', [
-  (dict(histogram_bins=-1), 'histogram_bins is -1; it must be at least 0'),
-  (dict(histogram_bins=4, conv_stem=(4,)), 'are two stems; set one of them'),
-])
+@pytest.mark.parametrize(
+  'options, told',
+  [
+    (dict(histogram_bins=-1), 'histogram_bins is -1; it must be at least 0'),
+    (dict(histogram_bins=4, conv_stem=(4,)), 'are two stems; set one of them'),
+  ],
+)
 def test_a_mistake_is_one_sentence(options, told):
   with pytest.raises(UserError, match=told):
     build(**options)

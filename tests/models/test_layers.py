@@ -28,33 +28,49 @@ def assert_same_gradients(ours, plain, *args):
     np.testing.assert_allclose(grad, expected, atol=2e-5 * np.abs(expected).max(), rtol=1e-4)
 
 
-@pytest.mark.parametrize('rank, x, kernel, letters', [
-    (1, (2, 5, 6), (6, 7), 'bnd,df->bnf'), (1, (2, 5, 6), (6, 3, 2, 4), 'bnd,dsae->bnsae'),
-    (2, (2, 5, 2, 4), (2, 4, 6), 'bnae,aed->bnd')])
+@pytest.mark.parametrize(
+  'rank, x, kernel, letters',
+  [
+    (1, (2, 5, 6), (6, 7), 'bnd,df->bnf'),
+    (1, (2, 5, 6), (6, 3, 2, 4), 'bnd,dsae->bnsae'),
+    (2, (2, 5, 2, 4), (2, 4, 6), 'bnae,aed->bnd'),
+  ],
+)
 def test_affine(rank, x, kernel, letters):
-  assert_same_gradients(lambda x, k, b: dense.affine(x, k, b, rank=rank),
-                        lambda x, k, b: jnp.einsum(letters, x, k) + b,
-                        random(*x), random(*kernel), random(*kernel[rank:]))
+  assert_same_gradients(
+    lambda x, k, b: dense.affine(x, k, b, rank=rank),
+    lambda x, k, b: jnp.einsum(letters, x, k) + b,
+    random(*x),
+    random(*kernel),
+    random(*kernel[rank:]),
+  )
 
 
 def test_layer_norm():
-  assert_same_gradients(layers.layer_norm, lambda x, s, b: reference.layer_norm(
-      x, {'scale': s, 'bias': b}), 3 * random(2, 5, 16) + 1, random(16), random(16, seed=1))
+  assert_same_gradients(
+    layers.layer_norm,
+    lambda x, s, b: reference.layer_norm(x, {'scale': s, 'bias': b}),
+    3 * random(2, 5, 16) + 1,
+    random(16),
+    random(16, seed=1),
+  )
 
 
 @pytest.mark.parametrize('exact', [False, True])
 def test_gelu(exact):
   x = 3 * random(40, 5)
   assert np.abs(layers.gelu(x, exact) - layers.gelu(x, not exact)).max() > 1e-4
-  assert_same_gradients(lambda x: layers.gelu(x, exact),
-                        lambda x: jax.nn.gelu(x, approximate=not exact), x)
+  assert_same_gradients(
+    lambda x: layers.gelu(x, exact), lambda x: jax.nn.gelu(x, approximate=not exact), x
+  )
 
 
 @pytest.mark.parametrize('queries', [7, 1])
 def test_xla_attention(queries):
   q, k, v = random(2, queries, 3, 8), random(2, 7, 3, 8, seed=1), random(2, 7, 3, 8, seed=2)
-  assert_same_gradients(attention.xla_attention,
-                        lambda q, k, v: reference.attention(q, k, v)[0], 2 * q, k, v)
+  assert_same_gradients(
+    attention.xla_attention, lambda q, k, v: reference.attention(q, k, v)[0], 2 * q, k, v
+  )
 
 
 def test_xla_attention_of_extreme_logits():
@@ -73,8 +89,15 @@ def test_dropped_examples():
 
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
-EVERYTHING = dict(pool='map', registers=1, qk_norm=True, layerscale=0.1, representation=True,
-                  dropout=0.1, stochastic_depth=0.1)
+EVERYTHING = dict(
+  pool='map',
+  registers=1,
+  qk_norm=True,
+  layerscale=0.1,
+  representation=True,
+  dropout=0.1,
+  stochastic_depth=0.1,
+)
 
 
 def gradient_of(**options):
@@ -82,11 +105,11 @@ def gradient_of(**options):
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False)['params'])
   rng = np.random.default_rng(1)
   params = jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes)
+    lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes
+  )
 
   def loss(params):
-    out = model.apply({'params': params}, IMAGES, train=True,
-                      rngs={'dropout': jax.random.key(1)})
+    out = model.apply({'params': params}, IMAGES, train=True, rngs={'dropout': jax.random.key(1)})
     return jnp.sum(jnp.cos(out.logits_BK)) + jnp.sum(out.features_BD)
 
   return jax.jit(jax.grad(loss)), params
@@ -131,11 +154,19 @@ def test_bfloat16_is_near_float32_and_not_equal():
   assert 1e-4 < error < 0.03
 
 
-@pytest.mark.parametrize('tokens, dtype, option, route', [
-    (17, 'bfloat16', 'auto', 'cudnn'), (17, 'float16', 'auto', 'cudnn'),
-    (17, 'float32', 'auto', 'xla'), (17, 'bfloat16', 'xla', 'xla'), (64, 'bfloat16', 'auto', 'xla'),
-    (192, 'bfloat16', 'auto', 'xla'), (192, 'bfloat16', 'cudnn', 'cudnn with lengths'),
-    (128, 'bfloat16', 'cudnn', 'cudnn')])
+@pytest.mark.parametrize(
+  'tokens, dtype, option, route',
+  [
+    (17, 'bfloat16', 'auto', 'cudnn'),
+    (17, 'float16', 'auto', 'cudnn'),
+    (17, 'float32', 'auto', 'xla'),
+    (17, 'bfloat16', 'xla', 'xla'),
+    (64, 'bfloat16', 'auto', 'xla'),
+    (192, 'bfloat16', 'auto', 'xla'),
+    (192, 'bfloat16', 'cudnn', 'cudnn with lengths'),
+    (128, 'bfloat16', 'cudnn', 'cudnn'),
+  ],
+)
 def test_routes_on_a_gpu(monkeypatch, tokens, dtype, option, route):
   """Lengths of 64 more than a multiple of 128 can give NaN gradients in cuDNN on Hopper."""
   taken = []

@@ -32,9 +32,9 @@ def test_only_training_drops():
   variables = jax.jit(lambda: plain.init(jax.random.key(0), images_BHWC, train=False))()
   evaluated = dropping.apply(variables, images_BHWC, train=False)
   np.testing.assert_array_equal(
-      evaluated.tokens_BND, plain.apply(variables, images_BHWC, train=False).tokens_BND)
-  trained = dropping.apply(variables, images_BHWC, train=True,
-                           rngs={'dropout': jax.random.key(2)})
+    evaluated.tokens_BND, plain.apply(variables, images_BHWC, train=False).tokens_BND
+  )
+  trained = dropping.apply(variables, images_BHWC, train=True, rngs={'dropout': jax.random.key(2)})
   assert trained.tokens_BND.shape == (2, 1 + 8, 32)
 
 

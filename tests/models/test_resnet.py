@@ -17,14 +17,26 @@ from vit_jax.models.norms import BatchNorm, Conv, GroupNorm, standardise
 
 # Parameters at 1000 classes: pytorch/vision models/resnet.py; for BiT timm resnetv2.py.
 COUNTS = {
-    'ResNet-18': 11_689_512, 'ResNet-34': 21_797_672, 'ResNet-50': 25_557_032,
-    'ResNet-101': 44_549_160, 'ResNet-152': 60_192_808,
-    'BiT-R50x1': 25_549_352, 'BiT-R50x3': 217_319_080, 'BiT-R101x1': 44_541_480,
-    'BiT-R101x3': 387_934_888, 'BiT-R152x2': 236_335_208, 'BiT-R152x4': 936_533_224,
+  'ResNet-18': 11_689_512,
+  'ResNet-34': 21_797_672,
+  'ResNet-50': 25_557_032,
+  'ResNet-101': 44_549_160,
+  'ResNet-152': 60_192_808,
+  'BiT-R50x1': 25_549_352,
+  'BiT-R50x3': 217_319_080,
+  'BiT-R101x1': 44_541_480,
+  'BiT-R101x3': 387_934_888,
+  'BiT-R152x2': 236_335_208,
+  'BiT-R152x4': 936_533_224,
 }
 # Without normalisation: pytorch/vision models/resnet.py, _ops of each entry.
-GMACS = {'ResNet-18': 1.814, 'ResNet-34': 3.664, 'ResNet-50': 4.089, 'ResNet-101': 7.801,
-         'ResNet-152': 11.514}
+GMACS = {
+  'ResNet-18': 1.814,
+  'ResNet-34': 3.664,
+  'ResNet-50': 4.089,
+  'ResNet-101': 7.801,
+  'ResNet-152': 11.514,
+}
 IMAGES = np.random.default_rng(0).normal(size=(3, 40, 36, 3)).astype(np.float32)
 TINY = dict(stages=(2, 1), width=32)
 
@@ -58,29 +70,37 @@ def conv(x, kernel, stride, same=False, outside=None, inside=None):
   kernel = np.float64(kernel)
   if outside is not None:
     kernel = kernel - kernel.mean((0, 1, 2))
-    kernel = kernel / (np.sqrt((kernel ** 2).mean((0, 1, 2)) + inside) + outside)
+    kernel = kernel / (np.sqrt((kernel**2).mean((0, 1, 2)) + inside) + outside)
   size, (_, rows, columns, _) = len(kernel), x.shape
   out = [-(-rows // stride), -(-columns // stride)]
   pad = [(size // 2, size // 2)] * 2
   if same:
-    total = [max((n - 1) * stride + size - side, 0) for n, side in zip(out, (rows, columns),
-                                                                       strict=True)]
+    total = [
+      max((n - 1) * stride + size - side, 0) for n, side in zip(out, (rows, columns), strict=True)
+    ]
     pad = [(n // 2, n - n // 2) for n in total]
   x = np.pad(x, [(0, 0), *pad, (0, 0)])
   y = np.zeros((len(x), *out, kernel.shape[-1]))
   for i, j in itertools.product(*map(range, out)):
-    patch = x[:, i * stride:i * stride + size, j * stride:j * stride + size]
+    patch = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
     y[:, i, j] = np.tensordot(patch, kernel, 3)
   return y
 
 
 def pool(x, border, same=False):
   rows, columns = (-(-side // 2) for side in x.shape[1:3])
-  first = [(max((n - 1) * 2 + 3 - side, 0)) // 2 if same else 1
-           for n, side in zip((rows, columns), x.shape[1:3], strict=True)]
+  first = [
+    (max((n - 1) * 2 + 3 - side, 0)) // 2 if same else 1
+    for n, side in zip((rows, columns), x.shape[1:3], strict=True)
+  ]
   x = np.pad(x, [(0, 0), (first[0], 2), (first[1], 2), (0, 0)], constant_values=border)
-  return np.stack([np.stack([x[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3].max((1, 2))
-                             for j in range(columns)], 1) for i in range(rows)], 1)
+  return np.stack(
+    [
+      np.stack([x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)) for j in range(columns)], 1)
+      for i in range(rows)
+    ],
+    1,
+  )
 
 
 def group_norm(x, p, epsilon, groups=32):
@@ -101,8 +121,9 @@ def relu(x):
 def plain_resnet(variables, images, block, stages):
   """Post-activation with running statistics: He et al. 2016, Figure 5."""
   p, s = variables['params'], variables['batch_stats']
-  x = relu(batch_norm(conv(images, p['stem']['conv']['kernel'], 2), p['stem']['norm'],
-                      s['stem']['norm']))
+  x = relu(
+    batch_norm(conv(images, p['stem']['conv']['kernel'], 2), p['stem']['norm'], s['stem']['norm'])
+  )
   x = pool(x, -np.inf)
   convs = 2 if block == 'basic' else 3
   strided = 1 if block == 'basic' else 2
@@ -142,8 +163,11 @@ def plain_hybrid_map(params, images, stages):
   """Below a hybrid: google-research/vision_transformer, vit_jax/models_resnet.py."""
   std = functools.partial(conv, outside=1e-5, inside=0.0, same=True)
   norm = functools.partial(group_norm, epsilon=1e-6)
-  x = pool(relu(norm(std(images, params['stem']['conv']['kernel'], 2), params['stem']['norm'])),
-           -np.inf, same=True)
+  x = pool(
+    relu(norm(std(images, params['stem']['conv']['kernel'], 2), params['stem']['norm'])),
+    -np.inf,
+    same=True,
+  )
   for i, units in enumerate(stages, 1):
     for j in range(1, units + 1):
       q, stride, y = params[f'stage{i}'][f'unit{j}'], 2 if i > 1 and j == 1 else 1, x
@@ -192,8 +216,9 @@ def test_running_statistics_follow_the_batches():
     np.testing.assert_allclose(variables['batch_stats']['var'], var, rtol=1e-5)
   y = norm.apply(variables, x, train=False)
   np.testing.assert_allclose(np.asarray(y)[mask], (x[mask] - mean) / np.sqrt(var + 1e-5), rtol=1e-4)
-  unchanged = norm.apply(variables, x, train=True, mask_B=np.zeros(4, bool),
-                         mutable=['batch_stats'])[1]
+  unchanged = norm.apply(
+    variables, x, train=True, mask_B=np.zeros(4, bool), mutable=['batch_stats']
+  )[1]
   jax.tree.map(np.testing.assert_array_equal, unchanged['batch_stats'], variables['batch_stats'])
 
 
@@ -213,9 +238,11 @@ def test_gradient_of_a_masked_batch_is_that_of_the_short_one():
 
   def grads(images, mask):
     def loss(params):
-      out, _ = model.apply({**variables, 'params': params}, images, train=True, mask_B=mask,
-                           mutable=['batch_stats'])
+      out, _ = model.apply(
+        {**variables, 'params': params}, images, train=True, mask_B=mask, mutable=['batch_stats']
+      )
       return jnp.sum(jnp.where(mask[:, None], jnp.sin(out.logits_BK), 0))
+
     return jax.jit(jax.grad(loss))(variables['params'])
 
   padded = np.concatenate([IMAGES, 9 * IMAGES[:1]])
@@ -233,8 +260,9 @@ def test_standardised_filters(inside, outside):
   np.testing.assert_allclose(out.std((0, 1, 2)), 1, rtol=1e-4)
   small = kernel * 1e-4 / kernel.std((0, 1, 2))
   expected = np.sqrt(1 / 2) if inside else 1 / 1.1
-  np.testing.assert_allclose(np.asarray(standardise(small, inside, outside)).std((0, 1, 2)),
-                             expected, rtol=1e-3)
+  np.testing.assert_allclose(
+    np.asarray(standardise(small, inside, outside)).std((0, 1, 2)), expected, rtol=1e-3
+  )
 
 
 def test_same_padding_differs_from_symmetric_at_stride_2_only():
@@ -267,15 +295,24 @@ def test_strict_promotion_forward_and_backward(name, dtype):
   variables = random_variables(model)
 
   def loss(params):
-    out, _ = model.apply({**variables, 'params': params}, IMAGES, train=True,
-                         mask_B=jnp.ones(3, bool), mutable=['batch_stats'])
+    out, _ = model.apply(
+      {**variables, 'params': params},
+      IMAGES,
+      train=True,
+      mask_B=jnp.ones(3, bool),
+      mutable=['batch_stats'],
+    )
     assert out.tokens_BND.dtype == dtype and out.features_BD.dtype == jnp.float32
     return jnp.sum(out.logits_BK) + jnp.sum(out.features_BD)
 
   with jax.numpy_dtype_promotion('strict'), jax.numpy_rank_promotion('raise'):
     grads = jax.eval_shape(jax.grad(loss), variables['params'])
-    text = jax.jit(jax.grad(loss)).trace(variables['params']).lower(
-        lowering_platforms=('tpu',)).as_text()
+    text = (
+      jax.jit(jax.grad(loss))
+      .trace(variables['params'])
+      .lower(lowering_platforms=('tpu',))
+      .as_text()
+    )
   assert all(grad.dtype == jnp.float32 for grad in jax.tree.leaves(grads))
   element = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
   convs = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
@@ -300,21 +337,31 @@ def test_no_classes_no_head():
   assert out.logits_BK is None and out.features_BD.shape == (3, 64)
 
 
-@pytest.mark.parametrize('name, options, words', [
+@pytest.mark.parametrize(
+  'name, options, words',
+  [
     ('ResNet-50', dict(stages=(3, 0)), r'stages is \(3, 0\); it must be at least 1'),
     ('ResNet-50', dict(stages=3), 'stages is 3; it must be a list, each of it a whole number'),
     ('ResNet-50', dict(stages=(3, 1.5)), 'each of it a whole number'),
     ('ResNet-50', dict(style=1), "'style' is unknown"),
     ('ResNet-50', dict(block='wide'), "block is 'wide'; it must be 'basic' or 'bottleneck'"),
-    ('BiT-R50x1', dict(width=40), 'width is 40, which is not a multiple of the 32 groups')])
+    ('BiT-R50x1', dict(width=40), 'width is 40, which is not a multiple of the 32 groups'),
+  ],
+)
 def test_wrong_options(name, options, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10, **options)
 
 
-@pytest.mark.parametrize('name, words', [
-    ('resnet-50', "did you mean 'ResNet-50'"), ('ResNet50', "did you mean 'ResNet-50'"),
-    ('ResNet-50/16', "'ResNet-50/16' is unknown"), ('BiT-R50', "did you mean 'BiT-R50x")])
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('resnet-50', "did you mean 'ResNet-50'"),
+    ('ResNet50', "did you mean 'ResNet-50'"),
+    ('ResNet-50/16', "'ResNet-50/16' is unknown"),
+    ('BiT-R50', "did you mean 'BiT-R50x"),
+  ],
+)
 def test_misspelt_names(name, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10)

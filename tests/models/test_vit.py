@@ -30,22 +30,32 @@ def params_of(model):
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])
   rng = np.random.default_rng(1)
   return jax.tree.map(
-      lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes)
+    lambda leaf: jnp.asarray(rng.normal(0.1, 0.2, leaf.shape), jnp.float32), shapes
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def run(model, params, train=False, seed=0):
-  return model.apply({'params': params}, IMAGES, train=train,
-                     rngs={'dropout': jax.random.key(seed)})
+  return model.apply(
+    {'params': params}, IMAGES, train=train, rngs={'dropout': jax.random.key(seed)}
+  )
 
 
 @functools.cache
 def lowered(train=False, **options):
   """(loss, gradients) as a function of the parameters, lowered and not yet compiled."""
   model = build(**options)
-  return jax.jit(jax.value_and_grad(lambda params: jnp.sum(jnp.sin(model.apply(
-      {'params': params}, IMAGES, train=train, rngs={'dropout': jax.random.key(0)}
-  ).logits_BK)))).lower(params_of(model))
+  return jax.jit(
+    jax.value_and_grad(
+      lambda params: jnp.sum(
+        jnp.sin(
+          model.apply(
+            {'params': params}, IMAGES, train=train, rngs={'dropout': jax.random.key(0)}
+          ).logits_BK
+        )
+      )
+    )
+  ).lower(params_of(model))
 
 
 @functools.cache
@@ -64,10 +74,16 @@ def distance(a, b):
   return max(jax.tree.leaves(rows))
 
 
-@pytest.mark.parametrize('options', [
-    dict(pool='cls', **ALL), dict(pool='cls', posemb='sincos2d'),
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(pool='cls', **ALL),
+    dict(pool='cls', posemb='sincos2d'),
     dict(pool='map', fused_qkv=False, registers=1),
-    dict(pool='mean', posemb='none', exact_gelu=True, unroll=False, remat='names')], ids=str)
+    dict(pool='mean', posemb='none', exact_gelu=True, unroll=False, remat='names'),
+  ],
+  ids=str,
+)
 def test_parity_with_the_equations(options):
   """Logits, every gradient and the attention weights, on rectangular images."""
   model = build(**options)
@@ -78,9 +94,15 @@ def test_parity_with_the_equations(options):
   def plain(params):
     def loss(params):
       logits_BK, weights = reference.vit(
-          params, IMAGES, patch=8, pool=options['pool'], positions=positions,
-          registers=options.get('registers', 0), exact='exact_gelu' in options,
-          qk_norm=options.get('qk_norm', False))
+        params,
+        IMAGES,
+        patch=8,
+        pool=options['pool'],
+        positions=positions,
+        registers=options.get('registers', 0),
+        exact='exact_gelu' in options,
+        qk_norm=options.get('qk_norm', False),
+      )
       return jnp.sum(jnp.sin(logits_BK)), (logits_BK, jnp.stack(weights))
 
     return jax.grad(loss, has_aux=True)(params)
@@ -108,11 +130,24 @@ def test_no_classes_no_head():
   np.testing.assert_allclose(out.features_BD, run(model, params).features_BD, rtol=1e-6)
 
 
-@pytest.mark.parametrize('options', [
-    dict(unroll=False, fused_qkv=False), dict(remat='names'),
-    *(pytest.param(options, marks=pytest.mark.slow) for options in (
-        dict(unroll=False), dict(fused_qkv=False), dict(remat='full'), dict(remat='dots'),
-        dict(remat='full', unroll=False)))], ids=str)
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(unroll=False, fused_qkv=False),
+    dict(remat='names'),
+    *(
+      pytest.param(options, marks=pytest.mark.slow)
+      for options in (
+        dict(unroll=False),
+        dict(fused_qkv=False),
+        dict(remat='full'),
+        dict(remat='dots'),
+        dict(remat='full', unroll=False),
+      )
+    ),
+  ],
+  ids=str,
+)
 def test_execution_changes_no_number(options):
   """Dropout included; the programs differ."""
   chance = dict(dropout=0.2, stochastic_depth=0.3)
@@ -126,8 +161,10 @@ def test_execution_changes_no_number(options):
 
 
 def test_remat_policies_compute_again_what_they_say():
-  none, dots, names, full = (lowered(remat=remat).as_text().count('stablehlo.dot_general')
-                             for remat in ('none', 'dots', 'names', 'full'))
+  none, dots, names, full = (
+    lowered(remat=remat).as_text().count('stablehlo.dot_general')
+    for remat in ('none', 'dots', 'names', 'full')
+  )
   assert none < dots < full and none < names < full
 
 
@@ -170,8 +207,11 @@ def test_initial_values():
   blocks = params['encoder']['blocks']
   attention, mlp = blocks['attention'], blocks['mlp']
   for kernel, fan_in, fan_out in (  # Xavier uniform reaches, and does not pass, its bound
-      (attention['qkv']['kernel'], 64, 64), (attention['out']['kernel'], 64, 64),
-      (mlp['up']['kernel'], 64, 256), (mlp['down']['kernel'], 256, 64)):
+    (attention['qkv']['kernel'], 64, 64),
+    (attention['out']['kernel'], 64, 64),
+    (mlp['up']['kernel'], 64, 256),
+    (mlp['down']['kernel'], 256, 64),
+  ):
     bound = math.sqrt(6 / (fan_in + fan_out))
     assert 0.98 * bound < np.abs(kernel).max() <= bound
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1 * bound
@@ -183,8 +223,9 @@ def test_initial_values():
 
 
 def test_one_constraint_a_block_under_a_mesh():
-  mesh = jax.make_mesh((2, 4, 1, 1), ('replica', 'fsdp', 'tensor', 'sequence'),
-                       axis_types=(AxisType.Auto,) * 4)
+  mesh = jax.make_mesh(
+    (2, 4, 1, 1), ('replica', 'fsdp', 'tensor', 'sequence'), axis_types=(AxisType.Auto,) * 4
+  )
   images = np.concatenate([IMAGES, IMAGES])
   model = build()
   params = params_of(model)
@@ -202,5 +243,6 @@ def test_one_constraint_a_block_under_a_mesh():
 
   assert constraints(forward) == 0 and constraints(sharded) >= 1
   replicated = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.P()))
-  np.testing.assert_allclose(jax.jit(sharded)(replicated), jax.jit(forward)(params),
-                             atol=2e-5, rtol=1e-5)
+  np.testing.assert_allclose(
+    jax.jit(sharded)(replicated), jax.jit(forward)(params), atol=2e-5, rtol=1e-5
+  )

@@ -18,8 +18,15 @@ from vit_jax.training import setup
 def step_of(mesh: Mesh, pixels: int = 16, accumulate: int = 1, **options):
   """(the step of a small ViT, its abstract arguments)."""
   model = dict(name='Ti/8', width=64, depth=2, heads=2, mlp=128, pool='mean', unroll=False)
-  x = config.resolve({'epochs': 1, 'batch_size': 16, 'data': {'image_size': (pixels, pixels)},
-                      'optim': {'name': 'sgd', 'accumulate': accumulate}, 'model': model | options})
+  x = config.resolve(
+    {
+      'epochs': 1,
+      'batch_size': 16,
+      'data': {'image_size': (pixels, pixels)},
+      'optim': {'name': 'sgd', 'accumulate': accumulate},
+      'model': model | options,
+    }
+  )
   built = setup.assemble(x, Path('nowhere'), meshes.make_mesh(mesh), None, 1000, 16)
   return built.train_step(), (built.abstract_state, built.abstract_batch)
 
@@ -30,10 +37,12 @@ def partitioned(step, args, folder: Path) -> str:
   A CPU multiplies, and so gathers, in float32: the step is lowered for a TPU, and a CPU's compiler
   splits it over 8 devices. What its later passes make of it is of no interest.
   """
-  lowered = export.export(step, platforms=('tpu',), disabled_checks=[
-      export.DisabledSafetyCheck.platform()])(*args)
-  jax.jit(lowered.call).lower(*args).compile(compiler_options={
-      'xla_dump_to': str(folder), 'xla_dump_hlo_pass_re': 'spmd-partitioning'})
+  lowered = export.export(
+    step, platforms=('tpu',), disabled_checks=[export.DisabledSafetyCheck.platform()]
+  )(*args)
+  jax.jit(lowered.call).lower(*args).compile(
+    compiler_options={'xla_dump_to': str(folder), 'xla_dump_hlo_pass_re': 'spmd-partitioning'}
+  )
   (path,) = folder.glob('*.after_spmd-partitioning.*.txt')
   return path.read_text()
 
@@ -46,10 +55,12 @@ def uncached():
   jax.config.update('jax_enable_compilation_cache', True)
 
 
-@pytest.mark.parametrize('dtype, gathered', [
-    ('bfloat16', 'bf16'), pytest.param('float32', 'f32', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  'dtype, gathered', [('bfloat16', 'bf16'), pytest.param('float32', 'f32', marks=pytest.mark.slow)]
+)
 def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
-    uncached, tmp_path, dtype, gathered):
+  uncached, tmp_path, dtype, gathered
+):
   step, args = step_of(Mesh(1, 8, 1, 1), accumulate=2, dtype=dtype)
   text = partitioned(step, args, tmp_path)
   gathers = re.findall(r'= (\w+)\[([\d,]+)\]\S* all-gather\(', text)
@@ -62,10 +73,16 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
 
 
-@pytest.mark.parametrize('mesh, pixels, unroll, waiting', [
-    (Mesh(1, 8, 1, 1), 16, True, 4 + 1), (Mesh(1, 8, 1, 1), 16, False, 1),
-    (Mesh(1, 8, 1, 1), 128, True, 4 + 1), (Mesh(1, 8, 1, 1), 136, True, 1),
-    (Mesh(8, 1, 1, 1), 16, True, 0)])
+@pytest.mark.parametrize(
+  'mesh, pixels, unroll, waiting',
+  [
+    (Mesh(1, 8, 1, 1), 16, True, 4 + 1),
+    (Mesh(1, 8, 1, 1), 16, False, 1),
+    (Mesh(1, 8, 1, 1), 128, True, 4 + 1),
+    (Mesh(1, 8, 1, 1), 136, True, 1),
+    (Mesh(8, 1, 1, 1), 16, True, 0),
+  ],
+)
 def test_weights_wait_for_the_gradient_that_needs_them(mesh, pixels, unroll, waiting):
   """Only where fsdp splits them, not in a loop, and not beside many tokens (two images of 256 on
   each device are eight widths of 64): four kernels of the layer, and the head."""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PROGRAM = '''
+PROGRAM = """
 import resource, sys
 from vit_jax.parallel import device
 if sys.argv[1] == 'keep':
@@ -24,13 +24,14 @@ for _ in range(3):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   step(x).block_until_ready()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-'''
+"""
 
 
 def faults(mode: str) -> int:
   """Page faults of the third step, in a process of its own."""
-  done = subprocess.run([sys.executable, '-c', PROGRAM, mode], check=True, capture_output=True,
-                        text=True)
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM, mode], check=True, capture_output=True, text=True
+  )
   return int(done.stdout)
 
 

@@ -32,8 +32,9 @@ def test_golden_shardings():
   if os.environ.get('UPDATE_GOLDEN'):
     GOLDEN.write_text(text)
   assert text == GOLDEN.read_text(), (
-      'a parameter is sharded differently; if that is what you want, run UPDATE_GOLDEN=1 pytest '
-      f'{Path(__file__).name} and commit the difference')
+    'a parameter is sharded differently; if that is what you want, run UPDATE_GOLDEN=1 pytest '
+    f'{Path(__file__).name} and commit the difference'
+  )
 
 
 def test_optimizer_state_lies_as_its_parameter():
@@ -49,15 +50,20 @@ def test_optimizer_state_lies_as_its_parameter():
   assert len(moments) == 2 and all(specs[name] == specs[f'params/{up}'] for name in moments)
 
 
-@pytest.mark.parametrize('sizes, expected', [
-    ((-1, 1, 1), (8, 1, 1, 1)), ((2, -1, 2), (2, 2, 2, 1)), ((1, 8, 1), (1, 8, 1, 1)),
-    ((2, 1, 1, -1), (2, 1, 1, 4))])
+@pytest.mark.parametrize(
+  'sizes, expected',
+  [
+    ((-1, 1, 1), (8, 1, 1, 1)),
+    ((2, -1, 2), (2, 2, 2, 1)),
+    ((1, 8, 1), (1, 8, 1, 1)),
+    ((2, 1, 1, -1), (2, 1, 1, 4)),
+  ],
+)
 def test_minus_one_takes_what_is_left(sizes, expected):
   assert tuple(meshes.make_mesh(Mesh(*sizes)).shape.values()) == expected
 
 
-@pytest.mark.parametrize('sizes', [(3, -1, 1), (4, 4, 1), (-1, -1, 1), (0, 1, 1),
-                                   (4, 2, 1, 2)])
+@pytest.mark.parametrize('sizes', [(3, -1, 1), (4, 4, 1), (-1, -1, 1), (0, 1, 1), (4, 2, 1, 2)])
 def test_a_mesh_that_does_not_fit_is_refused(sizes):
   with pytest.raises(UserError, match='config.mesh is'):
     meshes.make_mesh(Mesh(*sizes))

@@ -21,8 +21,10 @@ ONE = Mesh()  # a single device
 OPTIM = Optim(name='sgd', lr=0.1, clip_norm=1.0, schedule='constant')
 TASK = Classification(5, Loss(label_smoothing=0.1), Augment(), (0.5,) * 3, (0.5,) * 3)
 SMALL = dict(width=32, depth=2, heads=2, mlp=64, stochastic_depth=0.2, unroll=False)
-MODELS = {'vit': ('Ti/8', dict(SMALL, pool='mean', dropout=0.1)),
-          'cait': ('CaiT-XXS24', dict(SMALL, patch=8))}
+MODELS = {
+  'vit': ('Ti/8', dict(SMALL, pool='mean', dropout=0.1)),
+  'cait': ('CaiT-XXS24', dict(SMALL, patch=8)),
+}
 
 
 @functools.cache
@@ -49,9 +51,15 @@ def prepared(name: str, mesh: Mesh, accumulate: int, remat: str, dtype: str = 'f
 
 def batch_of(count: int, device_mesh, seed: int = 0):
   rng = np.random.default_rng(seed)
-  return meshes.put_batch({'image': rng.integers(0, 256, (count, 16, 16, 3), np.uint8),
-                           'label': rng.integers(0, 5, count, np.int32),
-                           'mask': np.ones(count, bool)}, device_mesh, count)
+  return meshes.put_batch(
+    {
+      'image': rng.integers(0, 256, (count, 16, 16, 3), np.uint8),
+      'label': rng.integers(0, 5, count, np.int32),
+      'mask': np.ones(count, bool),
+    },
+    device_mesh,
+    count,
+  )
 
 
 @functools.cache
@@ -66,13 +74,22 @@ def losses(name: str, mesh: Mesh, accumulate: int, remat: str = 'none') -> list[
 
 
 # Micro-batches draw random numbers of their own, so each number of them has its own reference.
-@pytest.mark.parametrize('name, sizes, accumulate, remat', [
+@pytest.mark.parametrize(
+  'name, sizes, accumulate, remat',
+  [
     ('vit', (1, 2, 2, 2), 2, 'full'),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
         ('cait', (2, 1, 2, 2), 1, 'none'),
-        ('vit', (2, 1, 1, 4), 1, 'none'), ('vit', (2, 2, 1, 2), 2, 'names'),
-        ('vit', (2, 4, 1, 1), 2, 'dots'))),
-], ids=str)
+        ('vit', (2, 1, 1, 4), 1, 'none'),
+        ('vit', (2, 2, 1, 2), 2, 'names'),
+        ('vit', (2, 4, 1, 1), 2, 'dots'),
+      )
+    ),
+  ],
+  ids=str,
+)
 def test_every_mesh_gives_the_losses_of_one_device(name, sizes, accumulate, remat):
   expected = losses(name, ONE, accumulate)
   np.testing.assert_allclose(losses(name, Mesh(*sizes), accumulate, remat), expected, atol=1e-5)

@@ -78,8 +78,14 @@ def test_one_process_needs_no_service():
 
 
 def test_share_and_gather():
-  answers = everywhere(3, lambda here: [
-      here.share(lambda: f'of {here.index}'), here.gather(here.index * 10), here.gather('b')])
+  answers = everywhere(
+    3,
+    lambda here: [
+      here.share(lambda: f'of {here.index}'),
+      here.gather(here.index * 10),
+      here.gather('b'),
+    ],
+  )
   assert answers == [['of 0', [0, 10, 20], ['b'] * 3]] * 3
 
 
@@ -131,10 +137,15 @@ def test_two_requests_at_once_are_both_heard():
   assert sorted(answers[0]) == [0, 1, 2, 3] and answers == [answers[0]] * 4  # in the same order
 
 
-@pytest.mark.parametrize('given', [
-    {'JAX_COORDINATOR_ADDRESS': '10.0.0.1:1'}, {'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '0'},
+@pytest.mark.parametrize(
+  'given',
+  [
+    {'JAX_COORDINATOR_ADDRESS': '10.0.0.1:1'},
+    {'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '0'},
     {'JAX_COORDINATOR_ADDRESS': '10.0.0.1:1', 'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '2'},
-    {'JAX_COORDINATOR_ADDRESS': '10.0.0.1:1', 'JAX_NUM_PROCESSES': 'two', 'JAX_PROCESS_ID': '0'}])
+    {'JAX_COORDINATOR_ADDRESS': '10.0.0.1:1', 'JAX_NUM_PROCESSES': 'two', 'JAX_PROCESS_ID': '0'},
+  ],
+)
 def test_incomplete_variables_are_refused(given):
   with pytest.raises(UserError, match='set all three'):
     processes._from_variables(given)
@@ -143,8 +154,9 @@ def test_incomplete_variables_are_refused(given):
 def test_variables_name_a_process():
   given = {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': '4', 'JAX_PROCESS_ID': '3'}
   assert processes._from_variables(given) == ('a:1', 4, 3, 'deactivate')
-  assert processes._from_variables({**given, 'JAX_NUM_PROCESSES': '1', 'JAX_PROCESS_ID': '0'}
-                                   ) is None
+  assert (
+    processes._from_variables({**given, 'JAX_NUM_PROCESSES': '1', 'JAX_PROCESS_ID': '0'}) is None
+  )
   assert processes._from_variables({}) is None
 
 
@@ -157,12 +169,18 @@ def test_the_coordinator_listens_on_one_interface():
       processes.bind_address({'JAX_COORDINATOR_BIND_ADDRESS': everything}, '10.0.0.1:8476')
 
 
-@pytest.mark.parametrize('answers, named', [
+@pytest.mark.parametrize(
+  'answers, named',
+  [
     ([(7, 'step', 30.0), (7, 'data', 31.0), (7, 'step', 30.0)], 'process 1 (31 s in phase'),
     ([(7, 'step', 30.0), (6, 'step', 31.0)], 'process 1 (31 s'),
     ([(7, 'step', 30.0), None], 'process 1 does not answer'),
-    ([(7, 'step', 30.0), (7, 'step', 30.0)], 'process 0 (30 s in phase \'step\' of step 7), '
-                                             'process 1 (30 s')])
+    (
+      [(7, 'step', 30.0), (7, 'step', 30.0)],
+      "process 0 (30 s in phase 'step' of step 7), process 1 (30 s",
+    ),
+  ],
+)
 def test_the_stuck_process_is_named(answers, named):
   assert name_the_stuck(answers).startswith(f'stuck: {named}')
 
@@ -182,11 +200,17 @@ def test_time_belongs_to_one_phase():
 
 def child(code: str, folder: Path) -> subprocess.Popen:
   path = {'PYTHONPATH': str(Path(__file__).parents[2])}
-  return subprocess.Popen([sys.executable, '-c', code], cwd=folder, env={**os.environ, **path},
-                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  return subprocess.Popen(
+    [sys.executable, '-c', code],
+    cwd=folder,
+    env={**os.environ, **path},
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
-LONG_CALL = '''
+LONG_CALL = """
 import hashlib
 from vit_jax.config import Limits
 from vit_jax.parallel.preemption import Preemption
@@ -194,12 +218,13 @@ with Preemption() as preemption:
   {attach}
   print('here', flush=True)
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)  # minutes in C, as a compilation
-'''
+"""
 
 
-@pytest.mark.parametrize('attach', [
-    'pass', 'from vit_jax.parallel import processes; '
-            'preemption.attach(processes.start(Limits()))'])
+@pytest.mark.parametrize(
+  'attach',
+  ['pass', 'from vit_jax.parallel import processes; preemption.attach(processes.start(Limits()))'],
+)
 def test_sigterm_ends_a_process_within_a_long_call_of_c(attach, tmp_path):
   process = child(LONG_CALL.format(attach=attach), tmp_path)
   assert process.stdout.readline() == 'here\n'
@@ -209,7 +234,7 @@ def test_sigterm_ends_a_process_within_a_long_call_of_c(attach, tmp_path):
   assert time.monotonic() - before < 10
 
 
-HUNG = '''
+HUNG = """
 import time
 from pathlib import Path
 from vit_jax.config import Limits
@@ -230,13 +255,13 @@ with Watchdog(processes.start(Limits()), Path(), 0, time.perf_counter()) as watc
   print('here', flush=True)
   with watch.phase('data', 0.5):
     a_loader_that_hangs()
-'''
+"""
 
 
 def test_a_phase_beyond_its_limit_ends_the_run_with_all_stacks(tmp_path):
   process = child(HUNG, tmp_path)
   output, error = process.communicate(timeout=60)
   assert (process.returncode, output) == (1, 'here\n'), error  # what gets on is left alone
-  assert "process 0 (" in error and "in phase 'data'" in error
+  assert 'process 0 (' in error and "in phase 'data'" in error
   for text in (error, (tmp_path / 'stacks-0.txt').read_text()):
     assert 'in a_loader_that_hangs' in text

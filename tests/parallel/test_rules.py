@@ -27,7 +27,9 @@ def mesh_of(*sizes: int) -> Any:
   return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * 4)
 
 
-@pytest.mark.parametrize('name, shape, sizes, spec, note', [
+@pytest.mark.parametrize(
+  'name, shape, sizes, spec, note',
+  [
     # The rule's own axis, though another is larger.
     (UP, (12, 768, 3072), (1, 8, 1, 1), P(None, 'fsdp', 'tensor'), ''),
     # The largest of the others; tensor has it, or is 1 and leaves it free.
@@ -40,23 +42,44 @@ def mesh_of(*sizes: int) -> Any:
     ('params/new/kernel', (512, 1026, 8), (1, 8, 1, 1), P('fsdp', None, None), ''),
     ('params/new/kernel', (8, 8), (1, 8, 1, 1), P(), ''),
     ('params/encoder/blocks/norm1/scale', (12, 768), (1, 8, 1, 1), P(None, 'fsdp'), ''),
-])
+  ],
+)
 def test_fsdp_takes_the_preferred_axis_else_the_largest(name, shape, sizes, spec, note):
   place = rules.place(name, shape, mesh_of(*sizes))
   assert place.spec == spec
   assert place.note.startswith(note) and bool(place.note) == bool(note)
 
 
-@pytest.mark.parametrize('name, shape, sizes, words', [
-    (QKV, (12, 192, 3, 3, 64), (1, 1, 8, 1),
-     ('attention/qkv/kernel of shape (12, 192, 3, 3, 64)', '3 is not divisible by the 8',
-      "mesh axis 'tensor'", 'tensor 8', 'set config.mesh.tensor to 1')),
-    (QKV, (48, 1664, 3, 16, 104), (1, 256, 1, 1),  # ViT-G; 1664 is 6.5 x 256
-     ('attention/qkv/kernel of shape (48, 1664, 3, 16, 104)', 'none of 1664, 3, 16, 104 is',
-      "the 256 devices of mesh axis 'fsdp'", 'replica 1, fsdp 256, tensor 1, sequence 1',
-      'set config.mesh.fsdp to 128 and config.mesh.replica to 2')),
+@pytest.mark.parametrize(
+  'name, shape, sizes, words',
+  [
+    (
+      QKV,
+      (12, 192, 3, 3, 64),
+      (1, 1, 8, 1),
+      (
+        'attention/qkv/kernel of shape (12, 192, 3, 3, 64)',
+        '3 is not divisible by the 8',
+        "mesh axis 'tensor'",
+        'tensor 8',
+        'set config.mesh.tensor to 1',
+      ),
+    ),
+    (
+      QKV,
+      (48, 1664, 3, 16, 104),
+      (1, 256, 1, 1),  # ViT-G; 1664 is 6.5 x 256
+      (
+        'attention/qkv/kernel of shape (48, 1664, 3, 16, 104)',
+        'none of 1664, 3, 16, 104 is',
+        "the 256 devices of mesh axis 'fsdp'",
+        'replica 1, fsdp 256, tensor 1, sequence 1',
+        'set config.mesh.fsdp to 128 and config.mesh.replica to 2',
+      ),
+    ),
     ('params/head/kernel', (1280, 1000), (4, 1, 2, 1), ('would lie whole', 'config.mesh.fsdp')),
-])
+  ],
+)
 def test_what_cannot_be_split_names_parameter_axis_mesh_and_remedy(name, shape, sizes, words):
   with pytest.raises(UserError) as error:
     rules.place(name, shape, mesh_of(*sizes))
@@ -77,24 +100,35 @@ def test_many_middling_leaves_may_not_lie_whole_together():
   mesh, head = mesh_of(1, 8, 1, 1), {'head': leaves(kernel=(48, 1000_000))}
   odd = {f'new{i}': leaves(kernel=(999, 1001)) for i in range(2)}
   rules.shardings({**head, 'new0': odd['new0']}, mesh)
-  with pytest.raises(UserError, match=r'4\.0% of all .* 2% may .* new0/kernel of shape \(999, 1001'
-                                      r'\): set a smaller config\.mesh\.fsdp'):
+  with pytest.raises(
+    UserError,
+    match=r'4\.0% of all .* 2% may .* new0/kernel of shape \(999, 1001'
+    r'\): set a smaller config\.mesh\.fsdp',
+  ):
     rules.shardings({**head, **odd}, mesh)
   rules.shardings({**head, **odd}, mesh_of(8, 1, 1, 1))  # copies are what replica is for
 
 
 def test_bytes_are_those_a_device_holds():
   mesh = mesh_of(2, 2, 2, 1)
-  tree = {'params': {'head': leaves(kernel=(1000, 100)), 'blocks': {'mlp': {'up': leaves(
-      kernel=(3, 64, 256))}}}, 'step': jax.ShapeDtypeStruct((), 'int32')}
+  tree = {
+    'params': {
+      'head': leaves(kernel=(1000, 100)),
+      'blocks': {'mlp': {'up': leaves(kernel=(3, 64, 256))}},
+    },
+    'step': jax.ShapeDtypeStruct((), 'int32'),
+  }
   abstract = rules.abstract(tree, mesh)
   assert rules.bytes_per_chip(abstract) == {
-      'params/head/kernel': 4 * 100_000 // 2, 'params/blocks/mlp/up/kernel': 3 * 64 * 256,
-      'step': 4}
+    'params/head/kernel': 4 * 100_000 // 2,
+    'params/blocks/mlp/up/kernel': 3 * 64 * 256,
+    'step': 4,
+  }
   text = rules.table(tree, mesh)
   assert [line.split()[-1] for line in text.splitlines()] == ['49,152', '200,000', '4']
   assert rules.summary(abstract, mesh) == (
-      '8 devices (replica 2, fsdp 2, tensor 2, sequence 1); MB on each: params 0.249; 0.249 in all')
+    '8 devices (replica 2, fsdp 2, tensor 2, sequence 1); MB on each: params 0.249; 0.249 in all'
+  )
 
 
 # The first name of every entry; one of each family at every run, the others with -m slow.
@@ -147,8 +181,7 @@ def words_of(sizes) -> str:
 
 def remedy(sentence: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
   """The mesh after what a sentence asks for."""
-  asked = {axis: int(size) for axis, size in
-           re.findall(r'config\.mesh\.(\w+) to (\d+)', sentence)}
+  asked = {axis: int(size) for axis, size in re.findall(r'config\.mesh\.(\w+) to (\d+)', sentence)}
   if 'a smaller config.mesh.fsdp' in sentence:
     asked = {'fsdp': sizes[1] // 2, 'replica': sizes[0] * 2}
   assert asked, sentence

@@ -8,7 +8,7 @@ import pytest
 
 from vit_jax.plan import costs, hlo
 
-LOOP = '''HloModule loops, is_scheduled=true
+LOOP = """HloModule loops, is_scheduled=true
 
 %body (p.1: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
   %p.1 = (s32[], f32[4,8]{1,0}) parameter(0)
@@ -35,7 +35,7 @@ ENTRY %main (x: f32[4,8]) -> f32[4,8] {
   %loop = (s32[], /*index=1*/f32[4,8]{1,0}) while(%start), condition=%condition, body=%body
   ROOT %out = f32[4,8]{1,0} get-tuple-element(%loop), index=1
 }
-'''
+"""
 
 
 def test_a_loop_counts_as_often_as_it_runs():
@@ -55,16 +55,21 @@ def test_a_loop_of_unknown_length_is_counted_once_and_told():
   assert (module.times['body'], module.unknown_loops) == (1, 1)
 
 
-@pytest.mark.parametrize('layout, near', [('{1,0:T(8,128)(2,1)}', False),
-                                          ('{1,0:T(8,128)(2,1)S(1)}', True), ('', False)])
+@pytest.mark.parametrize(
+  'layout, near', [('{1,0:T(8,128)(2,1)}', False), ('{1,0:T(8,128)(2,1)S(1)}', True), ('', False)]
+)
 def test_shapes(layout, near):
   assert hlo.arrays_of(f'bf16[16,128]{layout}') == (hlo.Array('bf16', (16, 128), near),)
   assert hlo.arrays_of(f'bf16[16,128]{layout}')[0].bytes == 16 * 128 * 2
 
 
 def test_tuples_and_dtypes():
-  sizes = [array.bytes for array in
-           hlo.arrays_of('(f32[], pred[3]{0}, /*index=2*/s4[10]{0}, f8e4m3fn[7]{0}, u8[2,2]{1,0})')]
+  sizes = [
+    array.bytes
+    for array in hlo.arrays_of(
+      '(f32[], pred[3]{0}, /*index=2*/s4[10]{0}, f8e4m3fn[7]{0}, u8[2,2]{1,0})'
+    )
+  ]
   assert sizes == [4, 3, 5, 7, 4]
 
 
@@ -84,26 +89,36 @@ def test_the_products_of_a_scan_compiled_here():
 
 
 def convolution(window: str, labels: str, left: str, right: str, out: str) -> float:
-  text = f'''ENTRY %main (a: f32[{left}], b: f32[{right}]) -> f32[{out}] {{
+  text = f"""ENTRY %main (a: f32[{left}], b: f32[{right}]) -> f32[{out}] {{
   %a = f32[{left}] parameter(0)
   %b = f32[{right}] parameter(1)
   ROOT %c = f32[{out}] convolution(%a, %b), window={{{window}}}, dim_labels={labels}
 }}
-'''
+"""
   return costs.flops(hlo.parse(text))
 
 
 def test_convolutions():
   # 3 x 3 over 8 x 8 with a border of 1: 22 pairs a side have both ends inside.
-  assert convolution('size=3x3 pad=1_1x1_1', 'b01f_01io->b01f', '2,8,8,5', '3,3,5,7',
-                     '2,8,8,7') == 2 * 22 * 22 * 2 * 5 * 7
+  assert (
+    convolution('size=3x3 pad=1_1x1_1', 'b01f_01io->b01f', '2,8,8,5', '3,3,5,7', '2,8,8,7')
+    == 2 * 22 * 22 * 2 * 5 * 7
+  )
   # A TPU's matrix product, and its batched one: attention scores of 8 images and 12 heads.
   assert convolution('size=1', '0bf_0io->0bf', '1,64,32', '1,32,48', '1,64,48') == 2 * 64 * 32 * 48
-  assert convolution('size=8x12 stride=7x11 lhs_dilate=8x12', '01bf_01io->01bf', '8,12,197,64',
-                     '8,12,64,197', '8,12,197,197') == 2 * 8 * 12 * 197 * 64 * 197
+  assert (
+    convolution(
+      'size=8x12 stride=7x11 lhs_dilate=8x12',
+      '01bf_01io->01bf',
+      '8,12,197,64',
+      '8,12,64,197',
+      '8,12,197,197',
+    )
+    == 2 * 8 * 12 * 197 * 64 * 197
+  )
 
 
-TRAFFIC = '''HloModule traffic
+TRAFFIC = """HloModule traffic
 
 %slicing (a.1: f32[12,100], i.1: s32[]) -> f32[1,100] {
   %a.1 = f32[12,100]{1,0} parameter(0)
@@ -127,15 +142,20 @@ ENTRY %main (a: f32[12,100], i: s32[]) -> f32[12,100] {
   %near = f32[1,100]{1,0:S(1)} negate(%part)
   ROOT %all = f32[12,100]{1,0} fusion(%a, %near, %i), kind=kLoop, calls=%updating
 }
-'''
+"""
 
 
 def test_traffic_counts_what_is_touched():
   """A slice is read and not its whole, an update is written in place, and S(1) is not HBM."""
   slice_bytes, index = 400, 4
-  expected = (slice_bytes + index + slice_bytes  # read a slice and the index, write it
-              + slice_bytes  # negate reads HBM and writes fast memory
-              + slice_bytes + index)  # the update comes from there and is written to HBM
+  expected = (
+    slice_bytes
+    + index
+    + slice_bytes  # read a slice and the index, write it
+    + slice_bytes  # negate reads HBM and writes fast memory
+    + slice_bytes
+    + index
+  )  # the update comes from there and is written to HBM
   assert costs.traffic(hlo.parse(TRAFFIC)) == expected
 
 
@@ -146,4 +166,4 @@ def test_stripping_leaves_the_program():
   assert 'metadata=' not in stripped
   before, after = hlo.parse(text), hlo.parse(stripped)
   assert list(before.computations) == list(after.computations)
-  assert costs.flops(before) == costs.flops(after) == 2 * 8 ** 3
+  assert costs.flops(before) == costs.flops(after) == 2 * 8**3

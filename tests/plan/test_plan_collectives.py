@@ -40,11 +40,13 @@ def test_kinds_axes_and_bytes():
 
   assert read(gather) == [Row('all-gather', 'tensor', 1, 2 * ROW, ROW, 0.0)]
   assert read(lambda x: jax.lax.psum(x, ('replica', 'fsdp'))) == [
-      Row('all-reduce', 'replica+fsdp', 1, ROW, 1.5 * ROW, 0.0)]
+    Row('all-reduce', 'replica+fsdp', 1, ROW, 1.5 * ROW, 0.0)
+  ]
   shift = functools.partial(jax.lax.ppermute, axis_name='fsdp', perm=[(0, 1), (1, 0)])
   assert read(shift) == [Row('collective-permute', 'fsdp', 1, ROW, ROW, 0.0)]
-  swap = functools.partial(jax.lax.all_to_all, axis_name='replica', split_axis=1, concat_axis=1,
-                           tiled=True)
+  swap = functools.partial(
+    jax.lax.all_to_all, axis_name='replica', split_axis=1, concat_axis=1, tiled=True
+  )
   assert read(swap) == [Row('all-to-all', 'replica', 1, ROW, ROW / 2, 0.0)]
   assert read(lambda x: 2 * x) == []
 
@@ -60,24 +62,30 @@ def test_links_between_nodes():
   """Two nodes of four: `replica` lies between them, `fsdp` and `tensor` within."""
   nodes = (0, 0, 0, 0, 1, 1, 1, 1)
   assert read(lambda x: jax.lax.psum(x, 'replica'), groups=nodes) == [
-      Row('all-reduce', 'replica', 1, ROW, 0.0, ROW)]
+    Row('all-reduce', 'replica', 1, ROW, 0.0, ROW)
+  ]
   assert read(lambda x: jax.lax.psum(x, 'fsdp'), groups=nodes) == [
-      Row('all-reduce', 'fsdp', 1, ROW, ROW, 0.0)]
+    Row('all-reduce', 'fsdp', 1, ROW, ROW, 0.0)
+  ]
   # Over all eight: 3/4 on near links, and a node's half of the array over its four far ones.
   assert read(lambda x: jax.lax.psum(x, AXES), groups=nodes) == [
-      Row('all-reduce', 'replica+fsdp+tensor', 1, ROW, 1.5 * ROW, ROW / 4)]
+    Row('all-reduce', 'replica+fsdp+tensor', 1, ROW, 1.5 * ROW, ROW / 4)
+  ]
 
 
-@pytest.mark.parametrize('groups, expected', [
-  ('{{0,4},{1,5},{2,6},{3,7}}', [0, 4]),
-  ('[4,2]<=[8]', [0, 1]),
-  ('[4,2]<=[2,4]T(1,0)', [0, 4]),
-  ('[2,4]<=[2,2,2]T(1,0,2)', [0, 1, 4, 5]),
-  ("mesh['a'=2,'b'=2,'c'=2] {'a','c'}", [0, 1, 4, 5]),
-  ("mesh['axis_0'=8] {'axis_0':(2)2}", [0, 2]),
-  ("mesh['axis_0'=8] {'axis_0'}", list(range(8))),
-  ('{}', list(range(8))),
-])
+@pytest.mark.parametrize(
+  'groups, expected',
+  [
+    ('{{0,4},{1,5},{2,6},{3,7}}', [0, 4]),
+    ('[4,2]<=[8]', [0, 1]),
+    ('[4,2]<=[2,4]T(1,0)', [0, 4]),
+    ('[2,4]<=[2,2,2]T(1,0,2)', [0, 1, 4, 5]),
+    ("mesh['a'=2,'b'=2,'c'=2] {'a','c'}", [0, 1, 4, 5]),
+    ("mesh['axis_0'=8] {'axis_0':(2)2}", [0, 2]),
+    ("mesh['axis_0'=8] {'axis_0'}", list(range(8))),
+    ('{}', list(range(8))),
+  ],
+)
 def test_every_way_to_write_groups(groups, expected):
   line = f'  %r = f32[4]{{0}} all-reduce(%x), channel_id=1, replica_groups={groups}, to_apply=%add'
   instruction = hlo._instruction(line)
@@ -85,7 +93,7 @@ def test_every_way_to_write_groups(groups, expected):
   assert members(instruction, 8) == expected
 
 
-FUSED = '''HloModule fused
+FUSED = """HloModule fused
 
 %start (a.1: bf16[16]) -> bf16[64] {
   %a.1 = bf16[16]{0} parameter(0)
@@ -111,13 +119,14 @@ ENTRY %main (a: bf16[16], b: f32[64]) -> f32[8] {
   %f.2 = bf16[64]{0} fusion(%a), kind=kCustom, calls=%meanwhile
   ROOT %f.3 = f32[8]{0} fusion(%b), kind=kCustom, calls=%scatter
 }
-'''
+"""
 
 
 def test_what_a_tpu_makes_of_them():
   """One all-gather spread over two fusions counts once; a sliced all-reduce scatters."""
   rows = collectives(hlo.parse(FUSED), layout())
   assert rows == [
-      Row('reduce-scatter', 'replica+fsdp+tensor', 1, 256, 256 * 7 / 8, 0.0),
-      Row('all-gather', 'fsdp+tensor', 1, 128, 128 * 3 / 4, 0.0)]
+    Row('reduce-scatter', 'replica+fsdp+tensor', 1, 256, 256 * 7 / 8, 0.0),
+    Row('all-gather', 'fsdp+tensor', 1, 128, 128 * 3 / 4, 0.0),
+  ]
   assert not np.isnan([row.near for row in rows]).any()

@@ -9,22 +9,41 @@ import pytest
 from vit_jax import cli
 from vit_jax.plan import topology
 
-PLAIN = ('--config.augment.mixup=0.0', '--config.optim.ema=0.0', '--config.model.dropout=0.0',
-         '--config.model.stochastic_depth=0.0', '--config.model.unroll=False',
-         '--config.model.remat=none')
+PLAIN = (
+  '--config.augment.mixup=0.0',
+  '--config.optim.ema=0.0',
+  '--config.model.dropout=0.0',
+  '--config.model.stochastic_depth=0.0',
+  '--config.model.unroll=False',
+  '--config.model.remat=none',
+)
 SIZE = ('--num_examples=75', '--num_classes=3')
 
 
 def test_a_table(tiny_recipe, tmp_path, capsys):
   """Two topologies; a mesh that one of them does not have is told in its row."""
   out = tmp_path / 'table.csv'
-  argv = ['plan', '--config', str(tiny_recipe), '--topology', 'cpu:8', 'cpu:2', f'--csv={out}',
-          f'--data_dir={tmp_path}', '--config.mesh.fsdp=4', *SIZE, *PLAIN]
+  argv = [
+    'plan',
+    '--config',
+    str(tiny_recipe),
+    '--topology',
+    'cpu:8',
+    'cpu:2',
+    f'--csv={out}',
+    f'--data_dir={tmp_path}',
+    '--config.mesh.fsdp=4',
+    *SIZE,
+    *PLAIN,
+  ]
   assert cli.main(argv) == 0
   with out.open() as file:
     first, second = csv.DictReader(file)
   assert (first['answer'], first['mesh'], first['images_a_pass']) == (
-      'memory not known', 'replica=2 fsdp=4', '2')
+    'memory not known',
+    'replica=2 fsdp=4',
+    '2',
+  )
   assert float(first['needed_gib']) > 0 and float(first['tflop']) > 0
   assert float(first['all-gather_gb']) > 0 and 'jax=' in first['versions']
   assert second['answer'].startswith('refused: config.mesh is') and not second['needed_gib']
@@ -33,28 +52,42 @@ def test_a_table(tiny_recipe, tmp_path, capsys):
   assert len(list((tmp_path / 'plans').iterdir())) == 1
 
 
-@pytest.mark.parametrize('flags, told', [
-  (('--topology=v5e:16x16x16', *SIZE), 'has not the shape of v5e'),
-  (('--topology=cpu:8',), 'give --num_examples'),
-  (('--topology=cpu:8', '--num_examples=-5', '--num_classes=3'), 'no whole number of at least 0'),
-  (('--topology=cpu:8', '--num_examples=75', '--num_classes=-3'), 'no whole number of at least 0'),
-  (('--topology=cpu:8', '--search', *SIZE), 'the memory of cpu:8 is not known'),
-  (('--topology', 'cpu:8', 'cpu:4', '--search', *SIZE), 'one recipe and one topology'),
-  (('--topology=cpu:8', '--csv=nowhere/at/all.csv', *SIZE), 'a folder that exists'),
-  (('--topology=cpu:8', '--config.mesh.fsdp=3', *SIZE), 'does not multiply to the 8 devices'),
-  (('--topology=cpu:8', '--config.batch_size=12', *SIZE), 'not divisible by 8'),
-])
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    (('--topology=v5e:16x16x16', *SIZE), 'has not the shape of v5e'),
+    (('--topology=cpu:8',), 'give --num_examples'),
+    (('--topology=cpu:8', '--num_examples=-5', '--num_classes=3'), 'no whole number of at least 0'),
+    (
+      ('--topology=cpu:8', '--num_examples=75', '--num_classes=-3'),
+      'no whole number of at least 0',
+    ),
+    (('--topology=cpu:8', '--search', *SIZE), 'the memory of cpu:8 is not known'),
+    (('--topology', 'cpu:8', 'cpu:4', '--search', *SIZE), 'one recipe and one topology'),
+    (('--topology=cpu:8', '--csv=nowhere/at/all.csv', *SIZE), 'a folder that exists'),
+    (('--topology=cpu:8', '--config.mesh.fsdp=3', *SIZE), 'does not multiply to the 8 devices'),
+    (('--topology=cpu:8', '--config.batch_size=12', *SIZE), 'not divisible by 8'),
+  ],
+)
 def test_mistakes_get_one_sentence(flags, told, tiny_recipe, tmp_path, capsys):
   assert cli.main(['plan', f'--config={tiny_recipe}', f'--data_dir={tmp_path}', *flags]) == 2
   said = capsys.readouterr().err.strip()
   assert told in said and said.startswith('vit_jax: ') and '\n' not in said
 
 
-def test_a_missing_plugin_ends_before_anything_is_planned(tiny_recipe, tmp_path, capsys,
-                                                          monkeypatch):
+def test_a_missing_plugin_ends_before_anything_is_planned(
+  tiny_recipe, tmp_path, capsys, monkeypatch
+):
   monkeypatch.setattr(topology, '_installed', lambda module: False)
-  argv = ['plan', f'--config={tiny_recipe}', '--topology', 'cpu:8', 'h100:8', *SIZE,
-          f'--data_dir={tmp_path}']
+  argv = [
+    'plan',
+    f'--config={tiny_recipe}',
+    '--topology',
+    'cpu:8',
+    'h100:8',
+    *SIZE,
+    f'--data_dir={tmp_path}',
+  ]
   assert cli.main(argv) == 2
   assert 'pip install --no-deps' in capsys.readouterr().err
   assert not (tmp_path / 'plans').exists()

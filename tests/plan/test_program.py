@@ -19,14 +19,23 @@ from vit_jax.training.setup import Setup
 
 MESH = ('--config.mesh.replica=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 # What costs time to compile and changes nothing here.
-PLAIN = ('--config.augment.mixup=0.0', '--config.optim.ema=0.0', '--config.model.dropout=0.0',
-         '--config.model.stochastic_depth=0.0', '--config.model.unroll=False')
+PLAIN = (
+  '--config.augment.mixup=0.0',
+  '--config.optim.ema=0.0',
+  '--config.model.dropout=0.0',
+  '--config.model.stochastic_depth=0.0',
+  '--config.model.unroll=False',
+)
 # As libtpu 0.0.52 refused it, and in the form of older ones.
-REFUSED = ('RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total '
-           'memory required for HLO temporaries (20.29G) exceeds available HBM (15.75G). HLO '
-           'module: jit_f.')
-REFUSED_BEFORE = ('RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in '
-                  'memory space hbm. Used 34.50G of 15.75G hbm. Exceeds hbm capacity by 18.75G.')
+REFUSED = (
+  'RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total '
+  'memory required for HLO temporaries (20.29G) exceeds available HBM (15.75G). HLO '
+  'module: jit_f.'
+)
+REFUSED_BEFORE = (
+  'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in '
+  'memory space hbm. Used 34.50G of 15.75G hbm. Exceeds hbm capacity by 18.75G.'
+)
 
 
 def experiment(recipe: Path, *overrides: str) -> config.Experiment:
@@ -64,6 +73,7 @@ def trained(argv: list[str], monkeypatch) -> Any:
   def watched(self):
     def lower(*args):
       raise Lowered(make(self).lower(*args))
+
     return SimpleNamespace(lower=lower)
 
   with monkeypatch.context() as patch, pytest.raises(Lowered) as stopped:
@@ -92,14 +102,25 @@ def test_cost_as_the_pod_grows(tiny_recipe):
   """2 -> 8 devices at a fixed batch each: the short version of the slow test on TPUs."""
   sizes = []
   for devices in (2, 8):
-    x = experiment(tiny_recipe, *PLAIN, f'--config.batch_size={256 * devices}',
-                   '--config.mesh.replica=1', '--config.mesh.fsdp=-1', '--config.model.width=256',
-                   '--config.model.mlp=512')
+    x = experiment(
+      tiny_recipe,
+      *PLAIN,
+      f'--config.batch_size={256 * devices}',
+      '--config.mesh.replica=1',
+      '--config.mesh.fsdp=-1',
+      '--config.model.width=256',
+      '--config.model.mlp=512',
+    )
     place = topology.parse(f'cpu:{devices}')
     plan = answer.make_plan(x, place, topology.devices(place), 75, 3, None)
     assert plan.work is not None and plan.work.unknown_loops == 0
-    sizes.append((plan.work.flops, plan.compiled.memory['temporaries'],
-                  devices * (plan.bytes['parameters'] + plan.bytes['optimizer'])))
+    sizes.append(
+      (
+        plan.work.flops,
+        plan.compiled.memory['temporaries'],
+        devices * (plan.bytes['parameters'] + plan.bytes['optimizer']),
+      )
+    )
   for figures in zip(*sizes, strict=True):
     assert max(figures) <= 1.05 * min(figures), sizes
 

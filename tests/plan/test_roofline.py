@@ -12,8 +12,10 @@ CHIP = Chip('tpu', 'round', peak=100.0, memory=1000, bandwidth=10.0, near=5.0, f
 
 
 def test_the_slowest_part_bounds_the_step():
-  rows = [Row('all-gather', 'fsdp', 3, 99.0, near=20.0, far=0.0),
-          Row('all-reduce', 'replica', 1, 99.0, near=10.0, far=2.0)]
+  rows = [
+    Row('all-gather', 'fsdp', 3, 99.0, near=20.0, far=0.0),
+    Row('all-reduce', 'replica', 1, 99.0, near=10.0, far=2.0),
+  ]
   bound = roofline.roofline(CHIP, flops=700.0, traffic=50.0, rows=rows)
   assert (bound.compute, bound.memory, bound.near, bound.far) == (7.0, 5.0, 6.0, 2.0)
   assert (bound.seconds, bound.limit, bound.total) == (7.0, 'compute', 20.0)

@@ -16,10 +16,17 @@ from vit_jax.plan import estimate, program, search, topology
 from vit_jax.recipes import load_config
 from vit_jax.training.setup import assemble
 
-PLAIN = ('--config.augment.mixup=0.0', '--config.optim.ema=0.0', '--config.model.dropout=0.0',
-         '--config.model.stochastic_depth=0.0', '--config.model.unroll=False',
-         '--config.model.width=64', '--config.model.mlp=128', '--config.model.depth=6',
-         '--config.batch_size=512')
+PLAIN = (
+  '--config.augment.mixup=0.0',
+  '--config.optim.ema=0.0',
+  '--config.model.dropout=0.0',
+  '--config.model.stochastic_depth=0.0',
+  '--config.model.unroll=False',
+  '--config.model.width=64',
+  '--config.model.mlp=128',
+  '--config.model.depth=6',
+  '--config.batch_size=512',
+)
 
 
 def made_up(memory: float) -> topology.Topology:
@@ -40,22 +47,36 @@ def found(x) -> list[search.Candidate]:
 
 
 def test_candidates_cover_the_ways(found):
-  meshes = {(c.experiment.mesh.replica, c.experiment.mesh.fsdp, c.experiment.mesh.tensor)
-            for c in found}
+  meshes = {
+    (c.experiment.mesh.replica, c.experiment.mesh.fsdp, c.experiment.mesh.tensor) for c in found
+  }
   assert meshes == {(4, 1, 1), (2, 2, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)}  # tensor 4: two heads
   assert {c.experiment.model.options.get('remat', 'none') for c in found} == {
-      'none', 'full', 'dots', 'names'}
-  pairs = {(c.experiment.model.options.get('remat', 'none'), c.experiment.optim.accumulate)
-           for c in found}
-  assert pairs == set(itertools.product(('none', 'full', 'dots', 'names'),
-                                        (2 ** n for n in range(9))))
+    'none',
+    'full',
+    'dots',
+    'names',
+  }
+  pairs = {
+    (c.experiment.model.options.get('remat', 'none'), c.experiment.optim.accumulate) for c in found
+  }
+  assert pairs == set(
+    itertools.product(('none', 'full', 'dots', 'names'), (2**n for n in range(9)))
+  )
   assert {c.experiment.batch_size for c in found} == {512}
 
 
 def test_arithmetic_orders_what_it_should(found):
   """Less is kept with remat and with accumulation, and remat costs products."""
-  by = {(c.experiment.mesh.fsdp, c.experiment.model.options.get('remat', 'none'),
-         c.experiment.optim.accumulate): c for c in found if c.experiment.mesh.tensor == 1}
+  by = {
+    (
+      c.experiment.mesh.fsdp,
+      c.experiment.model.options.get('remat', 'none'),
+      c.experiment.optim.accumulate,
+    ): c
+    for c in found
+    if c.experiment.mesh.tensor == 1
+  }
   for fsdp in (1, 2, 4):
     none, full = by[fsdp, 'none', 1], by[fsdp, 'full', 1]
     assert full.bytes < by[fsdp, 'dots', 1].bytes < none.bytes
@@ -69,11 +90,15 @@ def test_a_convnet_is_not_divided_by_tensor(lenet_recipe):
   x = config.resolve(load_config(str(lenet_recipe)))
   ways, _ = search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)
   assert {(c.experiment.mesh.replica, c.experiment.mesh.fsdp) for c in ways} == {
-      (4, 1), (2, 2), (1, 4)}
+    (4, 1),
+    (2, 2),
+    (1, 4),
+  }
   assert {c.experiment.mesh.tensor for c in ways} == {1}
   alone, shared = (
-      assemble(x, Path(), make_mesh(config.Mesh(replica=1, tensor=n), jax.devices()[:n]), None, 75,
-               3) for n in (1, 2))
+    assemble(x, Path(), make_mesh(config.Mesh(replica=1, tensor=n), jax.devices()[:n]), None, 75, 3)
+    for n in (1, 2)
+  )
   assert estimate.activation_bytes(shared) == estimate.activation_bytes(alone) > 0
 
 
@@ -114,19 +139,27 @@ def test_nothing_fits(x):
     search.search(x, made_up(1e5), 75, 3, None, lambda line: None)
 
 
-@pytest.mark.parametrize('flags, told', [
-  (('--config.batch_size=9',), 'config.batch_size is 9, which is not divisible by 4'),
-  (('--config.mesh.sequence=3',), 'config.mesh.sequence is 3, which does not divide the 4 devices'),
-  (('--config.mesh.sequence=2',), '4 patches and 1 other tokens do not divide'),
-])
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    (('--config.batch_size=9',), 'config.batch_size is 9, which is not divisible by 4'),
+    (
+      ('--config.mesh.sequence=3',),
+      'config.mesh.sequence is 3, which does not divide the 4 devices',
+    ),
+    (('--config.mesh.sequence=2',), '4 patches and 1 other tokens do not divide'),
+  ],
+)
 def test_a_mistake_that_refuses_every_way_is_told(flags, told, tiny_recipe):
   x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *flags)))
   with pytest.raises(UserError, match=told):
     search.search(x, made_up(1e9), 75, 3, None, lambda line: None)
 
 
-@pytest.mark.parametrize('asked', [(), ('--config.mesh.tensor=2',),
-                                   ('--config.mesh.sequence=2', '--config.model.pool=mean')])
+@pytest.mark.parametrize(
+  'asked',
+  [(), ('--config.mesh.tensor=2',), ('--config.mesh.sequence=2', '--config.model.pool=mean')],
+)
 def test_the_flags_to_paste_undo_what_was_asked(asked, tiny_recipe):
   """Added to the same command, for a mesh without the axis too, they give what was found."""
   x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *asked)))

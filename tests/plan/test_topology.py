@@ -10,41 +10,54 @@ from vit_jax.errors import UserError
 from vit_jax.plan import sizes, topology
 
 
-@pytest.mark.parametrize('text, chips, shape, groups, platform', [
-  ('v5e:16x16', 256, (16, 16), 1, 'tpu'),
-  ('2*v6e:8x8', 128, (8, 8), 2, 'tpu'),
-  ('v5p:4x4x4', 64, (4, 4, 4), 1, 'tpu'),
-  ('h100:8x32', 256, (8,), 32, 'cuda'),
-  ('h200:8x4', 32, (8,), 4, 'cuda'),
-  ('h100:8', 8, (8,), 1, 'cuda'),
-  ('cpu:4', 4, (4,), 1, 'cpu'),
-])
+@pytest.mark.parametrize(
+  'text, chips, shape, groups, platform',
+  [
+    ('v5e:16x16', 256, (16, 16), 1, 'tpu'),
+    ('2*v6e:8x8', 128, (8, 8), 2, 'tpu'),
+    ('v5p:4x4x4', 64, (4, 4, 4), 1, 'tpu'),
+    ('h100:8x32', 256, (8,), 32, 'cuda'),
+    ('h200:8x4', 32, (8,), 4, 'cuda'),
+    ('h100:8', 8, (8,), 1, 'cuda'),
+    ('cpu:4', 4, (4,), 1, 'cpu'),
+  ],
+)
 def test_names(text, chips, shape, groups, platform):
   place = topology.parse(text)
   assert (place.chips, place.shape, place.groups, place.chip.platform) == (
-      chips, shape, groups, platform)
+    chips,
+    shape,
+    groups,
+    platform,
+  )
 
 
-@pytest.mark.parametrize('text, told', [
-  ('v5e', "'v5e' is not a topology; write one such as v5e:16x16"),
-  ('v5f:4x4', "'v5f' is not a chip that plan knows; did you mean 'v5"),
-  ('v5e:4x4x4', 'has not the shape of v5e, which is AxB'),
-  ('v5p:4x4', 'has not the shape of v5p, which is AxBxC'),
-  ('v5e:0x4', 'has not the shape'),
-  ('h100:32x8', '32 GPUs a node, but a node holds 8; GPUs a node come first'),
-  ('2*h100:8', 'counts slices, which only TPUs come in'),
-  ('8xh100', 'is not a topology'),
-])
+@pytest.mark.parametrize(
+  'text, told',
+  [
+    ('v5e', "'v5e' is not a topology; write one such as v5e:16x16"),
+    ('v5f:4x4', "'v5f' is not a chip that plan knows; did you mean 'v5"),
+    ('v5e:4x4x4', 'has not the shape of v5e, which is AxB'),
+    ('v5p:4x4', 'has not the shape of v5p, which is AxBxC'),
+    ('v5e:0x4', 'has not the shape'),
+    ('h100:32x8', '32 GPUs a node, but a node holds 8; GPUs a node come first'),
+    ('2*h100:8', 'counts slices, which only TPUs come in'),
+    ('8xh100', 'is not a topology'),
+  ],
+)
 def test_wrong_names(text, told):
   with pytest.raises(UserError) as error:
     topology.parse(text)
   assert told in str(error.value) and '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('text, command', [
-  ('v5e:4x4', "pip install --no-deps 'libtpu=="),
-  ('h100:8', f"'jax-cuda13-plugin=={jax.__version__}' 'jax-cuda13-pjrt=={jax.__version__}'"),
-])
+@pytest.mark.parametrize(
+  'text, command',
+  [
+    ('v5e:4x4', "pip install --no-deps 'libtpu=="),
+    ('h100:8', f"'jax-cuda13-plugin=={jax.__version__}' 'jax-cuda13-pjrt=={jax.__version__}'"),
+  ],
+)
 def test_a_missing_compiler_is_told_with_its_command(text, command, monkeypatch):
   monkeypatch.setattr(topology, '_installed', lambda module: False)
   with pytest.raises(UserError) as error:

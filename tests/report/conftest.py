@@ -14,22 +14,47 @@ from made_up_run import predictions, rows
 def write_run(tmp_path):
   """write_run(name, ...) -> the folder of a run that has ended, or, with ended=False, has not."""
 
-  def write(folder: str = 'run', *, name: str = 'a_run', ended: bool = True, top1: float = 0.7,
-            files=None) -> Path:
+  def write(
+    folder: str = 'run', *, name: str = 'a_run', ended: bool = True, top1: float = 0.7, files=None
+  ) -> Path:
     path = tmp_path / folder
     (path / 'predictions').mkdir(parents=True)
-    (path / 'config.json').write_text(json.dumps({
-      'name': name, 'seed': 3, 'model': {'name': 'Ti/8', 'options': {'width': 128}},
-      'checkpoint': {'best': 'val/top1'}, 'data': {'evals': {'test': 'test', 'val': 'val'}}}))
+    (path / 'config.json').write_text(
+      json.dumps(
+        {
+          'name': name,
+          'seed': 3,
+          'model': {'name': 'Ti/8', 'options': {'width': 128}},
+          'checkpoint': {'best': 'val/top1'},
+          'data': {'evals': {'test': 'test', 'val': 'val'}},
+        }
+      )
+    )
     (path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows()))
     if ended:
       metrics = {'top1': top1, 'top5': 0.93, 'loss': 1.1, 'ece': 0.05}
-      (path / 'summary.json').write_text(json.dumps({
-        'val': metrics, 'test': metrics, 'seconds': {'train': 20.0, 'total': 31.0}, 'seed': 3,
-        'steps': 10, 'parameters': 123456, 'device': '1 x cpu', 'versions': {'jax': '0.10'},
-        'baselines': {'majority': {'top1': 0.131},
-                      'colour_histogram': {'top1': 0.623, 'feature': 'a histogram',
-                                           'classifier': 'a classifier'}}}))
+      (path / 'summary.json').write_text(
+        json.dumps(
+          {
+            'val': metrics,
+            'test': metrics,
+            'seconds': {'train': 20.0, 'total': 31.0},
+            'seed': 3,
+            'steps': 10,
+            'parameters': 123456,
+            'device': '1 x cpu',
+            'versions': {'jax': '0.10'},
+            'baselines': {
+              'majority': {'top1': 0.131},
+              'colour_histogram': {
+                'top1': 0.623,
+                'feature': 'a histogram',
+                'classifier': 'a classifier',
+              },
+            },
+          }
+        )
+      )
       files = {'val': predictions(40)} if files is None else files
       for split, arrays in files.items():
         np.savez(path / 'predictions' / f'{split}.npz', **arrays)

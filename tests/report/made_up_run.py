@@ -23,15 +23,23 @@ def predictions(count: int, *, seed: int = 0, names=NAMES, positions=None) -> di
   np.add.at(confusion_KK, (label_N[known_N], prediction_N[known_N]), 1)
   sample_S = np.sort(rng.permutation(count)[:6])
   arrays = {
-    'label_N': label_N, 'prediction_N': prediction_N,
+    'label_N': label_N,
+    'prediction_N': prediction_N,
     'confidence_N': rng.uniform(0.3, 1, count).astype(np.float32),
-    'index_N': np.arange(count, dtype=np.int32), 'confusion_KK': confusion_KK,
-    'class_names': np.array(names), 'sample_S': sample_S,
-    'images_SHWC': rng.integers(0, 256, (len(sample_S), 8, 8, 3), dtype=np.uint8)}
+    'index_N': np.arange(count, dtype=np.int32),
+    'confusion_KK': confusion_KK,
+    'class_names': np.array(names),
+    'sample_S': sample_S,
+    'images_SHWC': rng.integers(0, 256, (len(sample_S), 8, 8, 3), dtype=np.uint8),
+  }
   if positions is not None:
     row_N, col_N = np.array(positions).T
-    arrays |= {'row_N': row_N, 'col_N': col_N, 'raster_size': np.array(RASTER),
-               'patch_size': np.array(PATCH)}
+    arrays |= {
+      'row_N': row_N,
+      'col_N': col_N,
+      'raster_size': np.array(RASTER),
+      'patch_size': np.array(PATCH),
+    }
   return arrays
 
 
@@ -39,11 +47,27 @@ def rows(steps: int = 10) -> list[dict[str, float]]:
   """Rows of metrics.jsonl: training every step, two evals at steps 5 and 10."""
   out: list[dict[str, float]] = []
   for s in range(1, steps + 1):
-    out.append({'step': s, 'train/loss': 3 / s, 'train/top1': s / 20, 'train/lr': 1e-3 / s,
-                'train/grad_norm': 1.0, 'train/images_per_second': 900 + s,
-                'train/fraction_of_peak': 0.4, 'train/seconds': 2.0 * s})
+    out.append(
+      {
+        'step': s,
+        'train/loss': 3 / s,
+        'train/top1': s / 20,
+        'train/lr': 1e-3 / s,
+        'train/grad_norm': 1.0,
+        'train/images_per_second': 900 + s,
+        'train/fraction_of_peak': 0.4,
+        'train/seconds': 2.0 * s,
+      }
+    )
     if s % 5 == 0:
-      out.append({'step': s, **{f'{split}/{key}': value / s for split, value in
-                                (('val', 1.0), ('test', 2.0))
-                                for key in ('loss', 'top1', 'top5', 'ece')}})
+      out.append(
+        {
+          'step': s,
+          **{
+            f'{split}/{key}': value / s
+            for split, value in (('val', 1.0), ('test', 2.0))
+            for key in ('loss', 'top1', 'top5', 'ece')
+          },
+        }
+      )
   return out

@@ -46,5 +46,5 @@ def page(*runs) -> Page:
 
 def table(read: str, caption: str) -> list[list[str]]:
   """The cells of the first table after a headline, line by line."""
-  body = read[read.index(caption):].split('</table>')[0]
+  body = read[read.index(caption) :].split('</table>')[0]
   return [re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', line) for line in body.split('<tr')[1:]]

@@ -48,8 +48,10 @@ def test_mean_over_patches(rollout):
 def test_probe_of_the_head(rollout):
   blocks, probe = weights(4, 3, 7, 7), weights(4, 1, 1, 6, seed=1)
   maps, words = attention_maps({'encoder/blocks': blocks, 'map_head': probe}, GRID, False, rollout)
-  rows = [seen[0, 0] @ with_skips(layers)[1:, 1:] if rollout else seen[0, 0]
-          for layers, seen in zip(blocks, probe, strict=True)]
+  rows = [
+    seen[0, 0] @ with_skips(layers)[1:, 1:] if rollout else seen[0, 0]
+    for layers, seen in zip(blocks, probe, strict=True)
+  ]
   np.testing.assert_allclose(maps, np.reshape(rows, (4, *GRID)))
   assert 'probe of the head' in words
 
@@ -57,8 +59,9 @@ def test_probe_of_the_head(rollout):
 @pytest.mark.parametrize('rollout', [False, True])
 def test_class_attention(rollout):
   blocks, readers = weights(4, 3, 6, 6), weights(4, 2, 1, 7, seed=1)
-  maps, words = attention_maps({'encoder/blocks': blocks, 'class_blocks': readers}, GRID, False,
-                               rollout)
+  maps, words = attention_maps(
+    {'encoder/blocks': blocks, 'class_blocks': readers}, GRID, False, rollout
+  )
   rows = []
   for layers, reading in zip(blocks, readers, strict=True):
     whole = np.stack([np.eye(7)] * 2)  # the patches attend to nothing: they stay
@@ -68,8 +71,9 @@ def test_class_attention(rollout):
       skip = layer.copy()
       skip[0] = (layer[0] + np.eye(7)[0]) / 2
       identity_beside_class = skip @ identity_beside_class
-    rows.append(identity_beside_class[0, 1:] @ with_skips(layers) if rollout
-                else reading[-1, 0, 1:])
+    rows.append(
+      identity_beside_class[0, 1:] @ with_skips(layers) if rollout else reading[-1, 0, 1:]
+    )
   np.testing.assert_allclose(maps, np.reshape(rows, (4, *GRID)))
   assert words.startswith('class token')
 
@@ -103,5 +107,10 @@ def test_picture(tmp_path, count):
 
 def test_a_picture_that_cannot_be_written(tmp_path):
   with pytest.raises(UserError, match='cannot be written'):
-    draw(np.zeros((1, 8, 8, 3), np.uint8), np.ones((1, 2, 2)), ['a'], 'words',
-         tmp_path / 'none' / 'out.png')
+    draw(
+      np.zeros((1, 8, 8, 3), np.uint8),
+      np.ones((1, 2, 2)),
+      ['a'],
+      'words',
+      tmp_path / 'none' / 'out.png',
+    )

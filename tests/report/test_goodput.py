@@ -30,19 +30,20 @@ def end(time: float, step: int, code: int) -> dict:
 
 
 PREEMPTED_THEN_KILLED = [
-    start(1000.0, 0),
-    spent(1030.0, 0, init=20.0, compile=10.0),
-    spent(1130.0, 100, step=90.0, data=5.0, save=5.0),
-    end(1130.0, 100, 75),
-    start(1200.0, 100),  # 70 s in the queue; goes on where it saved
-    spent(1220.0, 100, init=20.0),
-    spent(1320.0, 200, step=80.0, evaluate=20.0),
-    spent(1360.0, 240, step=40.0),
-    # kill -9 some time after step 240; the last checkpoint was at 220
-    start(1400.0, 220),
-    spent(1410.0, 220, init=10.0),
-    spent(1510.0, 320, step=100.0),
-    end(1510.0, 320, 0)]
+  start(1000.0, 0),
+  spent(1030.0, 0, init=20.0, compile=10.0),
+  spent(1130.0, 100, step=90.0, data=5.0, save=5.0),
+  end(1130.0, 100, 75),
+  start(1200.0, 100),  # 70 s in the queue; goes on where it saved
+  spent(1220.0, 100, init=20.0),
+  spent(1320.0, 200, step=80.0, evaluate=20.0),
+  spent(1360.0, 240, step=40.0),
+  # kill -9 some time after step 240; the last checkpoint was at 220
+  start(1400.0, 220),
+  spent(1410.0, 220, init=10.0),
+  spent(1510.0, 320, step=100.0),
+  end(1510.0, 320, 0),
+]
 
 
 def write(folder: Path, events: list[dict], tail: str = '') -> Path:
@@ -54,8 +55,15 @@ def write(folder: Path, events: list[dict], tail: str = '') -> Path:
 def test_each_second_is_counted_once():
   result = account(PREEMPTED_THEN_KILLED)
   assert result.seconds == {
-      'init': 50.0, 'compile': 10.0, 'data': 5.0, 'evaluate': 20.0, 'save': 5.0,
-      'step': 90.0 + 80.0 + 20.0 + 100.0, 'lost': 20.0, 'down': 70.0 + 40.0}
+    'init': 50.0,
+    'compile': 10.0,
+    'data': 5.0,
+    'evaluate': 20.0,
+    'save': 5.0,
+    'step': 90.0 + 80.0 + 20.0 + 100.0,
+    'lost': 20.0,
+    'down': 70.0 + 40.0,
+  }
   assert result.wall == result.total == 510.0
   assert result.goodput == pytest.approx(290 / 510)
   assert result.starts == 3 and result.ended
@@ -63,9 +71,17 @@ def test_each_second_is_counted_once():
 
 def test_work_of_an_earlier_start_is_lost_when_its_checkpoint_is_damaged():
   """The second start trained 100 to 200; the third found only the checkpoint of step 50."""
-  result = account([start(0.0, 0), spent(100.0, 100, step=100.0), end(100.0, 100, 75),
-                    start(100.0, 100), spent(150.0, 200, step=50.0), start(150.0, 50),
-                    spent(200.0, 100, step=50.0)])
+  result = account(
+    [
+      start(0.0, 0),
+      spent(100.0, 100, step=100.0),
+      end(100.0, 100, 75),
+      start(100.0, 100),
+      spent(150.0, 200, step=50.0),
+      start(150.0, 50),
+      spent(200.0, 100, step=50.0),
+    ]
+  )
   assert result.seconds['lost'] == 50.0 + 50.0
   assert result.seconds['step'] == 50.0 + 50.0
   assert not result.ended
@@ -79,8 +95,10 @@ def made_up(rng: random.Random) -> tuple[list[dict], int]:
     events.append(start(time, saved))
     step = saved
     for _ in range(rng.randrange(1, 8)):
-      seconds = {phase: rng.expovariate(1 / 30) for phase in
-                 rng.sample(('init', 'compile', 'data', 'evaluate', 'save'), rng.randrange(4))}
+      seconds = {
+        phase: rng.expovariate(1 / 30)
+        for phase in rng.sample(('init', 'compile', 'data', 'evaluate', 'save'), rng.randrange(4))
+      }
       taken = rng.randrange(0, 50)
       if taken:
         seconds['step'] = taken * rng.uniform(0.5, 2.0)
@@ -107,14 +125,22 @@ def test_the_parts_sum_to_wall_time_within_one_percent(seed, tmp_path):
 
 @pytest.mark.slow
 def test_the_parts_of_a_real_run_sum_to_its_wall_time(lenet_recipe, tmp_path):
-  command = [sys.executable, '-m', 'vit_jax', 'train', f'--config={lenet_recipe}',
-             f'--workdir={tmp_path}', '--config.steps=8']
+  command = [
+    sys.executable,
+    '-m',
+    'vit_jax',
+    'train',
+    f'--config={lenet_recipe}',
+    f'--workdir={tmp_path}',
+    '--config.steps=8',
+  ]
   subprocess.run(command, check=True, timeout=280, env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'})
   result = read_goodput(tmp_path)
   assert result is not None and result.starts == 1 and result.ended
   assert result.wall > 1.0 and result.total == pytest.approx(result.wall, rel=0.01)
-  assert all((seconds > 0.0) != (phase in ('lost', 'down'))
-             for phase, seconds in result.seconds.items())
+  assert all(
+    (seconds > 0.0) != (phase in ('lost', 'down')) for phase, seconds in result.seconds.items()
+  )
 
 
 def test_lost_and_kept_steps_are_all_steps():
@@ -170,6 +196,9 @@ def test_the_page_shows_a_bar(write_run):
   read = page(write(path, PREEMPTED_THEN_KILLED))
   [bar] = [attrs for attrs in read.of('div') if attrs.get('class') == 'goodput']
   assert 'step 56.9%' in bar['aria-label'] and 'down 21.6%' in bar['aria-label']
-  widths = [float(attrs['style'].split(':')[1].rstrip('%')) for attrs in read.of('span')
-            if attrs.get('class') in PHASES]
+  widths = [
+    float(attrs['style'].split(':')[1].rstrip('%'))
+    for attrs in read.of('span')
+    if attrs.get('class') in PHASES
+  ]
   assert len(widths) == len(PHASES) and sum(widths) == pytest.approx(100, abs=0.1)

@@ -26,15 +26,19 @@ def test_frontier_is_the_lower_envelope(seed):
   rng = np.random.default_rng(seed)
   compute_N, error_N = rng.integers(1, 20, 60), rng.integers(1, 20, 60) / 20
   pairs = {(c, e) for c, e in zip(compute_N, error_N, strict=True)}
-  undominated = {(c, e) for c, e in pairs
-                 if not any(c2 <= c and e2 <= e and (c2, e2) != (c, e) for c2, e2 in pairs)}
+  undominated = {
+    (c, e)
+    for c, e in pairs
+    if not any(c2 <= c and e2 <= e and (c2, e2) != (c, e) for c2, e2 in pairs)
+  }
   found = laws.frontier(compute_N, error_N)
   assert {(compute_N[i], error_N[i]) for i in found} == undominated
   assert len(found) == len(undominated) and (np.diff(compute_N[found]) > 0).all()
 
 
-@pytest.mark.parametrize('law', [LAW, Law(2e3, 0.5, 0.0, 1e6), Law(0.9, 0.02, 0.0, 3e8),
-                                 Law(3e10, 1.1, 0.2, 4e10)])
+@pytest.mark.parametrize(
+  'law', [LAW, Law(2e3, 0.5, 0.0, 1e6), Law(0.9, 0.02, 0.0, 3e8), Law(3e10, 1.1, 0.2, 4e10)]
+)
 @pytest.mark.parametrize('unit', [1.0, 1e18])
 def test_a_law_without_noise_is_found_again(law, unit):
   scaled = law.per(unit)
@@ -52,8 +56,7 @@ def planted(seed: int, noise: float = 0.02) -> tuple[laws.Fit, np.ndarray]:
   return laws.fit(compute_N[:-1], error_N[:-1], resamples=60, seed=seed), error_N[-1]
 
 
-@pytest.mark.parametrize('count, least', [
-    (20, 16), pytest.param(200, 165, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('count, least', [(20, 16), pytest.param(200, 165, marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth(count, least):
   """Of 90 % intervals 18 in 20 should; no fewer than 16 may, and they must not be wide."""
   held = {'held-out run': 0, 'b': 0, 'c': 0, 'law beyond': 0}
@@ -64,8 +67,11 @@ def test_intervals_hold_the_truth(count, least):
     assert low < predicted < high
     held['held-out run'] += low <= truth <= high
     widths.append(np.log(high / low))
-    for name, value in (('b', lambda law: law.b), ('c', lambda law: law.c),
-                        ('law beyond', lambda law: law(3 * COMPUTE_N[-1]))):
+    for name, value in (
+      ('b', lambda law: law.b),
+      ('c', lambda law: law.c),
+      ('law beyond', lambda law: law(3 * COMPUTE_N[-1])),
+    ):
       low, high = fit.interval(value)
       held[name] += low <= value(LAW) <= high
   assert min(held.values()) >= least, held
@@ -73,8 +79,10 @@ def test_intervals_hold_the_truth(count, least):
 
 
 def test_the_same_seed_resamples_alike():
-  first, again, other = (laws.fit(COMPUTE_N, LAW(COMPUTE_N) * (1 + 0.02 * np.sin(COMPUTE_N)),
-                                  resamples=5, seed=seed) for seed in (0, 0, 1))
+  first, again, other = (
+    laws.fit(COMPUTE_N, LAW(COMPUTE_N) * (1 + 0.02 * np.sin(COMPUTE_N)), resamples=5, seed=seed)
+    for seed in (0, 0, 1)
+  )
   assert first.laws == again.laws and first.laws != other.laws
 
 

@@ -22,20 +22,26 @@ SHAPE = (16, 24, 3)
 def predictor(model, shape=SHAPE, scale: float = 0.2) -> Predictor:
   """With random weights, so that no leaf is neutral."""
   rng = np.random.default_rng(0)
-  variables = jax.tree.map(lambda leaf: rng.normal(0, scale, leaf.shape).astype(np.float32),
-                           models.variable_shapes(model, shape))
-  return Predictor(model, variables, shape, HALF, HALF,
-                   functools.partial(published_view, crop=1.0), (), '')
+  variables = jax.tree.map(
+    lambda leaf: rng.normal(0, scale, leaf.shape).astype(np.float32),
+    models.variable_shapes(model, shape),
+  )
+  return Predictor(
+    model, variables, shape, HALF, HALF, functools.partial(published_view, crop=1.0), (), ''
+  )
 
 
 def pixels(count: int, shape=SHAPE) -> np.ndarray:
   return np.random.default_rng(1).integers(0, 256, (count, *shape), np.uint8)
 
 
-@pytest.mark.parametrize('name, options', [
-  ('Ti/8', dict(width=32, depth=2, heads=4, mlp=32, registers=2, pool='map')),
-  ('CaiT-XXS24', dict(width=32, depth=1, heads=4, mlp=32, patch=8)),
-])
+@pytest.mark.parametrize(
+  'name, options',
+  [
+    ('Ti/8', dict(width=32, depth=2, heads=4, mlp=32, registers=2, pool='map')),
+    ('CaiT-XXS24', dict(width=32, depth=1, heads=4, mlp=32, patch=8)),
+  ],
+)
 def test_distance_equals_a_loop_over_pairs_of_patches(name, options):
   judged, images_NHWC = predictor(models.build(name, 5, **options), scale=0.5), pixels(3)
   seen_NHWC = ((images_NHWC / 255 - 0.5) / 0.5).astype(np.float32)
@@ -86,8 +92,9 @@ def test_positions_are_those_of_the_patches():
   assert len(table_ND) == 1 + 6  # of the class token first
   found = learned.look(judged, pixels(1))
   patches_ND = table_ND[1:].astype(np.float64)
-  cosine = patches_ND[2] @ patches_ND[4] / np.sqrt((patches_ND[2]**2).sum()
-                                                   * (patches_ND[4]**2).sum())
+  cosine = (
+    patches_ND[2] @ patches_ND[4] / np.sqrt((patches_ND[2] ** 2).sum() * (patches_ND[4] ** 2).sum())
+  )
   assert found.similarity_NN.shape == (6, 6)
   assert found.similarity_NN[2, 4] == pytest.approx(cosine)
 
@@ -114,11 +121,15 @@ def test_only_what_a_model_has():
   images_NHWC = pixels(1, (32, 32, 3))
   assert learned.look(predictor(models.build('LeNet-5', 5), (32, 32, 3)), images_NHWC) is None
   small = dict(width=32, depth=1, heads=2, mlp=32)
-  plain = learned.look(predictor(models.build('Ti/8', 5, **small, posemb='none', conv_stem=(8,)),
-                                 (32, 32, 3)), images_NHWC)
+  plain = learned.look(
+    predictor(models.build('Ti/8', 5, **small, posemb='none', conv_stem=(8,)), (32, 32, 3)),
+    images_NHWC,
+  )
   assert plain.filters_FPPC is None and plain.similarity_NN is None
-  sines = learned.look(predictor(models.build('Ti/8', 5, **small, posemb='sincos2d',
-                                              histogram_bins=4), (32, 32, 3)), images_NHWC)
+  sines = learned.look(
+    predictor(models.build('Ti/8', 5, **small, posemb='sincos2d', histogram_bins=4), (32, 32, 3)),
+    images_NHWC,
+  )
   assert sines.filters_FPPC.shape == (28, 8, 8, 3) and sines.similarity_NN.shape == (16, 16)
 
 

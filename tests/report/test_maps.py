@@ -15,12 +15,15 @@ def raster_of(positions, patch=PATCH, size=RASTER, held_out=None) -> Raster:
   return Raster(row_N, col_N, *size, patch, held_out)
 
 
-@pytest.mark.parametrize('positions, patch, cell', [
-  ([(0, 0), (20, 700), (340, 360)], 20, 20),  # tiles
-  ([(12, 24), (36, 48), (48, 52)], 32, 4),  # overlapping: a later patch covers an earlier one
-  ([(3, 7), (100, 201)], 20, 1),
-  ([(320, 640)], 64, 64),  # cells that do not divide the picture, a patch that reaches over it
-])
+@pytest.mark.parametrize(
+  'positions, patch, cell',
+  [
+    ([(0, 0), (20, 700), (340, 360)], 20, 20),  # tiles
+    ([(12, 24), (36, 48), (48, 52)], 32, 4),  # overlapping: a later patch covers an earlier one
+    ([(3, 7), (100, 201)], 20, 1),
+    ([(320, 640)], 64, 64),  # cells that do not divide the picture, a patch that reaches over it
+  ],
+)
 def test_each_patch_covers_its_own_pixels(positions, patch, cell):
   raster = raster_of(positions, patch)
   value_N = np.arange(len(positions)) + 5
@@ -31,7 +34,7 @@ def test_each_patch_covers_its_own_pixels(positions, patch, cell):
     for r in range(row, min(row + patch, RASTER[0])):
       for c in range(col, min(col + patch, RASTER[1])):
         expected_HW[r, c] = value
-  pixels_HW = painted_HW.repeat(cell, 0).repeat(cell, 1)[:RASTER[0], :RASTER[1]]
+  pixels_HW = painted_HW.repeat(cell, 0).repeat(cell, 1)[: RASTER[0], : RASTER[1]]
   np.testing.assert_array_equal(pixels_HW, expected_HW)
 
 

@@ -73,7 +73,8 @@ def test_a_table_is_printed_and_written(monkeypatch, tmp_path, capsys):
   assert not_ours['reason'] and not not_ours['gmacs'] and not_ours['reason'] in '\n'.join(lines)
   assert ours['model'] == 'Ti/16' and float(ours['gmacs']) == 1.2536832
   assert float(ours['gmacs_off_percent']) == pytest.approx(
-      100 * (float(ours['gmacs_timms_way']) / 1.26 - 1))
+    100 * (float(ours['gmacs_timms_way']) / 1.26 - 1)
+  )
 
 
 def test_the_table_of_all_models(monkeypatch):
@@ -88,8 +89,11 @@ def test_the_table_of_all_models(monkeypatch):
 
 def documented() -> dict[str, list[str]]:
   """Name -> pixels, parameters, GMACs as docs/models.md has them."""
-  rows = [line.strip('| ').split(' | ') for line in (DOCS / 'models.md').read_text().splitlines()
-          if line.startswith('| `')]
+  rows = [
+    line.strip('| ').split(' | ')
+    for line in (DOCS / 'models.md').read_text().splitlines()
+    if line.startswith('| `')
+  ]
   return {row[0].strip('`'): row[1:] for row in rows}
 
 
@@ -123,12 +127,15 @@ def test_pictures_are_those_of_the_script():
   assert len(list((DOCS / 'blocks').glob('*.svg'))) == len(draw.FIGURES)
 
 
-@pytest.mark.parametrize('argv, sentence', [
+@pytest.mark.parametrize(
+  'argv, sentence',
+  [
     (['--table=tim'], "there is no table 'tim'; did you mean 'timm'?"),
     (['--table=timm', 'runs/a'], "'timm' is of models, not of run folders"),
     ([], 'name at least one run folder, or a table'),
     (['--csv=a.csv', 'runs/a'], '--csv writes a table'),
-])
+  ],
+)
 def test_mistakes(argv, sentence, capsys):
   assert cli.main(['report', *argv]) == 2
   error = capsys.readouterr().err

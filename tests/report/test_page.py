@@ -24,12 +24,17 @@ def world(count=12):
 def test_needs_nothing_from_elsewhere(write_run):
   read = page(write_run(files={'val': predictions(40), 'world': world()}))
   assert not read.of('script') and not read.of('link') and not read.of('base')
-  references = [value for _, attrs in read.tags for name, value in attrs.items()
-                if name in ('src', 'href', 'xlink:href', 'srcset', 'action', 'poster', 'data')]
+  references = [
+    value
+    for _, attrs in read.tags
+    for name, value in attrs.items()
+    if name in ('src', 'href', 'xlink:href', 'srcset', 'action', 'poster', 'data')
+  ]
   assert len(references) > 10
   assert all(value.startswith(('#', 'data:')) for value in references)
-  css = ' '.join([read.text, *(attrs.get('style', '') + attrs.get('clip-path', '')
-                               for _, attrs in read.tags)])
+  css = ' '.join(
+    [read.text, *(attrs.get('style', '') + attrs.get('clip-path', '') for _, attrs in read.tags)]
+  )
   assert '@import' not in css
   assert set(re.findall(r'url\(\s*[\'"]?(.)', css)) <= {'#'}
 
@@ -41,8 +46,9 @@ def test_can_be_read_without_seeing_it(write_run):
   assert all(svg['role'] == 'img' and svg['aria-label'] for svg in read.of('svg'))
   ids = [attrs['id'] for _, attrs in read.tags if 'id' in attrs]
   assert ids and len(ids) == len(set(ids))
-  referred = {attrs['xlink:href'][1:] for _, attrs in read.tags
-              if attrs.get('xlink:href', '').startswith('#')}
+  referred = {
+    attrs['xlink:href'][1:] for _, attrs in read.tags if attrs.get('xlink:href', '').startswith('#')
+  }
   assert referred <= set(ids)
 
 
@@ -92,13 +98,16 @@ def test_a_diverged_run_has_a_page(write_run):
   path = write_run(ended=False)
   (path / 'metrics.jsonl').write_text(
     '{"step": 1, "train/loss": 2.5}\n{"step": 2, "train/loss": Infinity}\n'
-    '{"step": 3, "train/loss": NaN}\n')
+    '{"step": 3, "train/loss": NaN}\n'
+  )
   assert len(page(path).of('svg')) == 1
 
 
 def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
-  runs = [write_run(name, files={'val': predictions(40), 'world': world()})
-          for name in ('first', 'second')]
+  runs = [
+    write_run(name, files={'val': predictions(40), 'world': world()})
+    for name in ('first', 'second')
+  ]
   before = sorted(tmp_path.rglob('*'))
   out = tmp_path / 'page.html'
   assert cli.main(['report', *map(str, runs), f'--page={out}']) == 0
@@ -108,12 +117,15 @@ def test_a_page_elsewhere_leaves_the_runs_alone(write_run, tmp_path, capsys):
   assert 'first' in read.text and 'second' in read.text and not read.of('script')
 
 
-@pytest.mark.parametrize('flags, told', [
-  (['--page=page.txt'], "--page: 'page.txt' must be a .html file in a folder that exists"),
-  (['--page=nowhere/page.html'], 'must be a .html file in a folder that exists'),
-  (['--page=page.html', '--goodput'], 'leave out --page, or --table, --goodput'),
-  (['--page=page.html', 'elsewhere'], 'elsewhere is not a folder'),
-])
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    (['--page=page.txt'], "--page: 'page.txt' must be a .html file in a folder that exists"),
+    (['--page=nowhere/page.html'], 'must be a .html file in a folder that exists'),
+    (['--page=page.html', '--goodput'], 'leave out --page, or --table, --goodput'),
+    (['--page=page.html', 'elsewhere'], 'elsewhere is not a folder'),
+  ],
+)
 def test_a_page_that_cannot_be(flags, told, write_run, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   assert cli.main(['report', *flags, str(write_run())]) == 2
@@ -125,16 +137,30 @@ def test_a_page_that_cannot_be(flags, told, write_run, tmp_path, monkeypatch, ca
 def trained(tiny_recipe, tmp_path_factory):
   """A run of two steps, with its checkpoint and its page."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={workdir}', '--config.steps=2',
-                   '--config.optim.warmup.steps=1']) == 0
+  assert (
+    cli.main(
+      [
+        'train',
+        f'--config={tiny_recipe}',
+        f'--workdir={workdir}',
+        '--config.steps=2',
+        '--config.optim.warmup.steps=1',
+      ]
+    )
+    == 0
+  )
   return workdir
 
 
 def test_what_the_model_has_learnt(trained):
   read = Page((trained / 'report.html').read_text())
   assert not read.of('script')
-  assert all(value.startswith(('#', 'data:')) for _, attrs in read.tags
-             for name, value in attrs.items() if name in ('src', 'href', 'xlink:href'))
+  assert all(
+    value.startswith(('#', 'data:'))
+    for _, attrs in read.tags
+    for name, value in attrs.items()
+    if name in ('src', 'href', 'xlink:href')
+  )
   for title in ('What the model has learnt', 'Filters', 'Positions', 'Attention distance'):
     assert title in read.text
   words = [svg['aria-label'] for svg in read.of('svg')]
@@ -194,17 +220,24 @@ def test_bars_of_calibration_are_what_the_metric_measures(write_run):
   arrays['confidence_N'] = rng.beta(5, 2, 500).astype(np.float32)
   read = read_run(write_run(files={'val': arrays})).predictions['val']
   upper, lower = plots.reliability(read).axes
-  accuracy = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height()
-              for bar in upper.patches}
+  accuracy = {
+    round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in upper.patches
+  }
   share = {round(bar.get_x() + bar.get_width() / 2, 6): bar.get_height() for bar in lower.patches}
   bin_N = np.minimum((arrays['confidence_N'] * 15).astype(int), 14)
-  gap = sum(share[centre] * abs(accuracy[centre]
-                                - arrays['confidence_N'][bin_N == int(centre * 15)].mean())
-            for centre in accuracy)
+  gap = sum(
+    share[centre] * abs(accuracy[centre] - arrays['confidence_N'][bin_N == int(centre * 15)].mean())
+    for centre in accuracy
+  )
   rank_N = (arrays['label_N'] != arrays['prediction_N']).astype(int)
-  expected = metrics.summarise({
-      'label': arrays['label_N'], 'rank': rank_N, 'confidence': arrays['confidence_N'],
-      'loss': np.zeros(500)})['ece']
+  expected = metrics.summarise(
+    {
+      'label': arrays['label_N'],
+      'rank': rank_N,
+      'confidence': arrays['confidence_N'],
+      'loss': np.zeros(500),
+    }
+  )['ece']
   assert expected > 0.1
   assert gap == pytest.approx(expected, abs=1e-6)
 
@@ -213,8 +246,11 @@ def test_names_that_begin_with_an_underscore_stand_in_the_legends(tmp_path):
   steps_T = np.arange(3)
   lines = [plots.Line(name, steps_T, steps_T, plots.INK) for name in ('_base', 'other')]
   assert '_base' in plots.to_svg(plots.curves(lines), 'two runs')
-  rows = [suite.Row(model, 'digits', 'few-shot', f'{k}-shot', f'{k} shots', 50.0, 1.0, 'seeds', 9,
-                    9, 1.0) for model in ('_mine', 'B/16') for k in (1, 5)]
+  rows = [
+    suite.Row(model, 'digits', 'few-shot', f'{k}-shot', f'{k} shots', 50.0, 1.0, 'seeds', 9, 9, 1.0)
+    for model in ('_mine', 'B/16')
+    for k in (1, 5)
+  ]
   transfer.write_page(rows, [], [], tmp_path / 'page.html')
   pictures = (tmp_path / 'page.html').read_text().split('<svg')[1:]
   assert len(pictures) == 3 and all('_mine' in each.partition('</svg>')[0] for each in pictures)

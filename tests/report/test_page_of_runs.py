@@ -36,13 +36,25 @@ def test_recipes_that_differ_stand_beside_what_they_reached(write_run):
   page(first, second)
   text = (first / 'report.html').read_text()
   head, *lines = table(text, 'Recipes and results')
-  assert head == ['run', 'model.name', 'model.width', 'model.depth', 'parameters', 'steps',
-                  'seconds of training', 'top-1, val', 'loss, val']
+  assert head == [
+    'run',
+    'model.name',
+    'model.width',
+    'model.depth',
+    'parameters',
+    'steps',
+    'seconds of training',
+    'top-1, val',
+    'loss, val',
+  ]
   summaries = [json.loads((run / 'summary.json').read_text()) for run in (first, second)]
   for line, name, summary in zip(lines, ('first', 'second'), summaries, strict=True):
     assert line[0] == name and line[4] == f'{summary["parameters"]:,}'
-    assert line[6:] == [f'{summary["seconds"]["train"]:.0f}', f'{summary["val"]["top1"]:.4f}',
-                        f'{summary["val"]["loss"]:.4f}']
+    assert line[6:] == [
+      f'{summary["seconds"]["train"]:.0f}',
+      f'{summary["val"]["top1"]:.4f}',
+      f'{summary["val"]["loss"]:.4f}',
+    ]
   assert [line[1:4] for line in lines] == [['Ti/8', '128', ''], ['S/8', '', '3']]
   assert 'standard deviation' not in text  # they are two things, not two seeds of one
 
@@ -56,8 +68,10 @@ def test_seeds_alone_are_averaged(write_run):
 
 def judge_features(run, *values: float) -> None:
   """Adds few-shot accuracies on `digits`, at two steps, the last also as the end has them."""
-  rows = [{'step': step, 'digits/1-shot': value / 2, 'digits/5-shot': value}
-          for step, value in zip((5, 10), values, strict=True)]
+  rows = [
+    {'step': step, 'digits/1-shot': value / 2, 'digits/5-shot': value}
+    for step, value in zip((5, 10), values, strict=True)
+  ]
   with (run / 'metrics.jsonl').open('a') as file:
     file.write(''.join(json.dumps(row) + '\n' for row in rows))
 
@@ -69,11 +83,16 @@ def test_features_judged_on_other_data(write_run):
   figure = next(svg for svg in page(first).of('svg') if svg['aria-label'].startswith('digits'))
   assert figure['aria-label'].endswith('1-shot: 0.375; 5-shot: 0.75')
   assert table((first / 'report.html').read_text(), 'Features on other data') == [
-      ['data set, method', 'accuracy'], ['digits, 1-shot', '0.3750'], ['digits, 5-shot', '0.7500']]
+    ['data set, method', 'accuracy'],
+    ['digits, 1-shot', '0.3750'],
+    ['digits, 5-shot', '0.7500'],
+  ]
   page(second, first, plain)
   assert table((second / 'report.html').read_text(), 'Features on other data') == [
-      ['data set, method', 'second', 'first', 'plain'], ['digits, 1-shot', '0.2500', '0.3750', ''],
-      ['digits, 5-shot', '0.5000', '0.7500', '']]
+    ['data set, method', 'second', 'first', 'plain'],
+    ['digits, 1-shot', '0.2500', '0.3750', ''],
+    ['digits, 5-shot', '0.5000', '0.7500', ''],
+  ]
   assert 'Features on other data' not in page(plain).text
 
 
@@ -86,8 +105,12 @@ def test_many_runs_have_colours_of_their_own(write_run):
 
 
 def test_runs_of_a_sweep_are_called_by_the_keys_that_differ(write_run):
-  read = page(*(write_run(f'width={width},lr=0.001,train=train_8000_,examples=163840', files={})
-                for width in (16, 112)))
+  read = page(
+    *(
+      write_run(f'width={width},lr=0.001,train=train_8000_,examples=163840', files={})
+      for width in (16, 112)
+    )
+  )
   assert 'width=112, val' in read.text and 'lr=0.001' not in read.text
 
 

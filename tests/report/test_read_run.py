@@ -24,8 +24,10 @@ def test_reads_what_was_written(write_run):
   assert raster is not None and (raster.height, raster.width, raster.patch) == (360, 720, 20)
   np.testing.assert_array_equal(run.predictions['world'].prediction_N, arrays['prediction_N'])
   known = arrays['label_N'] >= 0
-  assert run.predictions['world'].correct_N.sum() == (
-    arrays['label_N'] == arrays['prediction_N'])[known].sum()
+  assert (
+    run.predictions['world'].correct_N.sum()
+    == (arrays['label_N'] == arrays['prediction_N'])[known].sum()
+  )
 
 
 def test_the_first_eval_is_the_one_of_the_recipe_although_json_sorts_keys(write_run):
@@ -40,8 +42,12 @@ def test_a_line_that_a_crash_cut_short_is_passed_over(write_run):
   path.write_text(text + text.splitlines()[0][:25])
   assert read_run(path.parent).metrics == whole
   # The same line with the first one of the restarted run behind it, and a row logged twice.
-  path.write_text(text + '{"step": 11, "train/lo' + '{"step": 11, "train/loss": 1}\n'
-                  + '{"step": 10, "train/loss": 7.5}\n')
+  path.write_text(
+    text
+    + '{"step": 11, "train/lo'
+    + '{"step": 11, "train/loss": 1}\n'
+    + '{"step": 10, "train/loss": 7.5}\n'
+  )
   steps, losses = read_run(path.parent).series('train/loss')
   assert steps.tolist() == list(range(1, 11)) and losses[-1] == 7.5
 
@@ -64,15 +70,21 @@ def test_config_alone_is_enough(write_run):
   assert len(run.series('train/loss')[0]) == 0
 
 
-@pytest.mark.parametrize('break_it, told', [
-  (lambda path: shutil.rmtree(path), 'is not a folder'),
-  (lambda path: (path / 'config.json').unlink(), 'holds no config.json'),
-  (lambda path: (path / 'config.json').write_text('{"name": "x"}'), 'is not a run folder'),
-  (lambda path: (path / 'config.json').write_text('{"name"'), 'config.json is damaged'),
-  (lambda path: (path / 'summary.json').write_text('[]'), 'summary.json is damaged'),
-  (lambda path: (path / 'predictions/val.npz').write_bytes(b'PK\x03\x04'), 'val.npz is damaged'),
-  (lambda path: np.savez(path / 'predictions/val.npz', label_N=np.zeros(3)), 'val.npz is damaged'),
-])
+@pytest.mark.parametrize(
+  'break_it, told',
+  [
+    (lambda path: shutil.rmtree(path), 'is not a folder'),
+    (lambda path: (path / 'config.json').unlink(), 'holds no config.json'),
+    (lambda path: (path / 'config.json').write_text('{"name": "x"}'), 'is not a run folder'),
+    (lambda path: (path / 'config.json').write_text('{"name"'), 'config.json is damaged'),
+    (lambda path: (path / 'summary.json').write_text('[]'), 'summary.json is damaged'),
+    (lambda path: (path / 'predictions/val.npz').write_bytes(b'PK\x03\x04'), 'val.npz is damaged'),
+    (
+      lambda path: np.savez(path / 'predictions/val.npz', label_N=np.zeros(3)),
+      'val.npz is damaged',
+    ),
+  ],
+)
 def test_faults_are_told_in_one_sentence(write_run, break_it, told):
   path = write_run()
   read_run(path)

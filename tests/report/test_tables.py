@@ -24,8 +24,9 @@ SLOW = ('ResNet50x2', 'ResNet101', 'ResNet152', 'ResNet200', 'R50x1+ViT-B/16', '
 
 def trunk(D, L, channels, tokens, classes=1000):
   """Parameters of a ViT over a feature map of so many channels."""
-  return (L * (12 * D * D + 13 * D) + 2 * D + (channels + 1) * D + (tokens + 2) * D
-          + classes * (D + 1))
+  return (
+    L * (12 * D * D + 13 * D) + 2 * D + (channels + 1) * D + (tokens + 2) * D + classes * (D + 1)
+  )
 
 
 def unit(width, out):
@@ -36,16 +37,18 @@ def unit(width, out):
 # Nobody published these; they follow from published ones (vision_transformer's R50+L/32 and
 # R50+B/16, timm's BiT-R50x3), in which a trunk or the number of units is another.
 DERIVED = {
-    'R50x1+ViT-B/32': 328_994_856 - trunk(1024, 24, 2048, 49) + trunk(768, 12, 2048, 49),
-    'R50x1+ViT-L/16': 98_659_112 - trunk(768, 12, 1024, 196) + trunk(1024, 24, 1024, 196),
-    'ResNet200x3': 217_319_080 + 20 * unit(384, 1536) + 30 * unit(768, 3072),
+  'R50x1+ViT-B/32': 328_994_856 - trunk(1024, 24, 2048, 49) + trunk(768, 12, 2048, 49),
+  'R50x1+ViT-L/16': 98_659_112 - trunk(768, 12, 1024, 196) + trunk(1024, 24, 1024, 196),
+  'ResNet200x3': 217_319_080 + 20 * unit(384, 1536) + 30 * unit(768, 3072),
 }
 # Off by more than 2 %, and explained.
 EXPLAINED = {'ViT-B/32 7', 'R50x1+ViT-L/16 7'}
 
 
-@pytest.mark.parametrize('key', [
-    pytest.param(key, marks=[pytest.mark.slow] if key.startswith(SLOW) else []) for key in TABLE6])
+@pytest.mark.parametrize(
+  'key',
+  [pytest.param(key, marks=[pytest.mark.slow] if key.startswith(SLOW) else []) for key in TABLE6],
+)
 def test_vit_table6(key):
   """Parameters to the published digits; exaFLOPs within 2 %, or the row says why not."""
   paper = TABLE6[key]
@@ -71,11 +74,18 @@ def test_every_row_of_table6_is_there():
 def test_the_reason_of_b32():
   """Without the class token B/32 is met, and B/16 and L/32 are met only with it."""
   exaflops = 6 * 303e6 * 7 / 1e18
-  for name, published, has_class_token in (('B/32', 55, False), ('B/16', 224, True),
-                                           ('L/32', 196, True)):
-    off = {pool: exaflops * counting.forward_macs(
-        Spec(name, json.dumps({'pool': pool}), 18291, 224))[0] / published - 1
-           for pool in ('cls', 'mean')}
+  for name, published, has_class_token in (
+    ('B/32', 55, False),
+    ('B/16', 224, True),
+    ('L/32', 196, True),
+  ):
+    off = {
+      pool: exaflops
+      * counting.forward_macs(Spec(name, json.dumps({'pool': pool}), 18291, 224))[0]
+      / published
+      - 1
+      for pool in ('cls', 'mean')
+    }
     assert abs(off['cls' if has_class_token else 'mean']) < 0.004
     assert abs(off['mean' if has_class_token else 'cls']) > 0.006
   assert 'without the class token (55.2)' in TABLE6['ViT-B/32 7']['remark']
@@ -94,31 +104,48 @@ def test_the_reason_of_r50_l16_and_the_padding():
 
 def test_parameters_of_the_papers_table1():
   """86M, 307M and 632M, as the note explains them."""
-  for spec, published in ((Spec('B/16', '', 0, 224), 86), (Spec('L/32', '', 1000, 224), 307),
-                          (Spec('H/14', '', 1000, 224), 632)):
+  for spec, published in (
+    (Spec('B/16', '', 0, 224), 86),
+    (Spec('L/32', '', 1000, 224), 307),
+    (Spec('H/14', '', 1000, 224), 632),
+  ):
     assert round(counting.parameters(spec) / 1e6) == published
     assert f'{published}M' in TABLES['vit_table6'].note
 
 
-@pytest.mark.parametrize('size, kernel, stride, padding', [
-    (14, 3, 1, 'SAME'), (14, 3, 2, [(1, 1), (1, 1)]), (15, 7, 2, [(3, 3), (3, 3)]),
-    (9, 1, 2, 'SAME'), (8, 3, 2, [(0, 2), (2, 1)])])
+@pytest.mark.parametrize(
+  'size, kernel, stride, padding',
+  [
+    (14, 3, 1, 'SAME'),
+    (14, 3, 2, [(1, 1), (1, 1)]),
+    (15, 7, 2, [(3, 3), (3, 3)]),
+    (9, 1, 2, 'SAME'),
+    (8, 3, 2, [(0, 2), (2, 1)]),
+  ],
+)
 def test_padding_is_left_out_as_xla_does(size, kernel, stride, padding):
   def convolve(images, weights):
-    return jax.lax.conv_general_dilated(images, weights, (stride, stride), padding,
-                                        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    return jax.lax.conv_general_dilated(
+      images, weights, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
 
-  shapes = (jax.ShapeDtypeStruct((2, size, size, 5), jnp.float32),
-            jax.ShapeDtypeStruct((kernel, kernel, 5, 4), jnp.float32))
+  shapes = (
+    jax.ShapeDtypeStruct((2, size, size, 5), jnp.float32),
+    jax.ShapeDtypeStruct((kernel, kernel, 5, 4), jnp.float32),
+  )
   jaxpr = jax.make_jaxpr(convolve)(*shapes).jaxpr
   left_out = flops.padding_macs(jaxpr)
   assert (left_out > 0) == (kernel > 1)
-  assert 2 * (flops.jaxpr_macs(jaxpr) - left_out) == \
-      jax.jit(convolve).lower(*shapes).cost_analysis()['flops']
+  assert (
+    2 * (flops.jaxpr_macs(jaxpr) - left_out)
+    == jax.jit(convolve).lower(*shapes).cost_analysis()['flops']
+  )
 
   def thrice(images, weights):
-    return jax.lax.scan(lambda sum, _: (sum + convolve(images, weights).sum(), None), 0.0, length=3,
-                        xs=None)
+    return jax.lax.scan(
+      lambda sum, _: (sum + convolve(images, weights).sum(), None), 0.0, length=3, xs=None
+    )
+
   assert flops.padding_macs(jax.make_jaxpr(thrice)(*shapes).jaxpr) == 3 * left_out
 
 
@@ -149,8 +176,10 @@ def test_every_table_prints(name, tmp_path, capsys, uncounted):
   assert max(map(len, text.splitlines())) <= tables.WIDTH
   assert ' '.join(text.split()).startswith(TABLES[name].title)
   written = list(csv.DictReader(path.open()))
-  assert [{column: row[column] for column in paper}
-          for row, paper in zip(written, ROWS[name], strict=True)] == ROWS[name]
+  assert [
+    {column: row[column] for column in paper}
+    for row, paper in zip(written, ROWS[name], strict=True)
+  ] == ROWS[name]
   cells = set(text.split())
   for row in ROWS[name]:
     for column in (*TABLES[name].results, *tables.FIGURES):
@@ -174,22 +203,32 @@ def write_run(tmp_path):
 
 
 def imagenet(size=224, **evals):
-  return {'name': 'imagenet2012:5.1.0', 'image_size': (size, size),
-          'evals': {'val': 'train[99%:]', 'test': 'validation', **evals}}
+  return {
+    'name': 'imagenet2012:5.1.0',
+    'image_size': (size, size),
+    'evals': {'val': 'train[99%:]', 'test': 'validation', **evals},
+  }
 
 
 def only(monkeypatch, *models):
   read = tables.read_paper
-  monkeypatch.setattr(tables, 'read_paper', lambda name: [
-      row for row in read(name) if row['model'] in models])
+  monkeypatch.setattr(
+    tables, 'read_paper', lambda name: [row for row in read(name) if row['model'] in models]
+  )
 
 
 def test_a_run_stands_in_its_row(write_run, monkeypatch, tmp_path, capsys, uncounted):
   only(monkeypatch, 'DeiT-Ti', 'DeiT-Ti distilled', 'ResNet-18')
-  run = write_run('my_deit', {'name': 'DeiT-Ti/16', 'dtype': 'bfloat16'},
-                  imagenet(real='validation'),
-                  {'val': {'top1': 0.9, 'top5': 0.9}, 'test': {'top1': 0.7125, 'top5': 0.905},
-                   'real': {'top1': 0.79}})
+  run = write_run(
+    'my_deit',
+    {'name': 'DeiT-Ti/16', 'dtype': 'bfloat16'},
+    imagenet(real='validation'),
+    {
+      'val': {'top1': 0.9, 'top5': 0.9},
+      'test': {'top1': 0.7125, 'top5': 0.905},
+      'real': {'top1': 0.79},
+    },
+  )
   narrow = write_run('narrow', {'name': 'Ti/16', 'width': 96}, imagenet(), {'test': {'top1': 0.6}})
   path = tmp_path / 'deit.csv'
   assert cli.main(['report', '--table=deit', f'--csv={path}', str(run), str(narrow)]) == 0
@@ -198,8 +237,9 @@ def test_a_run_stands_in_its_row(write_run, monkeypatch, tmp_path, capsys, uncou
   assert ['my_deit', '71.25', '90.50', '79.00'] in lines
   assert ['difference', '-0.95', '-1.10'] in lines
   assert sum(line[:1] == ['my_deit'] for line in lines) == 1
-  assert (f'{narrow}: Ti/16 at 224x224 pixels on imagenet2012:5.1.0, which fits no row'
-          in ' '.join(text.split()))
+  assert f'{narrow}: Ti/16 at 224x224 pixels on imagenet2012:5.1.0, which fits no row' in ' '.join(
+    text.split()
+  )
   written = {row['model']: row for row in csv.DictReader(path.open())}
   deit = written['DeiT-Ti']
   assert deit['run'] == str(run) and float(deit['imagenet_ours']) == 71.25
@@ -224,28 +264,37 @@ def test_a_run_is_of_its_pretraining_data(write_run, monkeypatch, capsys, uncoun
     if '98.00' in line:
       fits.setdefault(line.split()[0], []).append(row)
   assert fits == {'known': ['ImageNet-21k']}
-  assert (f'{unknown}: B/32 at 384x384 pixels on cifar10, started from B_32.npz, whose training '
-          'data is unknown, which fits no row' in ' '.join(text.split()))
-  assert (f'{small}: B/32 at 224x224 pixels on cifar10, which fits no row'
-          in ' '.join(text.split()))
+  assert (
+    f'{unknown}: B/32 at 384x384 pixels on cifar10, started from B_32.npz, whose training '
+    'data is unknown, which fits no row' in ' '.join(text.split())
+  )
+  assert f'{small}: B/32 at 224x224 pixels on cifar10, which fits no row' in ' '.join(text.split())
 
 
 def test_a_wrong_figure_shows(monkeypatch):
   row = {**TABLE6['ViT-B/16 7'], 'exaflops': '242', 'parameters_M': '85.567656'}
   table = TABLES['vit_table6']
-  good, bad = ([line.split() for line in tables.as_text(table, [tables.compare(table, paper)])
-                .splitlines() if line.startswith('ViT-B/16')][0]
-               for paper in (TABLE6['ViT-B/16 7'], row))
+  good, bad = (
+    [
+      line.split()
+      for line in tables.as_text(table, [tables.compare(table, paper)]).splitlines()
+      if line.startswith('ViT-B/16')
+    ][0]
+    for paper in (TABLE6['ViT-B/16 7'], row)
+  )
   assert good[2:9] == ['86.567656', '86.567656', '+0.00', '35.2', '224', '223.7', '-0.14']
   assert bad[2:9] == ['85.567656', '86.567656', '+1.17', '35.2', '242', '223.7', '-7.57']
 
 
-@pytest.mark.parametrize('argv, sentence', [
+@pytest.mark.parametrize(
+  'argv, sentence',
+  [
     (['--table=vit_tabel6'], "there is no table 'vit_tabel6'; did you mean 'vit_table6'"),
     (['--table='], "there is no table ''; known: augreg_table3, better_baselines"),
     (['--table=deit', 'nowhere'], 'nowhere is not a folder'),
     (['--table=deit', '--csv=nowhere/deit.csv'], "--csv: 'nowhere/deit.csv' must be a file"),
-])
+  ],
+)
 def test_mistakes(argv, sentence, capsys, monkeypatch, uncounted):
   only(monkeypatch, 'DeiT-Ti')
   assert cli.main(['report', *argv]) == 2
@@ -253,8 +302,10 @@ def test_mistakes(argv, sentence, capsys, monkeypatch, uncounted):
   assert sentence in error and error.count('\n') == 1
 
 
-@pytest.mark.parametrize('name', [
-    pytest.param(name, marks=[] if name == 'deit3' else [pytest.mark.slow]) for name in TABLES])
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=[] if name == 'deit3' else [pytest.mark.slow]) for name in TABLES],
+)
 def test_counted_and_documented(name):
   """Every table with real figures; where docs/tables.md shows one, it is what is printed."""
   text = tables.write_table(name)

@@ -22,9 +22,12 @@ from vit_jax.training.step import make_eval_step, make_train_step
 from vit_jax.training.tasks import Classification
 
 RNG = np.random.default_rng(0)
-BATCH = {'image': RNG.integers(0, 256, (16, 16, 16, 3), np.uint8),
-         'label': RNG.integers(0, 5, 16, np.int32), 'mask': np.ones(16, bool),
-         'index': np.arange(16, dtype=np.int32)}
+BATCH = {
+  'image': RNG.integers(0, 256, (16, 16, 16, 3), np.uint8),
+  'label': RNG.integers(0, 5, 16, np.int32),
+  'mask': np.ones(16, bool),
+  'index': np.arange(16, dtype=np.int32),
+}
 TASK = Classification(5, Loss(), Augment(), (0.5,) * 3, (0.5,) * 3)
 MODEL = models.build('ResNet-18', 5, stages=(1,), width=8)
 SGD = Optim(name='sgd', lr=0.1, schedule='constant')
@@ -42,8 +45,9 @@ def start(mesh, accumulate, ema):
   tx = make_optimizer(SGD, make_schedule(SGD, 10, 16, 100))
   init = jax.jit(lambda: init_state(MODEL, tx, (16, 16, 3), 0, ema=bool(ema)))
   state = jax.device_get(init())
-  step = make_train_step(MODEL, TASK, tx, mesh=device_mesh, state=state, accumulate=accumulate,
-                         ema=ema)
+  step = make_train_step(
+    MODEL, TASK, tx, mesh=device_mesh, state=state, accumulate=accumulate, ema=ema
+  )
   return device_mesh, state, rules.shardings(state, device_mesh), step
 
 
@@ -79,8 +83,10 @@ def test_a_step_moves_them_as_the_model_says(plain):
 
 
 def leaves(tree):
-  return [(jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
-          for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  ]
 
 
 @pytest.mark.parametrize('mesh', [Mesh(8, 1, 1), Mesh(2, 2, 2)], ids=str)
@@ -94,8 +100,11 @@ def test_they_are_those_of_the_global_batch_on_any_mesh(plain, mesh):
   assert apart(local.batch_stats, plain[0].batch_stats) > 1e-2
 
 
-@pytest.mark.parametrize('mesh, accumulate', [
-    (ONE, 1), (Mesh(2, 2, 2), 1), pytest.param(ONE, 4, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+  'mesh, accumulate',
+  [(ONE, 1), (Mesh(2, 2, 2), 1), pytest.param(ONE, 4, marks=pytest.mark.slow)],
+  ids=str,
+)
 def test_masked_rows_count_nowhere(mesh, accumulate):
   short = rows_of(BATCH, slice(0, 8))
   padded = {name: np.concatenate([values, values]) for name, values in short.items()}
@@ -133,8 +142,9 @@ def test_averages_have_averaged_statistics():
   average = run(0)[0].variables
   for s in range(2):
     decay = min(0.5, (1 + s) / (10 + s))
-    average = jax.tree.map(lambda a, v, d=decay: a * d + v * (1 - d), average,
-                           run(s + 1)[0].variables)
+    average = jax.tree.map(
+      lambda a, v, d=decay: a * d + v * (1 - d), average, run(s + 1)[0].variables
+    )
   assert state.eval_variables is state.ema
   assert apart(state.ema, average) < 1e-5
   assert apart(state.ema['batch_stats'], state.batch_stats) > 1e-2
@@ -157,8 +167,11 @@ def test_evaluation_is_by_what_ran(plain):
 def test_every_large_leaf_is_sharded(name):
   mesh = meshes.make_mesh(Mesh(1, 8, 1))
   model = models.build(name, 1000)
-  state = jax.eval_shape(lambda: init_state(
-      model, make_optimizer(Optim(), lambda step: 1e-3), (224, 224, 3), 0, ema=True))
+  state = jax.eval_shape(
+    lambda: init_state(
+      model, make_optimizer(Optim(), lambda step: 1e-3), (224, 224, 3), 0, ema=True
+    )
+  )
   specs = dict(leaves(rules.shardings(state, mesh)))  # raises for a large one without a rule
   large = [name for name, leaf in leaves(state) if math.prod(leaf.shape) > 1 << 20]
   assert large and all('fsdp' in str(specs[name].spec) for name in large)
@@ -171,10 +184,17 @@ def test_a_run_with_them(tiny_recipe, write_images, tmp_path, capsys):
   recipe = tmp_path / 'resnet.py'
   text = tiny_recipe.read_text()
   at = text.index('      model=dict(')
-  recipe.write_text(text[:at] + "      model=dict(name='ResNet-18', stages=(1,), width=8),\n"
-                    + text[text.index('      data=dict('):])
-  flags = ['--config.steps=6', '--config.checkpoint.every.steps=3',
-           '--config.checkpoint.keep_last=9', '--config.evaluate.steps=0']
+  recipe.write_text(
+    text[:at]
+    + "      model=dict(name='ResNet-18', stages=(1,), width=8),\n"
+    + text[text.index('      data=dict(') :]
+  )
+  flags = [
+    '--config.steps=6',
+    '--config.checkpoint.every.steps=3',
+    '--config.checkpoint.keep_last=9',
+    '--config.evaluate.steps=0',
+  ]
   whole, again = tmp_path / 'whole', tmp_path / 'again'
   command = ['train', f'--config={recipe}', *flags]
   assert cli.main([*command, f'--workdir={whole}']) == 0
@@ -197,16 +217,29 @@ def test_a_run_with_them(tiny_recipe, write_images, tmp_path, capsys):
   for split in ('train', 'test'):
     write_images(tmp_path / 'two' / split, {'a': 9, 'b': 9})
   tuned = tmp_path / 'tuned'
-  assert cli.main(['train', f'--config={recipe}', f'--workdir={tuned}', '--config.steps=1',
-                   f'--config.data.dir={tmp_path / "two"}', f'--config.init_from={whole}',
-                   '--config.optim.ema=0.0', '--config.optim.lr=0.0',
-                   '--config.optim.warmup.steps=0']) == 0
+  assert (
+    cli.main(
+      [
+        'train',
+        f'--config={recipe}',
+        f'--workdir={tuned}',
+        '--config.steps=1',
+        f'--config.data.dir={tmp_path / "two"}',
+        f'--config.init_from={whole}',
+        '--config.optim.ema=0.0',
+        '--config.optim.lr=0.0',
+        '--config.optim.warmup.steps=0',
+      ]
+    )
+    == 0
+  )
   assert '2 fresh' in capsys.readouterr().out
   started, source = load(tuned), states[0]['ema']
   assert apart(started['params']['stage1'], source['params']['stage1']) == 0
   # One step has moved the statistics by a tenth at most, from those of the run it began with.
-  for (name, leaf), (_, before) in zip(leaves(started['batch_stats']),
-                                       leaves(source['batch_stats']), strict=True):
+  for (name, leaf), (_, before) in zip(
+    leaves(started['batch_stats']), leaves(source['batch_stats']), strict=True
+  ):
     if name.endswith('var'):
       assert (leaf >= 0.9 * before - 1e-6).all() and np.abs(before - 1).max() > 1e-3
 

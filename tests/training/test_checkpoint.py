@@ -27,14 +27,17 @@ BESIDE = {'data_position': 480, 'window': {'loss': 0.1}, 'train_seconds': 1.5}
 
 
 def made_up_state(seed: int = 0) -> TrainState:
-  params = {'kernel': jax.random.normal(jax.random.key(seed), (64, 48)),
-            'bias': jnp.arange(48, dtype=jnp.bfloat16)}
+  params = {
+    'kernel': jax.random.normal(jax.random.key(seed), (64, 48)),
+    'bias': jnp.arange(48, dtype=jnp.bfloat16),
+  }
   return TrainState(jnp.int32(seed), params, optax.sgd(0.1, momentum=0.9).init(params))
 
 
 def abstract(state: TrainState) -> TrainState:
   return jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+  )
 
 
 @pytest.fixture(scope='module')
@@ -64,8 +67,11 @@ def test_a_damaged_checkpoint_is_never_read_in_silence(saved, tmp_path):
   """One bit flipped, or a file cut short, anywhere: an error, or the state as it was."""
   rng, silent, told = random.Random(0), 0, 0
   state = made_up_state()
-  weight = {path.relative_to(saved): path.stat().st_size ** 0.5
-            for path in sorted(saved.rglob('*')) if path.is_file() and path.stat().st_size}
+  weight = {
+    path.relative_to(saved): path.stat().st_size ** 0.5
+    for path in sorted(saved.rglob('*'))
+    if path.is_file() and path.stat().st_size
+  }
   for trial in range(24):
     copy = tmp_path / str(trial)
     shutil.copytree(saved, copy)
@@ -149,8 +155,9 @@ def test_a_checkpoint_that_is_saved_anew_is_never_missing(saved, tmp_path):
 def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
   options = config.Checkpoint(best='test/loss', keep_last=1)
   checkpoints = Checkpoints(tmp_path, options, clean=True)
-  for step, metrics in enumerate([{'test/loss': 2.0}, {'test/loss': 1.0}, {'test/loss': np.nan},
-                                  {'test/top1': 0.5}, None]):
+  for step, metrics in enumerate(
+    [{'test/loss': 2.0}, {'test/loss': 1.0}, {'test/loss': np.nan}, {'test/top1': 0.5}, None]
+  ):
     checkpoints.save(step, made_up_state(step), BESIDE, metrics)
   checkpoints._settle()
   assert checkpoints.best_step() == 1 and checkpoints.steps() == [1, 4]
@@ -158,8 +165,15 @@ def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
 
 
 def command(recipe: Path, workdir: Path) -> list[str]:
-  return ['train', f'--config={recipe}', f'--workdir={workdir}', '--config.steps=8',
-          '--config.batch_size=16', '--config.eval_batch_size=16', '--config.evaluate.steps=4']
+  return [
+    'train',
+    f'--config={recipe}',
+    f'--workdir={workdir}',
+    '--config.steps=8',
+    '--config.batch_size=16',
+    '--config.eval_batch_size=16',
+    '--config.evaluate.steps=4',
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -173,7 +187,7 @@ def cut(workdir: Path, *steps: int) -> None:
   for step in steps:
     files = [path for path in (workdir / 'checkpoints' / str(step)).rglob('*') if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:largest.stat().st_size // 3])
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 3])
 
 
 def rows(workdir: Path) -> list[dict]:
@@ -196,7 +210,8 @@ def test_a_fault_does_not_lose_the_save_under_way(lenet_recipe, tmp_path, monkey
 
 
 def test_a_checkpoint_gets_its_metrics_when_the_run_comes_back_to_its_evaluation(
-    lenet_recipe, tmp_path, monkeypatch):
+  lenet_recipe, tmp_path, monkeypatch
+):
   monkeypatch.setattr(Loop, '_before_batch', stop)
   assert cli.main(command(lenet_recipe, tmp_path)) == PREEMPTED
   checkpoints = tmp_path / 'checkpoints'
@@ -204,8 +219,14 @@ def test_a_checkpoint_gets_its_metrics_when_the_run_comes_back_to_its_evaluation
   monkeypatch.undo()
   seen = []
   whole = Checkpoints.make_way
-  monkeypatch.setattr(Checkpoints, 'make_way', lambda self, step: (
-      whole(self, step), seen.append([path.name for path in tmp_path.glob('replaced/*')])))
+  monkeypatch.setattr(
+    Checkpoints,
+    'make_way',
+    lambda self, step: (
+      whole(self, step),
+      seen.append([path.name for path in tmp_path.glob('replaced/*')]),
+    ),
+  )
   assert cli.main(command(lenet_recipe, tmp_path)) == 0
   assert seen == [['4']] and not list(tmp_path.glob('replaced/*'))
   again = Checkpoints(tmp_path, run_folder.from_run(tmp_path).checkpoint)
@@ -221,8 +242,11 @@ def stop(loop: Loop) -> None:
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(lenet_recipe, run, tmp_path, capsys):
   workdir = tmp_path / 'run'
   shutil.copytree(run, workdir)
-  before = max(int(path.name) for path in (workdir / 'checkpoints').iterdir()
-               if path.name.isdigit() and path.name != '8')
+  before = max(
+    int(path.name)
+    for path in (workdir / 'checkpoints').iterdir()
+    if path.name.isdigit() and path.name != '8'
+  )
   cut(workdir, 8)
   capsys.readouterr()
   assert cli.main(command(lenet_recipe, workdir)) == 0
@@ -246,8 +270,7 @@ def test_no_good_checkpoint_is_no_fresh_start(lenet_recipe, run, tmp_path, capsy
 
 def test_the_parts_of_the_event_log_add_up_to_the_time(run):
   events = [json.loads(line) for line in (run / 'events.jsonl').read_text().splitlines()]
-  assert [event['event'] for event in events] == [
-      'start', *['spent'] * (len(events) - 2), 'end']
+  assert [event['event'] for event in events] == ['start', *['spent'] * (len(events) - 2), 'end']
   assert (events[0]['step'], events[0]['processes'], events[0]['devices']) == (0, 1, 8)
   assert (events[-1]['step'], events[-1]['code']) == (8, 0)
   for before, event in zip(events[:-1], events[1:], strict=True):
@@ -257,7 +280,13 @@ def test_the_parts_of_the_event_log_add_up_to_the_time(run):
   wall = events[-1]['time'] - events[0]['time']
   assert sum(sum(seconds.values()) for seconds in spent) == pytest.approx(wall, rel=0.01)
   assert {name for seconds in spent for name in seconds} == {
-      'init', 'compile', 'data', 'step', 'evaluate', 'save'}
+    'init',
+    'compile',
+    'data',
+    'step',
+    'evaluate',
+    'save',
+  }
 
 
 def test_the_event_log_goes_on_after_a_torn_line(lenet_recipe, run, tmp_path):
@@ -269,4 +298,4 @@ def test_the_event_log_goes_on_after_a_torn_line(lenet_recipe, run, tmp_path):
   assert cli.main(command(lenet_recipe, workdir)) == 0
   text = path.read_text()
   assert text.startswith(whole)
-  assert json.loads(text[len(whole):].splitlines()[0])['event'] == 'start'
+  assert json.loads(text[len(whole) :].splitlines()[0])['event'] == 'start'

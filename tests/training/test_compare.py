@@ -24,7 +24,7 @@ from vit_jax.report.run import read_run
 from vit_jax.training import compare, loop
 from vit_jax.transfer import bovw
 
-RECIPE = '''
+RECIPE = """
 from ml_collections import ConfigDict
 
 TEACHER = dict(name='LeNet-5')
@@ -46,15 +46,20 @@ def get_config(name):
   if name == 'student':
     c.loss = dict(distill=dict(kind='hard', teacher=TEACHER))
   return c
-'''
+"""
 
 
 def predictions(count: int) -> dict[str, np.ndarray]:
   """What a report needs of predictions/NAME.npz."""
-  return dict(label_N=np.zeros(count, int), prediction_N=np.zeros(count, int),
-              confidence_N=np.ones(count), confusion_KK=np.diag([count, 0, 0]),
-              class_names=np.array(['a', 'b', 'c']), images_SHWC=np.zeros((1, 32, 32, 3), np.uint8),
-              sample_S=np.zeros(1, int))
+  return dict(
+    label_N=np.zeros(count, int),
+    prediction_N=np.zeros(count, int),
+    confidence_N=np.ones(count),
+    confusion_KK=np.diag([count, 0, 0]),
+    class_names=np.array(['a', 'b', 'c']),
+    images_SHWC=np.zeros((1, 32, 32, 3), np.uint8),
+    sample_S=np.zeros(1, int),
+  )
 
 
 @pytest.fixture
@@ -76,18 +81,32 @@ def stand_in(monkeypatch):
     trained.runs.append((name, x))
     workdir.mkdir(parents=True)
     (workdir / 'config.json').write_text(x.to_json())
-    (workdir / 'summary.json').write_text(json.dumps({
-        split: {'top1': trained.top1.get(name, 0.5)} for split in x.data.evals}
-        | {'seconds': {'train': 10.0 + len(trained.runs), 'total': 99.0}, 'parameters': 1000,
-           'seed': x.seed}))
+    (workdir / 'summary.json').write_text(
+      json.dumps(
+        {split: {'top1': trained.top1.get(name, 0.5)} for split in x.data.evals}
+        | {
+          'seconds': {'train': 10.0 + len(trained.runs), 'total': 99.0},
+          'parameters': 1000,
+          'seed': x.seed,
+        }
+      )
+    )
     (workdir / 'predictions').mkdir()
     for split in x.data.evals:
       np.savez(workdir / 'predictions' / f'{split}.npz', **predictions(9))
     return 0
 
   def bag(*args):
-    return {'bag_of_words': {'top1': 0.25, 'seconds': 3.0, 'parameters': 7, 'macs': 5,
-                             'feature': 'SIFT', 'classifier': 'SVM'}}
+    return {
+      'bag_of_words': {
+        'top1': 0.25,
+        'seconds': 3.0,
+        'parameters': 7,
+        'macs': 5,
+        'feature': 'SIFT',
+        'classifier': 'SVM',
+      }
+    }
 
   monkeypatch.setattr(loop, 'train', train)
   monkeypatch.setattr(bovw, 'judge_bag_of_words', bag)
@@ -102,8 +121,15 @@ def test_choices_are_made_on_held_out_images_and_runs_use_the_best(recipe, stand
   stand_in.top1 = {'teacher/choice-1': 0.9, 'teacher/seed-0': 0.1}
   assert work(recipe, 0, 5) == 0
   runs = dict(stand_in.runs)
-  assert list(runs) == ['teacher/choice-0', 'teacher/choice-1', 'teacher/seed-0', 'teacher/seed-5',
-                        'student/choice-0', 'student/seed-0', 'student/seed-5']
+  assert list(runs) == [
+    'teacher/choice-0',
+    'teacher/choice-1',
+    'teacher/seed-0',
+    'teacher/seed-5',
+    'student/choice-0',
+    'student/seed-0',
+    'student/seed-5',
+  ]
   for name, x in runs.items():
     choosing = 'choice' in name
     assert x.data.train == ('train:kept' if choosing else 'train')
@@ -117,10 +143,16 @@ def test_choices_are_made_on_held_out_images_and_runs_use_the_best(recipe, stand
 def test_no_teacher_of_a_choice_has_seen_the_held_out_images(recipe, stand_in):
   stand_in.top1 = {'teacher/choice-1': 0.9}
   assert work(recipe, 0, 5) == 0
-  teachers = {name: '/'.join(Path(x.loss.distill.teacher_weights).parts[-2:])
-              for name, x in stand_in.runs if 'student' in name}
-  assert teachers == {'student/choice-0': 'teacher/choice-1', 'student/seed-0': 'teacher/seed-0',
-                      'student/seed-5': 'teacher/seed-5'}
+  teachers = {
+    name: '/'.join(Path(x.loss.distill.teacher_weights).parts[-2:])
+    for name, x in stand_in.runs
+    if 'student' in name
+  }
+  assert teachers == {
+    'student/choice-0': 'teacher/choice-1',
+    'student/seed-0': 'teacher/seed-0',
+    'student/seed-5': 'teacher/seed-5',
+  }
 
 
 def test_what_is_done_is_not_done_again(recipe, stand_in):
@@ -134,8 +166,11 @@ def test_what_is_done_is_not_done_again(recipe, stand_in):
   assert work(recipe) == 0
   assert [name for name, _ in stand_in.runs] == ['student/seed-0'] and len(first) == 4
   assert work(recipe, 0, 1) == 0  # another seed: nothing but that
-  assert [name for name, _ in stand_in.runs] == ['student/seed-0', 'teacher/seed-1',
-                                                 'student/seed-1']
+  assert [name for name, _ in stand_in.runs] == [
+    'student/seed-0',
+    'teacher/seed-1',
+    'student/seed-1',
+  ]
 
 
 def test_a_folder_of_another_comparison_is_refused(recipe, stand_in, capsys):
@@ -145,13 +180,16 @@ def test_a_folder_of_another_comparison_is_refused(recipe, stand_in, capsys):
   assert 'holds another run: config.batch_size was 16 and is now 32' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('old, new, told', [
-  ('def get_comparison', 'def get_comparisons', 'it has no function get_comparison()'),
-  ("teacher='teacher'", "teacher='techer'", "the teacher 'techer' must come before its student"),
-  ("name='student', year=2020", "name='student'", 'get_comparison() of'),
-  ("name='student', year", "name='teacher', year", "has 'teacher' twice"),
-  ("{{'optim.lr': lr}}", "{{'optim.lrr': lr}}", "did you mean 'lr'"),
-])
+@pytest.mark.parametrize(
+  'old, new, told',
+  [
+    ('def get_comparison', 'def get_comparisons', 'it has no function get_comparison()'),
+    ("teacher='teacher'", "teacher='techer'", "the teacher 'techer' must come before its student"),
+    ("name='student', year=2020", "name='student'", 'get_comparison() of'),
+    ("name='student', year", "name='teacher', year", "has 'teacher' twice"),
+    ("{{'optim.lr': lr}}", "{{'optim.lrr': lr}}", "did you mean 'lr'"),
+  ],
+)
 def test_faults_of_a_recipe(old, new, told, recipe, stand_in, capsys):
   text = recipe.read_text()
   assert old.format() in text
@@ -163,16 +201,31 @@ def test_faults_of_a_recipe(old, new, told, recipe, stand_in, capsys):
 
 
 def summaries_of(root: Path) -> dict[str, dict]:
-  return {path.parent.relative_to(root).as_posix(): json.loads(path.read_text())
-          for path in root.glob('*/*/summary.json')}
+  return {
+    path.parent.relative_to(root).as_posix(): json.loads(path.read_text())
+    for path in root.glob('*/*/summary.json')
+  }
 
 
 def test_the_table_says_what_the_runs_do(recipe, stand_in, capsys):
   stand_in.top1 = {'teacher/seed-0': 0.5, 'teacher/seed-1': 0.7, 'student/seed-0': 0.875}
   root, out = recipe.parent / 'runs', recipe.parent
-  assert cli.main(['compare', f'--config={recipe}', f'--workdir={root}', '--seeds', '0', '1',
-                   f'--csv={out / "t.csv"}', f'--json={out / "t.json"}',
-                   f'--plot={out / "t.png"}']) == 0
+  assert (
+    cli.main(
+      [
+        'compare',
+        f'--config={recipe}',
+        f'--workdir={root}',
+        '--seeds',
+        '0',
+        '1',
+        f'--csv={out / "t.csv"}',
+        f'--json={out / "t.json"}',
+        f'--plot={out / "t.png"}',
+      ]
+    )
+    == 0
+  )
   text = capsys.readouterr().out
   rows = {row.system: row for row in read_rows(root)}
   assert list(rows) == ['teacher', 'old words', 'student']  # by year
@@ -186,7 +239,8 @@ def test_the_table_says_what_the_runs_do(recipe, stand_in, capsys):
   chosen = seconds['teacher/choice-0'] + seconds['teacher/choice-1']
   assert teacher.seconds_in_all == pytest.approx(chosen + teacher.seconds)
   assert student.seconds_in_all == pytest.approx(
-      teacher.seconds_in_all + seconds['student/choice-0'] + student.seconds)
+    teacher.seconds_in_all + seconds['student/choice-0'] + student.seconds
+  )
   assert (words.top1, words.parameters, words.mflops, words.seconds_in_all) == (25, 7, 1e-5, 3)
   macs = flops.forward_macs(models.build('LeNet-5', 3), (32, 32, 3))
   assert teacher.mflops == student.mflops == pytest.approx(2 * macs / 1e6)
@@ -206,8 +260,13 @@ def test_nothing_to_tell_yet(tmp_path):
 def test_a_bag_of_words_is_a_run_folder(tiny_folder, tmp_path, monkeypatch):
   monkeypatch.setattr(bovw, 'SIDES', (32,))
   monkeypatch.setattr(bovw, 'VOCABULARIES', (12,))
-  x = config.resolve(dict(epochs=1, model=dict(name='bag_of_words'), data=dict(
-      name='folder', dir=str(tiny_folder), image_size=(20, 20), eval_resize=20)))
+  x = config.resolve(
+    dict(
+      epochs=1,
+      model=dict(name='bag_of_words'),
+      data=dict(name='folder', dir=str(tiny_folder), image_size=(20, 20), eval_resize=20),
+    )
+  )
   compare.run_bag(x, tmp_path / 'bag', tmp_path)
   run = read_run(tmp_path / 'bag')
   assert run_folder.from_run(tmp_path / 'bag') == x
@@ -221,8 +280,13 @@ def test_a_bag_of_words_is_a_run_folder(tiny_folder, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_whole_of_it(recipe, capsys):
   root = recipe.parent / 'runs'
-  flags = ['compare', f'--config={recipe}', f'--workdir={root}', '--config.epochs=3',
-           '--config.optim.warmup.epochs=1']
+  flags = [
+    'compare',
+    f'--config={recipe}',
+    f'--workdir={root}',
+    '--config.epochs=3',
+    '--config.optim.warmup.epochs=1',
+  ]
   assert cli.main(flags) == 0
   rows = read_rows(root)
   summaries = summaries_of(root)

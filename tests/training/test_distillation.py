@@ -31,16 +31,18 @@ STUDENT = dict(width=32, depth=2, heads=2, mlp=64)
 def test_hard_distillation_by_hand():
   logits_BK = np.log([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]).astype(np.float32)
   teacher_BK = np.array([[1.0, 5.0, 2.0], [0.0, -1.0, 3.0]], np.float32)
-  np.testing.assert_allclose(losses.hard_distillation(logits_BK, teacher_BK),
-                             [math.log(4), -math.log(0.7)], rtol=1e-6)
+  np.testing.assert_allclose(
+    losses.hard_distillation(logits_BK, teacher_BK), [math.log(4), -math.log(0.7)], rtol=1e-6
+  )
 
 
 def test_soft_distillation_by_hand():
   # At temperature 2 these logits are log(p): teacher (1/2, 1/2), student (1/4, 3/4).
   teacher_BK, logits_BK = np.zeros((1, 2), np.float32), 2 * np.log([[0.25, 0.75]], dtype=np.float32)
   expected = 4 * (0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75))
-  np.testing.assert_allclose(losses.soft_distillation(logits_BK, teacher_BK, 2.0), [expected],
-                             rtol=1e-6)
+  np.testing.assert_allclose(
+    losses.soft_distillation(logits_BK, teacher_BK, 2.0), [expected], rtol=1e-6
+  )
   np.testing.assert_allclose(losses.soft_distillation(teacher_BK, teacher_BK, 2.0), [0], atol=1e-7)
 
 
@@ -74,28 +76,35 @@ def test_one_head_learns_from_both():
   loss_B = task_of(Distill('hard')).loss(output(CLS), Targets(LABELS, TEACHER), train=True)
   np.testing.assert_allclose(loss_B, [-0.5 * math.log(0.8) - 0.5 * math.log(0.2)], rtol=1e-5)
   soft_B = task_of(Distill('soft', alpha=0.9, tau=3.0)).loss(
-      output(CLS), Targets(LABELS, TEACHER), train=True)
+    output(CLS), Targets(LABELS, TEACHER), train=True
+  )
   q = np.array([0.8, 0.2]) ** (1 / 3)
   p, q = np.exp([0, 2 / 3]) / np.exp([0, 2 / 3]).sum(), q / q.sum()
   np.testing.assert_allclose(
-      soft_B, [-0.1 * math.log(0.8) + 0.9 * 9 * np.sum(p * np.log(p / q))], rtol=1e-5)
+    soft_B, [-0.1 * math.log(0.8) + 0.9 * 9 * np.sum(p * np.log(p / q))], rtol=1e-5
+  )
 
 
 def test_evaluation_asks_for_the_label_only():
   task, plain = task_of(Distill('hard')), Classification(2, Loss(), Augment(), HALF, HALF)
   for judge in (task, plain):
-    np.testing.assert_allclose(judge.loss(output(CLS), Targets(LABELS), train=False),
-                               [-math.log(0.8)], rtol=1e-5)
+    np.testing.assert_allclose(
+      judge.loss(output(CLS), Targets(LABELS), train=False), [-math.log(0.8)], rtol=1e-5
+    )
   # Without a teacher two heads learn from the label alike.
-  np.testing.assert_allclose(plain.loss(output(CLS, DIST), Targets(LABELS), train=True),
-                             [-0.5 * math.log(0.8) - 0.5 * math.log(0.3)], rtol=1e-5)
+  np.testing.assert_allclose(
+    plain.loss(output(CLS, DIST), Targets(LABELS), train=True),
+    [-0.5 * math.log(0.8) - 0.5 * math.log(0.3)],
+    rtol=1e-5,
+  )
 
 
 def teacher_of(name, seed, **options):
   """(model, random variables, running statistics among them)."""
   model = models.build(name, 5, **options)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)),
-                                             train=False))
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+  )
   rng = np.random.default_rng(seed)
 
   def random(path, leaf):
@@ -114,20 +123,32 @@ def run(teaching, *, mesh=ONE, accumulate=1, name='DeiT-S/8-distilled', seed=3, 
   """(metrics, parameters) of each step of a small student beside this teacher."""
   model, variables = teacher_of(teaching[0], seed, **teaching[1])
   student = models.build(name, 5, **STUDENT)
-  task = Distillation(5, Loss(distill=Distill('soft', alpha=0.5, tau=2.0)), Augment(), HALF, HALF,
-                      model, (0.4,) * 3, (0.3,) * 3)
+  task = Distillation(
+    5,
+    Loss(distill=Distill('soft', alpha=0.5, tau=2.0)),
+    Augment(),
+    HALF,
+    HALF,
+    model,
+    (0.4,) * 3,
+    (0.3,) * 3,
+  )
   device_mesh = meshes.make_mesh(mesh, jax.devices()[:1] if mesh == ONE else None)
   tx = make_optimizer(SGD, make_schedule(SGD, 10, 16, 100))
   init = lambda: init_state(student, tx, (16, 16, 3), 0)  # noqa: E731
   shapes = jax.eval_shape(init)
   state = jax.jit(init, out_shardings=rules.shardings(shapes, device_mesh))()
   frozen = jax.device_put((variables,), rules.shardings((variables,), device_mesh))
-  step = make_train_step(student, task, tx, mesh=device_mesh, state=shapes, accumulate=accumulate,
-                         frozen=frozen)
+  step = make_train_step(
+    student, task, tx, mesh=device_mesh, state=shapes, accumulate=accumulate, frozen=frozen
+  )
   rng, rows, params = np.random.default_rng(0), [], []
   for _ in range(steps):
-    batch = {'image': rng.integers(0, 256, (16, 16, 16, 3), np.uint8),
-             'label': rng.integers(0, 5, 16, np.int32), 'mask': np.ones(16, bool)}
+    batch = {
+      'image': rng.integers(0, 256, (16, 16, 16, 3), np.uint8),
+      'label': rng.integers(0, 5, 16, np.int32),
+      'mask': np.ones(16, bool),
+    }
     state, metrics = step(state, meshes.put_batch(batch, device_mesh, 16), *frozen)
     rows.append({key: float(value) for key, value in metrics.items()})
     params.append(jax.device_get(state.params))
@@ -163,8 +184,9 @@ def test_the_first_loss_is_that_of_the_definition():
   model, variables = teacher_of(VIT[0], 3, **VIT[1])
   rng = np.random.default_rng(0)
   images_BHWC = (rng.integers(0, 256, (16, 16, 16, 3), np.uint8) / 255 - 0.4) / 0.3
-  logits_BK = np.asarray(model.apply(
-      variables, images_BHWC.astype(np.float32), train=False).logits_BK, np.float64)
+  logits_BK = np.asarray(
+    model.apply(variables, images_BHWC.astype(np.float32), train=False).logits_BK, np.float64
+  )
   p_BK = np.exp(logits_BK / 2) / np.exp(logits_BK / 2).sum(1, keepdims=True)
   soft = 4 * np.sum(p_BK * np.log(p_BK * 5))
   assert soft > 0.1
@@ -172,9 +194,16 @@ def test_the_first_loss_is_that_of_the_definition():
 
 
 def test_the_teacher_is_an_argument_of_the_step_and_lies_as_parameters_do():
-  x = config.resolve({'epochs': 1, 'data': {'num_classes': 5, 'image_size': (32, 32)}, 'model': {
-      'name': 'DeiT-S/8-distilled', **STUDENT}, 'loss': {'distill': {
-          'kind': 'hard', 'teacher_weights': 'x.npz', 'teacher': {'name': 'S/16'}}}})
+  x = config.resolve(
+    {
+      'epochs': 1,
+      'data': {'num_classes': 5, 'image_size': (32, 32)},
+      'model': {'name': 'DeiT-S/8-distilled', **STUDENT},
+      'loss': {
+        'distill': {'kind': 'hard', 'teacher_weights': 'x.npz', 'teacher': {'name': 'S/16'}}
+      },
+    }
+  )
   task = teacher.make_task(x, 5)
   assert isinstance(task, Distillation) and task.teacher_mean == (0.5,) * 3
   mesh = meshes.make_mesh(Mesh(1, 4, 2))
@@ -182,33 +211,52 @@ def test_the_teacher_is_an_argument_of_the_step_and_lies_as_parameters_do():
   up = abstract['params']['encoder']['blocks']['mlp']['up']['kernel']
   assert up.sharding.spec == jax.sharding.PartitionSpec(None, 'fsdp', 'tensor')
   step = make_train_step(
-      models.build(x.model.name, 5, **x.model.options), task,
-      tx := make_optimizer(SGD, lambda step: 0.1), mesh=mesh, frozen=(abstract,),
-      state=(state := jax.eval_shape(lambda: init_state(models.build(
-          x.model.name, 5, **x.model.options), tx, (32, 32, 3), 0))))
-  batch = {'image': jax.ShapeDtypeStruct((8, 32, 32, 3), 'uint8'),
-           'label': jax.ShapeDtypeStruct((8,), 'int32'), 'mask': jax.ShapeDtypeStruct((8,), 'bool')}
+    models.build(x.model.name, 5, **x.model.options),
+    task,
+    tx := make_optimizer(SGD, lambda step: 0.1),
+    mesh=mesh,
+    frozen=(abstract,),
+    state=(
+      state := jax.eval_shape(
+        lambda: init_state(models.build(x.model.name, 5, **x.model.options), tx, (32, 32, 3), 0)
+      )
+    ),
+  )
+  batch = {
+    'image': jax.ShapeDtypeStruct((8, 32, 32, 3), 'uint8'),
+    'label': jax.ShapeDtypeStruct((8,), 'int32'),
+    'mask': jax.ShapeDtypeStruct((8,), 'bool'),
+  }
   text = step.lower(state, batch, abstract).as_text()
-  signature = text[:text.index('{\n', text.index('func.func public @main'))]
+  signature = text[: text.index('{\n', text.index('func.func public @main'))]
   leaves = len(jax.tree.leaves((state, batch, abstract)))
   assert signature.count('%arg') >= leaves - 2  # keys and counters that nothing reads may go
 
 
 def test_a_teacher_of_published_weights_sees_what_they_expect():
-  loss = {'distill': {'kind': 'soft', 'teacher_weights': 'x.safetensors',
-                      'teacher': {'name': 'ResNet-50'}}}
+  loss = {
+    'distill': {
+      'kind': 'soft',
+      'teacher_weights': 'x.safetensors',
+      'teacher': {'name': 'ResNet-50'},
+    }
+  }
   task = teacher.make_task(config.resolve({'epochs': 1, 'loss': loss}), 10)
   assert isinstance(task, Distillation) and task.teacher_mean == (0.485, 0.456, 0.406)
   assert not isinstance(teacher.make_task(config.resolve({'epochs': 1}), 10), Distillation)
 
 
-@pytest.mark.parametrize('distill, sentence', [
+@pytest.mark.parametrize(
+  'distill, sentence',
+  [
     (dict(kind='hard'), 'distill.teacher_weights is missing: .* of the teacher, a Ti/16'),
     (dict(kind='loud'), "distill.kind is 'loud'; it must be one of: none, hard, soft"),
     (dict(alpha=1.5), 'distill.alpha is 1.5; it must be between 0 and 1'),
     (dict(tau=0.0), 'distill.tau is 0.0; it must be at least 0.01'),
     (dict(teacher='B/16'), 'distill.teacher must be a group of keys'),
-    (dict(taecher='B/16'), "did you mean 'teacher'")])
+    (dict(taecher='B/16'), "did you mean 'teacher'"),
+  ],
+)
 def test_a_mistake_is_one_sentence(distill, sentence):
   with pytest.raises(UserError, match=sentence):
     config.resolve({'epochs': 1, 'loss': {'distill': distill}})
@@ -219,17 +267,28 @@ def test_a_run_teaches_another(tiny_recipe, tmp_path, capsys):
   """The teacher is a run folder of a model with BatchNorm; the student can be judged alone."""
   resnet, student = tmp_path / 'resnet', tmp_path / 'student'
   recipe = tmp_path / 'resnet.py'
-  recipe.write_text(tiny_recipe.read_text().replace(
+  recipe.write_text(
+    tiny_recipe.read_text()
+    .replace(
       tiny_recipe.read_text().split('model=dict(')[1].split('),\n      data')[0],
-      "name='ResNet-18', stages=(1, 1), width=8").replace(
-          "data=dict(", "data=dict(mean=(0.4, 0.4, 0.4), "))
+      "name='ResNet-18', stages=(1, 1), width=8",
+    )
+    .replace('data=dict(', 'data=dict(mean=(0.4, 0.4, 0.4), ')
+  )
   assert cli.main(['train', f'--config={recipe}', f'--workdir={resnet}', '--config.steps=3']) == 0
   capsys.readouterr()
-  argv = ['train', f'--config={tiny_recipe}', f'--workdir={student}', '--config.steps=2',
-          '--config.model.name=DeiT-Ti/8-distilled', '--config.loss.distill.kind=hard',
-          '--config.loss.distill.teacher.name=ResNet-18',
-          '--config.loss.distill.teacher.stages=(1,1)', '--config.loss.distill.teacher.width=8',
-          f'--config.loss.distill.teacher_weights={resnet}']
+  argv = [
+    'train',
+    f'--config={tiny_recipe}',
+    f'--workdir={student}',
+    '--config.steps=2',
+    '--config.model.name=DeiT-Ti/8-distilled',
+    '--config.loss.distill.kind=hard',
+    '--config.loss.distill.teacher.name=ResNet-18',
+    '--config.loss.distill.teacher.stages=(1,1)',
+    '--config.loss.distill.teacher.width=8',
+    f'--config.loss.distill.teacher_weights={resnet}',
+  ]
   assert cli.main(argv) == 0
   assert 'teacher: ' in (printed := capsys.readouterr().out) and '0 fresh' in printed
   x = run_folder.from_run(student)
@@ -244,12 +303,27 @@ def test_a_teacher_of_other_classes_is_refused(tiny_recipe, write_images, tmp_pa
   run_folder, other = tmp_path / 'teacher', tmp_path / 'two'
   for split in ('train', 'test'):
     write_images(other / split, {'a': 9, 'b': 9})
-  assert cli.main(['train', f'--config={tiny_recipe}', f'--workdir={run_folder}',
-                   '--config.steps=1', '--config.optim.warmup.steps=0',
-                   f'--config.data.dir={other}']) == 0
-  argv = ['train', f'--config={tiny_recipe}', f'--workdir={tmp_path / "student"}',
-          '--config.loss.distill.kind=hard', '--config.loss.distill.teacher.name=Ti/8',
-          *(f'--config.loss.distill.teacher.{key}={value}' for key, value in STUDENT.items()),
-          f'--config.loss.distill.teacher_weights={run_folder}']
+  assert (
+    cli.main(
+      [
+        'train',
+        f'--config={tiny_recipe}',
+        f'--workdir={run_folder}',
+        '--config.steps=1',
+        '--config.optim.warmup.steps=0',
+        f'--config.data.dir={other}',
+      ]
+    )
+    == 0
+  )
+  argv = [
+    'train',
+    f'--config={tiny_recipe}',
+    f'--workdir={tmp_path / "student"}',
+    '--config.loss.distill.kind=hard',
+    '--config.loss.distill.teacher.name=Ti/8',
+    *(f'--config.loss.distill.teacher.{key}={value}' for key, value in STUDENT.items()),
+    f'--config.loss.distill.teacher_weights={run_folder}',
+  ]
   assert cli.main(argv) == 2
   assert 'has no head for the 3 classes of this data' in capsys.readouterr().err

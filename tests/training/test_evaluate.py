@@ -25,8 +25,11 @@ def test_evaluate_gives_the_figures_of_the_run(finished_run, tmp_path, capsys):
   output = capsys.readouterr().out
   assert '21 examples' in output and 'light' in output
   again = json.loads((run / 'evaluation-12.json').read_text())
-  assert again == {'step': 12, 'test': pytest.approx(summary['test'], abs=1e-6),
-                   'again': summary['again']}
+  assert again == {
+    'step': 12,
+    'test': pytest.approx(summary['test'], abs=1e-6),
+    'again': summary['again'],
+  }
   assert again['test']['top1'] == summary['test']['top1']
   assert again['test']['top5'] == summary['test']['top5']
 
@@ -51,19 +54,32 @@ def test_on_a_mesh_of_its_own(finished_run, tmp_path, capsys):
   assert 'config.seed was' in capsys.readouterr().err
 
 
-def test_features_are_judged_during_training_as_transfer_judges_them(finished_run, tiny_folder,
-                                                                     tmp_path):
+def test_features_are_judged_during_training_as_transfer_judges_them(
+  finished_run, tiny_folder, tmp_path
+):
   """`evals` of the recipe: after each evaluation, and beside it in the files."""
   judged = json.loads((finished_run / 'summary.json').read_text())['again']
   rows = [json.loads(line) for line in (finished_run / 'metrics.jsonl').read_text().splitlines()]
   rows = [row for row in rows if 'test/top1' in row]
   assert len(rows) == 3 and {f'again/{name}': judged[name] for name in judged}.items() <= (
-      rows[-1].items())
+    rows[-1].items()
+  )
   assert set(judged) == {'1-shot', '5-shot', '10-shot', '25-shot', 'knn-10', 'knn-20', 'linear'}
 
   path = tmp_path / 'rows.json'
-  assert cli.main(['transfer', f'--weights={finished_run}', '--data', f'folder:{tiny_folder}',
-                   f'--json={path}', f'--data_dir={tmp_path}']) == 0
+  assert (
+    cli.main(
+      [
+        'transfer',
+        f'--weights={finished_run}',
+        '--data',
+        f'folder:{tiny_folder}',
+        f'--json={path}',
+        f'--data_dir={tmp_path}',
+      ]
+    )
+    == 0
+  )
   expected = [row['top1'] / 100 for row in json.loads(path.read_text())['rows']]
   assert list(judged.values()) == pytest.approx(expected, abs=1e-9)
 
@@ -73,9 +89,14 @@ def test_an_eval_that_cannot_be_made(tiny_recipe, write_images, tmp_path, capsys
   write_images(tmp_path / 'few' / 'train', {'dark': 2, 'light': 2})
   write_images(tmp_path / 'few' / 'test', {'dark': 2, 'light': 2})
   for folder, words in (('none', 'is no folder'), ('few', 'too few examples of a class for knn')):
-    argv = ['train', f'--config={tiny_recipe}', f'--workdir={tmp_path / f"run_{folder}"}',
-            '--config.steps=3', f'--config.evals.again.data=folder:{tmp_path / folder}',
-            '--config.evals.again.methods=("knn",)']
+    argv = [
+      'train',
+      f'--config={tiny_recipe}',
+      f'--workdir={tmp_path / f"run_{folder}"}',
+      '--config.steps=3',
+      f'--config.evals.again.data=folder:{tmp_path / folder}',
+      '--config.evals.again.methods=("knn",)',
+    ]
     assert cli.main(argv) == 2
     error = capsys.readouterr().err
     assert words in error, error

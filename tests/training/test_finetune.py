@@ -30,21 +30,34 @@ def test_finetune_from_a_run(finished_run, tiny_recipe, write_images, nursery, t
   tuned = tmp_path / 'tuned'
   for split in ('train', 'test'):
     write_images(tmp_path / 'two' / split, {'a': 9, 'b': 9})
-  output = run_to_end(nursery, tmp_path, [
-      'train', f'--config={tiny_recipe}', f'--workdir={tuned}', '--config.steps=1',
-      f'--config.data.dir={tmp_path / "two"}', f'--config.init_from={finished_run}',
-      '--config.data.image_size=(24, 16)', '--config.optim.lr=0.0',
-      '--config.optim.warmup.steps=0', '--config.optim.ema=0.0'])
+  output = run_to_end(
+    nursery,
+    tmp_path,
+    [
+      'train',
+      f'--config={tiny_recipe}',
+      f'--workdir={tuned}',
+      '--config.steps=1',
+      f'--config.data.dir={tmp_path / "two"}',
+      f'--config.init_from={finished_run}',
+      '--config.data.image_size=(24, 16)',
+      '--config.optim.lr=0.0',
+      '--config.optim.warmup.steps=0',
+      '--config.optim.ema=0.0',
+    ],
+  )
   assert '1 resized, 2 fresh' in output
   before, after = params_of(finished_run), params_of(tuned)  # lr 0: what it started from
-  np.testing.assert_array_equal(before['encoder']['blocks']['mlp']['up']['kernel'],
-                                after['encoder']['blocks']['mlp']['up']['kernel'])
+  np.testing.assert_array_equal(
+    before['encoder']['blocks']['mlp']['up']['kernel'],
+    after['encoder']['blocks']['mlp']['up']['kernel'],
+  )
   assert after['head']['kernel'].shape == (32, 2) and not after['head']['kernel'].any()
   assert after['pos_embedding'].shape == (1, 7, 32)
   assert json.loads((tuned / 'summary.json').read_text())['steps'] == 1
 
 
-RECIPE = '''
+RECIPE = """
 from ml_collections import ConfigDict
 
 
@@ -59,7 +72,7 @@ def get_config(dataset):
                 evals=dict(val='train[70%:]', test='test')),
       optim=dict(lr=1e-3), log=dict(every=dict(steps=30)),
       checkpoint=dict(every=dict(steps=99), minutes=0.0)))
-'''
+"""
 
 
 @pytest.fixture
@@ -74,16 +87,32 @@ def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, c
   folder = tmp_path / 'two'
   write_images(folder / 'train', {'a': 40, 'b': 40})
   write_images(folder / 'test', {'a': 9, 'b': 9}, seed=1)
-  argv = ['transfer', f'--weights={finished_run}', '--data', f'folder:{folder}', '--methods',
-          'fine-tune', 'knn', '--seeds', '3', '4', f'--recipe={recipe}',
-          f'--workdir={tmp_path / "runs"}', f'--data_dir={tmp_path}',
-          f'--csv={tmp_path / "rows.csv"}', '--config.optim.clip_norm=1.0']
+  argv = [
+    'transfer',
+    f'--weights={finished_run}',
+    '--data',
+    f'folder:{folder}',
+    '--methods',
+    'fine-tune',
+    'knn',
+    '--seeds',
+    '3',
+    '4',
+    f'--recipe={recipe}',
+    f'--workdir={tmp_path / "runs"}',
+    f'--data_dir={tmp_path}',
+    f'--csv={tmp_path / "rows.csv"}',
+    '--config.optim.clip_norm=1.0',
+  ]
   assert cli.main(argv) == 0
   rows = {row['metric']: row for row in csv.DictReader((tmp_path / 'rows.csv').open())}
   tuned = rows['fine-tune']
   runs = sorted(path.parent for path in (tmp_path / 'runs').rglob('summary.json'))
   assert [f'{run.parent.name}/{run.name}' for run in runs] == [
-      'optim.lr=0.0/seed-3', 'optim.lr=0.003/seed-3', 'optim.lr=0.003/seed-4']
+    'optim.lr=0.0/seed-3',
+    'optim.lr=0.003/seed-3',
+    'optim.lr=0.003/seed-4',
+  ]
   top1s = [json.loads((run / 'summary.json').read_text())['test']['top1'] for run in runs]
   assert tuned['setting'] == 'lr 0.003' and tuned['spread_of'] == 'seeds'
   assert float(tuned['top1']) == pytest.approx(100 * np.mean(top1s[1:]))
@@ -99,17 +128,26 @@ def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, c
   assert [run.stat().st_mtime_ns for run in runs] == before and '==' not in capsys.readouterr().out
 
 
-def test_weights_that_changed_behind_their_path_are_tuned_anew(finished_run, tiny_recipe, nursery,
-                                                               write_images, tmp_path):
+def test_weights_that_changed_behind_their_path_are_tuned_anew(
+  finished_run, tiny_recipe, nursery, write_images, tmp_path
+):
   """A run is replaced by another of its name and model."""
   recipe = tmp_path / 'short.py'
   recipe.write_text(RECIPE.replace("{'optim.lr': 0.0}, ", '').replace('steps=30', 'steps=2'))
   for split in ('train', 'test'):
     write_images(tmp_path / 'two' / split, {'a': 20, 'b': 20})
   run = shutil.copytree(finished_run, tmp_path / 'run')
-  argv = ['transfer', f'--weights={run}', '--data', f'folder:{tmp_path / "two"}', '--methods',
-          'fine-tune', f'--recipe={recipe}', f'--workdir={tmp_path / "runs"}',
-          f'--data_dir={tmp_path}']
+  argv = [
+    'transfer',
+    f'--weights={run}',
+    '--data',
+    f'folder:{tmp_path / "two"}',
+    '--methods',
+    'fine-tune',
+    f'--recipe={recipe}',
+    f'--workdir={tmp_path / "runs"}',
+    f'--data_dir={tmp_path}',
+  ]
 
   def trained() -> set[Path]:
     assert cli.main(argv) == 0
@@ -118,24 +156,34 @@ def test_weights_that_changed_behind_their_path_are_tuned_anew(finished_run, tin
   first = trained()
   assert trained() == first and len(first) == 1
   shutil.rmtree(run)
-  run_to_end(nursery, tmp_path / 'other', [
-      'train', f'--config={tiny_recipe}', f'--workdir={run}', '--config.seed=7',
-      '--config.steps=3'])
-  anew, = trained() - first
-  old, = first
+  run_to_end(
+    nursery,
+    tmp_path / 'other',
+    ['train', f'--config={tiny_recipe}', f'--workdir={run}', '--config.seed=7', '--config.steps=3'],
+  )
+  (anew,) = trained() - first
+  (old,) = first
   kernels = [params_of(run)['encoder']['blocks']['mlp']['up']['kernel'] for run in (anew, old)]
   assert np.abs(kernels[0] - kernels[1]).max() > 0.02  # further apart than two steps go
 
 
-def test_a_models_own_head_is_judged_where_it_knows_the_classes(finished_run, tiny_folder, tmp_path,
-                                                                monkeypatch, capsys):
+def test_a_models_own_head_is_judged_where_it_knows_the_classes(
+  finished_run, tiny_folder, tmp_path, monkeypatch, capsys
+):
   """And says what the run's own evaluation said."""
   name = f'folder:{tiny_folder}'
   classes = 3
   task = tasks.Task('own', name, classes=classes, others=(tasks.Exam('again', name, 'test'),))
   monkeypatch.setattr(suite, 'tasks', lambda *_: (task,))
-  argv = ['transfer', f'--weights={finished_run}', '--suite=own', '--methods', 'head',
-          f'--data_dir={tmp_path}', f'--csv={tmp_path / "rows.csv"}']
+  argv = [
+    'transfer',
+    f'--weights={finished_run}',
+    '--suite=own',
+    '--methods',
+    'head',
+    f'--data_dir={tmp_path}',
+    f'--csv={tmp_path / "rows.csv"}',
+  ]
   assert cli.main(argv) == 0
   rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
   said = json.loads((finished_run / 'summary.json').read_text())['test']['top1']
@@ -148,21 +196,31 @@ def test_a_models_own_head_is_judged_where_it_knows_the_classes(finished_run, ti
 
 def test_an_image_size_that_the_recipe_does_not_train_at(finished_run, recipe, monkeypatch, capsys):
   monkeypatch.setattr(tasks, 'open_task', lambda *_: None)
-  argv = ['transfer', f'--weights={finished_run}', '--data', 'x', '--methods', 'fine-tune',
-          f'--recipe={recipe}', '--image_size=24']
+  argv = [
+    'transfer',
+    f'--weights={finished_run}',
+    '--data',
+    'x',
+    '--methods',
+    'fine-tune',
+    f'--recipe={recipe}',
+    '--image_size=24',
+  ]
   assert cli.main(argv) == 2
   told = capsys.readouterr().err
   assert 'at 24 pixels, but' in told and 'trains at 16 x 16' in told
   assert "--config.data.image_size='(24, 24)'" in told
   judged = contestants([str(finished_run)], '', Path('.'), 24, 8)
-  finetune.check(str(recipe), ['--config.data.image_size=(24, 24)'], judged,
-                 [tasks.Task('x', 'x')])
+  finetune.check(str(recipe), ['--config.data.image_size=(24, 24)'], judged, [tasks.Task('x', 'x')])
 
 
-@pytest.mark.parametrize('flags, words', [
+@pytest.mark.parametrize(
+  'flags, words',
+  [
     (['--data', 'x', '--config.steps=1'], 'without --methods fine-tune'),
     (['--suite=vtab', '--methods', 'fine-tune'], 'of its own'),
-])
+  ],
+)
 def test_mistakes_of_fine_tuning(flags, words, finished_run, monkeypatch, capsys):
   monkeypatch.setattr(tasks, 'open_task', lambda *_: None)
   assert cli.main(['transfer', f'--weights={finished_run}', *flags]) == 2

@@ -18,16 +18,20 @@ def logits_and_targets():
 def test_softmax_cross_entropy_is_its_definition(logits_and_targets):
   logits_BK, targets_BK = logits_and_targets
   p_BK = np.exp(logits_BK) / np.exp(logits_BK).sum(1, keepdims=True)
-  np.testing.assert_allclose(losses.softmax_cross_entropy(logits_BK, targets_BK),
-                             -(targets_BK * np.log(p_BK)).sum(1), rtol=1e-5)
+  np.testing.assert_allclose(
+    losses.softmax_cross_entropy(logits_BK, targets_BK),
+    -(targets_BK * np.log(p_BK)).sum(1),
+    rtol=1e-5,
+  )
 
 
 def test_sigmoid_cross_entropy_is_its_definition(logits_and_targets):
   logits_BK, targets_BK = logits_and_targets
   p_BK = 1 / (1 + np.exp(-logits_BK))
   expected_B = -(targets_BK * np.log(p_BK) + (1 - targets_BK) * np.log(1 - p_BK)).sum(1)
-  np.testing.assert_allclose(losses.sigmoid_cross_entropy(logits_BK, targets_BK), expected_B,
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    losses.sigmoid_cross_entropy(logits_BK, targets_BK), expected_B, rtol=1e-5
+  )
 
 
 @pytest.mark.parametrize('name', losses.LOSSES)

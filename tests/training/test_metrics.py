@@ -17,9 +17,15 @@ def rows(count: int = 200, classes: int = 6, seed: int = 0) -> dict[str, np.ndar
   label_N = rng.integers(0, classes, count)
   true_N1 = np.take_along_axis(logits_NK, label_N[:, None], 1)
   p_NK = np.exp(logits_NK) / np.exp(logits_NK).sum(1, keepdims=True)
-  return {'label': label_N, 'prediction': logits_NK.argmax(1), 'index': np.arange(count),
-          'rank': (logits_NK >= true_N1).sum(1) - 1, 'confidence': p_NK.max(1),
-          'loss': rng.random(count).astype(np.float32), 'mask': np.ones(count, bool)}
+  return {
+    'label': label_N,
+    'prediction': logits_NK.argmax(1),
+    'index': np.arange(count),
+    'rank': (logits_NK >= true_N1).sum(1) - 1,
+    'confidence': p_NK.max(1),
+    'loss': rng.random(count).astype(np.float32),
+    'mask': np.ones(count, bool),
+  }
 
 
 def test_top1_top5_loss_by_hand():
@@ -50,7 +56,7 @@ def test_padding_and_order_do_not_matter():
   whole = metrics.concatenate([rows()])
   parts = []
   for start in range(150, -1, -50):
-    part = {name: values[start:start + 50] for name, values in rows().items()}
+    part = {name: values[start : start + 50] for name, values in rows().items()}
     padding = {name: np.zeros_like(values[:7]) for name, values in part.items()}
     parts.append({name: np.concatenate([part[name], padding[name]]) for name in part})
   again = metrics.concatenate(parts)
@@ -79,8 +85,12 @@ def test_a_diverged_model_is_right_about_nothing():
   logits_BK = jnp.full((4, 6), jnp.nan)
   task = Classification(6, config.Loss(), config.Augment(), (0.5,), (0.5,))
   label_B = jnp.arange(4)
-  batch = {name: np.asarray(values) for name, values in task.metrics(
-      Output(logits_BK), {'label': label_B}, jnp.full(4, jnp.nan)).items()}
+  batch = {
+    name: np.asarray(values)
+    for name, values in task.metrics(
+      Output(logits_BK), {'label': label_B}, jnp.full(4, jnp.nan)
+    ).items()
+  }
   result = metrics.summarise({**batch, 'label': np.asarray(label_B)})
   assert (result['top1'], result['top5'], result['ece']) == (0, 0, 0)
   assert np.isnan(result['loss'])

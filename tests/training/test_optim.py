@@ -31,8 +31,9 @@ def test_linear_falls_evenly():
 
 
 def test_rsqrt_with_cooldown():
-  lr = rates(schedule='rsqrt', timescale=25, warmup=Duration(steps=10),
-             cooldown=Duration(examples=200))  # 20 steps
+  lr = rates(
+    schedule='rsqrt', timescale=25, warmup=Duration(steps=10), cooldown=Duration(examples=200)
+  )  # 20 steps
   np.testing.assert_allclose(lr[[10, 35, 80]], [1, 2**-0.5, (1 + 70 / 25) ** -0.5], rtol=1e-5)
   np.testing.assert_allclose(lr[90], (1 + 80 / 25) ** -0.5 / 2, rtol=1e-5)
   assert lr[100] == 0
@@ -62,8 +63,9 @@ def updated(optim: Optim, count: int = 1):
 
 def test_first_adamw_step_is_the_sign_plus_decay_of_matrices_only():
   layer = updated(Optim(lr=0.1, weight_decay=0.5, eps=0.0))
-  np.testing.assert_allclose(layer['kernel'], [[1 - 0.1 * (1 + 0.5), -2 - 0.1 * (1 - 1.0)]],
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    layer['kernel'], [[1 - 0.1 * (1 + 0.5), -2 - 0.1 * (1 - 1.0)]], rtol=1e-5
+  )
   np.testing.assert_allclose(layer['bias'], [3 - 0.1], rtol=1e-5)
 
 

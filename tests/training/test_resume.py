@@ -85,8 +85,9 @@ def test_resume_on_other_devices(tiny_recipe, nursery, tmp_path):
   life.signal(signal.SIGTERM, 0)
   assert life.codes() == [75], life.logs()
   assert 'stopped and saved at step' in life.log(0)
-  run_to_end(nursery, tmp_path, [*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'],
-             devices=4)
+  run_to_end(
+    nursery, tmp_path, [*argv, '--config.mesh.fsdp=2', '--config.mesh.tensor=2'], devices=4
+  )
   one, other = result(tmp_path / 'one'), result(tmp_path / 'other')
   for leaf, expected in zip(jax.tree.leaves(other[0]), jax.tree.leaves(one[0]), strict=True):
     np.testing.assert_allclose(leaf, expected, atol=1e-5)

@@ -23,19 +23,33 @@ from vit_jax.training.tasks import Classification
 GOLDEN = Path(__file__).parent.parent / 'golden' / 'step.json'
 OPTIM = Optim(lr=1e-2, weight_decay=0.1, clip_norm=1.0, warmup=config.Duration(steps=2))
 ONE = Mesh()  # a single device
-TASK = Classification(5, Loss(label_smoothing=0.1), Augment(mixup=0.2, dihedral=True),
-                      (0.5,) * 3, (0.5,) * 3)
+TASK = Classification(
+  5, Loss(label_smoothing=0.1), Augment(mixup=0.2, dihedral=True), (0.5,) * 3, (0.5,) * 3
+)
 
 
 def batch_of(count: int, seed: int = 0) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(seed)
-  return {'image': rng.integers(0, 256, (count, 16, 16, 3), np.uint8),
-          'label': rng.integers(0, 5, count, np.int32), 'mask': np.ones(count, bool),
-          'index': np.arange(count, dtype=np.int32)}
+  return {
+    'image': rng.integers(0, 256, (count, 16, 16, 3), np.uint8),
+    'label': rng.integers(0, 5, count, np.int32),
+    'mask': np.ones(count, bool),
+    'index': np.arange(count, dtype=np.int32),
+  }
 
 
-def run(steps: int = 3, *, mesh: Mesh = ONE, task: Classification = TASK, count: int = 16,
-        batches=None, accumulate: int = 1, ema: float = 0.0, optim: Optim = OPTIM, **model_keys):
+def run(
+  steps: int = 3,
+  *,
+  mesh: Mesh = ONE,
+  task: Classification = TASK,
+  count: int = 16,
+  batches=None,
+  accumulate: int = 1,
+  ema: float = 0.0,
+  optim: Optim = OPTIM,
+  **model_keys,
+):
   """(the train metrics of each step, the final state) of a tiny ViT."""
   keys = dict(width=32, depth=2, heads=2, mlp=64, dropout=0.1, stochastic_depth=0.2) | model_keys
   model = models.build('Ti/8', 5, **keys)
@@ -52,8 +66,9 @@ def run(steps: int = 3, *, mesh: Mesh = ONE, task: Classification = TASK, count:
 
   shapes = jax.eval_shape(init)
   state = jax.jit(init, out_shardings=rules.shardings(shapes, device_mesh))()
-  step = make_train_step(model, task, tx, mesh=device_mesh, state=shapes, accumulate=accumulate,
-                         ema=ema)
+  step = make_train_step(
+    model, task, tx, mesh=device_mesh, state=shapes, accumulate=accumulate, ema=ema
+  )
   rows = []
   for s in range(steps):
     batch = batch_of(count, s) if batches is None else batches[s]
@@ -63,8 +78,10 @@ def run(steps: int = 3, *, mesh: Mesh = ONE, task: Classification = TASK, count:
 
 
 def difference(a, b) -> float:
-  return max(float(jnp.max(jnp.abs(x - np.asarray(y)))) for x, y in
-             zip(jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(b), strict=True))
+  return max(
+    float(jnp.max(jnp.abs(x - np.asarray(y))))
+    for x, y in zip(jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(b), strict=True)
+  )
 
 
 @pytest.fixture(scope='module')
@@ -78,10 +95,16 @@ def test_golden_steps(plain):
     GOLDEN.write_text(json.dumps(rows, indent=2) + '\n')
   for row, golden in zip(rows, json.loads(GOLDEN.read_text()), strict=True):
     for name, value in golden.items():
-      np.testing.assert_allclose(row[name], value, rtol=2e-5, err_msg=(
+      np.testing.assert_allclose(
+        row[name],
+        value,
+        rtol=2e-5,
+        err_msg=(
           f'{name} of a step changed: the model, the loss, the optimizer or the random numbers '
           'differ. If that is what you want, run UPDATE_GOLDEN=1 pytest tests/training/test_step.py'
-          ' and say why in the commit'))
+          ' and say why in the commit'
+        ),
+      )
 
 
 @pytest.mark.parametrize('mesh', [Mesh(8, 1, 1), Mesh(1, 8, 1), Mesh(2, 2, 2)], ids=str)
@@ -111,8 +134,11 @@ def exact():
   return run(**EXACT)
 
 
-@pytest.mark.parametrize('mesh, accumulate', [
-    (ONE, 4), (Mesh(2, 2, 2), 4), pytest.param(Mesh(2, 2, 2), 1, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+  'mesh, accumulate',
+  [(ONE, 4), (Mesh(2, 2, 2), 4), pytest.param(Mesh(2, 2, 2), 1, marks=pytest.mark.slow)],
+  ids=str,
+)
 def test_accumulation_and_sharding_give_the_parameters_of_the_whole_batch(exact, mesh, accumulate):
   rows, state = run(**EXACT, mesh=mesh, accumulate=accumulate)
   assert difference(state.params, exact[1].params) < 2e-6
@@ -123,16 +149,19 @@ def test_accumulation_and_sharding_give_the_parameters_of_the_whole_batch(exact,
 
 def test_masked_rows_count_nowhere():
   short = [batch_of(11, s) for s in range(3)]
-  padded = [{name: np.concatenate([values, batch_of(5, 9)[name]]) for name, values in b.items()}
-            for b in short]
+  padded = [
+    {name: np.concatenate([values, batch_of(5, 9)[name]]) for name, values in b.items()}
+    for b in short
+  ]
   for batch in padded:
     batch['mask'][11:] = False
   rows, state = run(batches=short, **EXACT)
   rows_padded, state_padded = run(batches=padded, **EXACT)
   assert difference(state.params, state_padded.params) < 2e-6
   assert [row['examples'] for row in rows_padded] == [11, 11, 11]
-  np.testing.assert_allclose([row['loss'] for row in rows], [row['loss'] for row in rows_padded],
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    [row['loss'] for row in rows], [row['loss'] for row in rows_padded], rtol=1e-5
+  )
 
 
 def test_soft_labels_take_the_place_of_labels(exact):
@@ -166,20 +195,23 @@ def test_ema_follows_the_parameters(plain):
 
 def test_training_learns():
   batch = batch_of(16)
-  rows, _ = run(steps=30, batches=[batch] * 30, task=deterministic(), dropout=0.0,
-                stochastic_depth=0.0)
+  rows, _ = run(
+    steps=30, batches=[batch] * 30, task=deterministic(), dropout=0.0, stochastic_depth=0.0
+  )
   assert rows[-1]['loss'] < 0.2 * rows[0]['loss'] and rows[-1]['top1'] > 14
 
 
 def test_every_example_is_judged_once_on_one_and_on_eight_devices(plain):
   from vit_jax.training import metrics
+
   model = models.build('Ti/8', 5, width=32, depth=2, heads=2, mlp=64)
   batch = batch_of(16)
   batch['mask'][13:] = False
   results = []
   for mesh in (meshes.make_mesh(Mesh(), jax.devices()[:1]), meshes.make_mesh(Mesh(4, 2, 1))):
-    variables = jax.device_put(jax.device_get(plain[1].variables),
-                               rules.shardings(plain[1].variables, mesh))
+    variables = jax.device_put(
+      jax.device_get(plain[1].variables), rules.shardings(plain[1].variables, mesh)
+    )
     step = make_eval_step(model, deterministic(), mesh=mesh, variables=variables)
     rows = metrics.concatenate([jax.device_get(step(variables, meshes.put_batch(batch, mesh, 16)))])
     assert list(rows['index']) == list(range(13))

@@ -24,8 +24,11 @@ def test_a_restart_keeps_rows_up_to_its_step_and_drops_half_a_line(tmp_path):
   second.write(12, {'train/loss': 0.5})
   second.close()
   rows = [json.loads(line) for line in path.read_text().splitlines()]
-  assert rows == [{'step': 5, 'train/loss': 0.2}, {'step': 10, 'train/loss': 0.1},
-                  {'step': 12, 'train/loss': 0.5}]
+  assert rows == [
+    {'step': 5, 'train/loss': 0.2},
+    {'step': 10, 'train/loss': 0.1},
+    {'step': 12, 'train/loss': 0.5},
+  ]
   assert writers.read_rows(path) == rows
 
 
@@ -34,5 +37,5 @@ def test_a_missing_package_is_one_sentence(key, package, tmp_path):
   if importlib.util.find_spec(package):
     pytest.skip(f'{package} is installed here')
   x = config.resolve({'steps': 1, 'log': {key: True}})
-  with pytest.raises(UserError, match=f"config.log.{key} needs the package {package}"):
+  with pytest.raises(UserError, match=f'config.log.{key} needs the package {package}'):
     writers.open_writers(x, tmp_path, 0)

@@ -22,8 +22,9 @@ def stripes(count, seed):
   colours_N2C = rng.integers(40, 216, (count, 2, 3))
   across_NHW = np.broadcast_to(wave_NW[:, None, :], (count, 24, 24))
   waves_NHW = np.where(labels_N[:, None, None] == 0, across_NHW, across_NHW.swapaxes(1, 2))
-  images_NHWC = np.where(waves_NHW[..., None], colours_N2C[:, None, None, 0],
-                         colours_N2C[:, None, None, 1])
+  images_NHWC = np.where(
+    waves_NHW[..., None], colours_N2C[:, None, None, 0], colours_N2C[:, None, None, 1]
+  )
   noise_NHWC = rng.normal(0, 4, images_NHWC.shape)
   return (images_NHWC + noise_NHWC).clip(0, 255).astype(np.uint8), labels_N
 
@@ -93,9 +94,14 @@ def test_choices_are_the_best_on_images_that_were_not_fitted(monkeypatch):
   bag, _, choice = bovw.fit(images_NHWC[..., :1], labels_N)
   assert (bag.side, len(bag.words_VE)) == (48, 24)
   assert choice == bovw.Choice(0.1, 0.97)
-  assert asked == [(32, 12, 1.0), (48, 12, 1.0),  # the side
-                   (48, 12, 1.0), (48, 24, 1.0),  # the vocabulary
-                   (48, 24, 0.1), (48, 24, 1.0)]  # the strength
+  assert asked == [
+    (32, 12, 1.0),
+    (48, 12, 1.0),  # the side
+    (48, 12, 1.0),
+    (48, 24, 1.0),  # the vocabulary
+    (48, 24, 0.1),
+    (48, 24, 1.0),
+  ]  # the strength
 
 
 def test_a_group_is_held_out_together():
@@ -119,8 +125,10 @@ def test_two_fits_are_the_same_bits():
   np.testing.assert_array_equal(one.classifier.coef_, two.classifier.coef_)
   assert one.choice == two.choice
   other = bovw.fit(images_NHWC, labels_N, seed=4)
-  assert one.bag.words_VE.shape != other.bag.words_VE.shape or (
-    one.bag.words_VE != other.bag.words_VE).any()
+  assert (
+    one.bag.words_VE.shape != other.bag.words_VE.shape
+    or (one.bag.words_VE != other.bag.words_VE).any()
+  )
 
 
 @pytest.fixture

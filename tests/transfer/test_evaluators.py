@@ -18,8 +18,9 @@ def blobs(count: int, width: int, seed: int, classes: int = CLASSES):
   """Features of `classes` overlapping clouds, with one feature that says nothing."""
   centres_KD = np.random.default_rng(99).normal(0, 1, (classes, width))
   rng = np.random.default_rng(seed)
-  labels_N = np.concatenate([np.arange(classes).repeat(30),
-                             rng.integers(0, classes, count - 30 * classes)]).astype(np.int32)
+  labels_N = np.concatenate(
+    [np.arange(classes).repeat(30), rng.integers(0, classes, count - 30 * classes)]
+  ).astype(np.int32)
   features_ND = centres_KD[labels_N] + rng.normal(0, 0.8 * width**0.5, (count, width))
   features_ND[:, -1] = 3.0
   return features_ND.astype(np.float32), labels_N
@@ -37,8 +38,9 @@ def test_few_shot_equals_an_independent_float64_solution(data, shots, seed):
   """Least squares of the system with sqrt(l2) below it, where ours solves normal equations."""
   train_ND, train_labels_N, test_ND, test_labels_N = data
   rng = np.random.default_rng(seed)
-  chosen = [i for k in range(CLASSES)
-            for i in rng.permutation(np.where(train_labels_N == k)[0])[:shots]]
+  chosen = [
+    i for k in range(CLASSES) for i in rng.permutation(np.where(train_labels_N == k)[0])[:shots]
+  ]
   x_ND, y_N = train_ND[chosen].astype(np.float64), train_labels_N[chosen]
   mean, std = np.mean(x_ND, 0), np.std(x_ND, 0) + 1e-5
 
@@ -48,8 +50,11 @@ def test_few_shot_equals_an_independent_float64_solution(data, shots, seed):
   width = x_ND.shape[1] + 1
   below = np.sqrt(2.0**10) * np.eye(width)
   targets = 2.0 * np.eye(CLASSES)[y_N] - 1
-  solution, *_ = np.linalg.lstsq(np.concatenate([design(x_ND), below]),
-                                 np.concatenate([targets, np.zeros((width, CLASSES))]), rcond=None)
+  solution, *_ = np.linalg.lstsq(
+    np.concatenate([design(x_ND), below]),
+    np.concatenate([targets, np.zeros((width, CLASSES))]),
+    rcond=None,
+  )
   expected = np.mean((design(test_ND) @ solution).argmax(1) == test_labels_N)
   classes_N = fewshot.predict(train_ND, train_labels_N, test_ND, CLASSES, shots, seed)
   ours = np.mean(classes_N == test_labels_N)
@@ -63,8 +68,9 @@ def test_few_shot_draws_by_seed_and_wants_examples_enough():
   np.testing.assert_array_equal(picks[0], picks[1])
   assert set(picks[0]) != set(picks[2])
   assert (np.bincount(labels_N[picks[0]]) == 5).all()
-  np.testing.assert_array_equal(fewshot.pick(labels_N, 4, 2, 0).reshape(4, 2),
-                                picks[0].reshape(4, 5)[:, :2])  # fewer shots are the first of more
+  np.testing.assert_array_equal(
+    fewshot.pick(labels_N, 4, 2, 0).reshape(4, 2), picks[0].reshape(4, 5)[:, :2]
+  )  # fewer shots are the first of more
   assert fewshot.possible_shots(labels_N, 4) == (1, 5, 10)
   assert fewshot.possible_shots(labels_N, 5) == ()
   with pytest.raises(UserError, match='class 0 has 10'):
@@ -77,8 +83,9 @@ def test_neighbours_elect_as_in_scikit_learn(data):
   ours = {k: np.mean(classes_N == test_labels_N) for k, classes_N in classes.items()}
   assert list(ours) == [10, 20, 100, 200]
   for k, accuracy in ours.items():
-    classifier = KNeighborsClassifier(k, metric='cosine', algorithm='brute',
-                                      weights=lambda distance: np.exp((1 - distance) / 0.07))
+    classifier = KNeighborsClassifier(
+      k, metric='cosine', algorithm='brute', weights=lambda distance: np.exp((1 - distance) / 0.07)
+    )
     classifier.fit(train_ND.astype(np.float64), train_labels_N)
     assert accuracy == classifier.score(test_ND.astype(np.float64), test_labels_N)
   assert len(set(ours.values())) > 1  # k matters here
@@ -108,8 +115,10 @@ def test_probe_chooses_its_penalty_on_held_out_training_examples():
   train_ND, train_labels_N = blobs(200, 40, 0)
   test_ND, test_labels_N = blobs(200, 40, 1)
   classes_N, choice = probe.predict(train_ND, train_labels_N, test_ND, CLASSES)
-  scores = {penalty: _held_out_score(train_ND, train_labels_N, penalty)
-            for penalty in (choice.penalty, 1e-6)}
+  scores = {
+    penalty: _held_out_score(train_ND, train_labels_N, penalty)
+    for penalty in (choice.penalty, 1e-6)
+  }
   assert choice.validation_top1 == pytest.approx(scores[choice.penalty], abs=0.03)
   assert scores[choice.penalty] > scores[1e-6]
   of_all = probe.fit(train_ND, train_labels_N, CLASSES, choice.penalty)
@@ -120,19 +129,18 @@ def test_probe_chooses_its_penalty_on_held_out_training_examples():
 def test_probe_tries_no_weaker_penalty_once_two_in_a_row_did_worse(monkeypatch):
   """And of all penalties it would have chosen the same."""
   features_ND, labels_N = blobs(200, 40, 0)
-  scores = {penalty: _held_out_score(features_ND, labels_N, penalty)
-            for penalty in probe.PENALTIES}
+  scores = {penalty: _held_out_score(features_ND, labels_N, penalty) for penalty in probe.PENALTIES}
   tried, solve = [], probe._solve
   monkeypatch.setattr(probe, '_solve', lambda *given: tried.append(given[3]) or solve(*given))
   best = probe.choose(features_ND, labels_N, CLASSES)
-  assert tried == sorted(probe.PENALTIES, reverse=True)[:len(tried)]
+  assert tried == sorted(probe.PENALTIES, reverse=True)[: len(tried)]
   assert len(tried) < len(probe.PENALTIES) and tried[-1] < best.penalty / 50
   assert scores[best.penalty] == pytest.approx(max(scores.values()), abs=0.03)
 
 
 def _held_out_score(features_ND, labels_N, penalty):
   order = np.random.default_rng(0).permutation(len(labels_N))
-  held, kept = order[:len(labels_N) // 5], order[len(labels_N) // 5:]
+  held, kept = order[: len(labels_N) // 5], order[len(labels_N) // 5 :]
   fitted = probe.fit(features_ND[kept], labels_N[kept], CLASSES, penalty)
   return fitted.top1(features_ND[held], labels_N[held])
 

@@ -34,7 +34,8 @@ def test_knows_colours_and_no_shapes():
   shuffled_BHWC = images_BHWC.reshape(4, 30, 3)[:, np.random.default_rng(1).permutation(30)]
   features_BD = histogram.colour_histogram(images_BHWC)
   np.testing.assert_array_equal(
-    histogram.colour_histogram(shuffled_BHWC.reshape(images_BHWC.shape)), features_BD)
+    histogram.colour_histogram(shuffled_BHWC.reshape(images_BHWC.shape)), features_BD
+  )
   moved_BD = histogram.colour_histogram(moved_BHWC.reshape(images_BHWC.shape))
   assert (moved_BD != features_BD).any()  # channels moved apart: other colours
 

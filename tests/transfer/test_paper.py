@@ -28,10 +28,16 @@ class Real(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   url_infos = {}
 
   def _info(self):
-    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
-        'image': tfds.features.Image(),
-        'original_label': tfds.features.ClassLabel(num_classes=1000),
-        'real_label': tfds.features.Sequence(tfds.features.ClassLabel(num_classes=1000))}))
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(),
+          'original_label': tfds.features.ClassLabel(num_classes=1000),
+          'real_label': tfds.features.Sequence(tfds.features.ClassLabel(num_classes=1000)),
+        }
+      ),
+    )
 
   def _split_generators(self, dl_manager):
     return {'validation': self._generate_examples()}
@@ -75,12 +81,16 @@ def objectnet(root, first: int = 0, names: list[str] | None = None):
     lines[line] = f'{names[k]}, known as {k}'
   (mappings / 'imagenet_to_label_2012_v2').write_text('\n'.join(lines) + '\n')
   for name, value in (
-      ('folder_to_objectnet_label', {'air_freshener': 'Air freshener', 'bike': 'Bicycle',
-                                     'pen': 'Pen'}),
-      ('objectnet_to_imagenet_1k', {'Bicycle': f'{lines[order[444]]}; {lines[order[671]]}',
-                                    'Pen': lines[order[418]]}),
-      ('pytorch_to_imagenet_2012_id', {str(k): int(line) + first
-                                       for k, line in enumerate(order)})):
+    (
+      'folder_to_objectnet_label',
+      {'air_freshener': 'Air freshener', 'bike': 'Bicycle', 'pen': 'Pen'},
+    ),
+    (
+      'objectnet_to_imagenet_1k',
+      {'Bicycle': f'{lines[order[444]]}; {lines[order[671]]}', 'Pen': lines[order[418]]},
+    ),
+    ('pytorch_to_imagenet_2012_id', {str(k): int(line) + first for k, line in enumerate(order)}),
+  ):
     (mappings / f'{name}.json').write_text(json.dumps(value))
   return mappings
 
@@ -112,15 +122,16 @@ def test_verdicts_by_labels_and_by_sets():
   """One training, three exams: the same predictions are judged by what is right in each."""
   rng = np.random.default_rng(0)
   labels_N = np.arange(60) % 3
-  train = extract.Features((4 * np.eye(3)[labels_N] + rng.normal(0, 1, (60, 3))).astype('f'),
-                           labels_N)
+  train = extract.Features(
+    (4 * np.eye(3)[labels_N] + rng.normal(0, 1, (60, 3))).astype('f'), labels_N
+  )
   test = extract.Features((4 * np.eye(3)[labels_N[:9]]).astype('f'), labels_N[:9])
   shifted = test._replace(labels_N=(test.labels_N + 1) % 3)
   right_NK = np.eye(3, dtype=bool)[test.labels_N] | np.eye(3, dtype=bool)[shifted.labels_N]
   right_NK[:3] = False
   for method in suite.METHODS:
     for verdict in suite.verdicts(train, [test, shifted, test], method, [None, None, right_NK]):
-      alone, = suite.verdicts(train, [test], method).__next__().top1s
+      (alone,) = suite.verdicts(train, [test], method).__next__().top1s
       assert len(alone) == len(verdict.top1s[0])
       if verdict.metric != '1-shot':
         assert [np.mean(top1s) for top1s in verdict.top1s] == pytest.approx([1, 0, 6 / 9])

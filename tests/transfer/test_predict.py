@@ -31,8 +31,9 @@ HALF = (0.5, 0.5, 0.5)
 
 def random_variables(model, size: int, seed: int = 0):
   """Of a normal distribution, so that no leaf is neutral."""
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)),
-                                             train=False))
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False)
+  )
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
 
@@ -74,8 +75,10 @@ def pictures(tmp_path_factory) -> Path:
 
 def predict(weights: Path, place, tmp_path: Path, *flags: str) -> dict[str, np.ndarray]:
   out = tmp_path / 'out.npz'
-  assert cli.main(['predict', f'--weights={weights}', f'--input={place}', f'--output={out}',
-                   *flags]) == 0
+  assert (
+    cli.main(['predict', f'--weights={weights}', f'--input={place}', f'--output={out}', *flags])
+    == 0
+  )
   with np.load(out, allow_pickle=False) as stored:
     return dict(stored)
 
@@ -99,8 +102,9 @@ def test_an_array_goes_in_as_it_is(model, variables, weights, tmp_path, capsys):
   assert 'leaves matched, 0 resized, 0 fresh' in first and len(lines) == 9
   share_K = np.asarray(jax.nn.softmax(expected.logits_BK[0]))
   best, second = np.argsort(-share_K)[:2]
-  assert lines[0] == (f'{place}[0]: class {best} {share_K[best]:.1%}, '
-                      f'class {second} {share_K[second]:.1%}')
+  assert lines[0] == (
+    f'{place}[0]: class {best} {share_K[best]:.1%}, class {second} {share_K[second]:.1%}'
+  )
 
 
 def central(path: Path, size: int, crop: float) -> np.ndarray:
@@ -116,8 +120,10 @@ def central(path: Path, size: int, crop: float) -> np.ndarray:
   return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-@pytest.mark.parametrize('name, size, crop', [('a.png', 32, 0.875), ('a.png', 64, 0.9),
-                                              ('below/c.png', 32, 1.0), ('a.png', 40, 1.0)])
+@pytest.mark.parametrize(
+  'name, size, crop',
+  [('a.png', 32, 0.875), ('a.png', 64, 0.9), ('below/c.png', 32, 1.0), ('a.png', 40, 1.0)],
+)
 def test_published_preprocessing_pixel_by_pixel(pictures, name, size, crop):
   out_HWC = np.zeros((size, size, 3), np.uint8)
   published_view((pictures / name).read_bytes(), out_HWC, crop)
@@ -130,8 +136,9 @@ def test_a_wide_target_is_filled(pictures):
   assert (out_HWC.std((0, 2)) > 0).all() and (out_HWC.std((1, 2)) > 0).all()
 
 
-def test_a_folder_in_order_through_the_models_preprocessing(model, variables, weights, pictures,
-                                                            tmp_path):
+def test_a_folder_in_order_through_the_models_preprocessing(
+  model, variables, weights, pictures, tmp_path
+):
   out = predict(weights, pictures, tmp_path, '--model=mu/16', '--batch=2')
   found = [pictures / name for name in ('a.png', 'b.jpg', 'below/c.png')]
   assert out['files'].tolist() == list(map(str, found))
@@ -142,8 +149,16 @@ def test_a_folder_in_order_through_the_models_preprocessing(model, variables, we
 
 
 def test_another_image_size_and_no_head(weights, pictures, tmp_path, capsys):
-  out = predict(weights, pictures / 'a.png', tmp_path, '--model=mu/16', '--num_classes=0',
-                '--image_size', '48', '64')
+  out = predict(
+    weights,
+    pictures / 'a.png',
+    tmp_path,
+    '--model=mu/16',
+    '--num_classes=0',
+    '--image_size',
+    '48',
+    '64',
+  )
   assert out['logits'].shape == (1, 0) and out['features'].shape == (1, 32)
   assert '1 resized' in capsys.readouterr().out
 
@@ -153,8 +168,13 @@ def test_imagenet_classes_have_names(tmp_path, pictures, capsys):
   assert len(labels) == len(set(labels)) == 1000
   variables = random_variables(models.build('mu/16', 1000), 32)
   variables['params']['head']['bias'][207] = 100
-  predict(write_weights(tmp_path / 'mu.npz', variables), pictures / 'a.png', tmp_path,
-          '--model=mu/16', '--top=1')
+  predict(
+    write_weights(tmp_path / 'mu.npz', variables),
+    pictures / 'a.png',
+    tmp_path,
+    '--model=mu/16',
+    '--top=1',
+  )
   assert f'{pictures / "a.png"}: golden retriever 100.0%' in capsys.readouterr().out
 
 
@@ -179,8 +199,12 @@ def test_a_run_predicts_what_it_predicted(run, tiny_folder, tmp_path, capsys):
   lines = capsys.readouterr().out.splitlines()[1:]
   source = sources.open_source(run_folder.from_run(run).data, 'test')
   with np.load(run / 'predictions' / 'test.npz') as stored:
-    rows = {source.where(i): (k, share) for i, k, share in zip(
-        stored['index_N'], stored['prediction_N'], stored['confidence_N'], strict=True)}
+    rows = {
+      source.where(i): (k, share)
+      for i, k, share in zip(
+        stored['index_N'], stored['prediction_N'], stored['confidence_N'], strict=True
+      )
+    }
   assert sorted(rows) == out['files'].tolist() and len(rows) == 21
   share_NK = np.asarray(jax.nn.softmax(out['logits']))
   names = ('dark', 'grey', 'light')
@@ -191,16 +215,33 @@ def test_a_run_predicts_what_it_predicted(run, tiny_folder, tmp_path, capsys):
     assert line == f'{file}: {names[k]} {share_K[k]:.1%}'
 
 
-@pytest.mark.parametrize('damage', [
-    lambda old: b'', lambda old: b'no archive', lambda old: old[:-9],
-    lambda old: old[:200] + b'\xff' * 600 + old[800:]])
-def test_damaged_predictions_cost_the_names_of_the_classes_alone(run, tiny_folder, tmp_path, capsys,
-                                                                 damage):
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda old: b'',
+    lambda old: b'no archive',
+    lambda old: old[:-9],
+    lambda old: old[:200] + b'\xff' * 600 + old[800:],
+  ],
+)
+def test_damaged_predictions_cost_the_names_of_the_classes_alone(
+  run, tiny_folder, tmp_path, capsys, damage
+):
   copy = shutil.copytree(run, tmp_path / 'copy')
   stored = copy / 'predictions' / 'test.npz'
   stored.write_bytes(damage(stored.read_bytes()))
-  assert cli.main(['predict', f'--weights={copy}', f'--input={tiny_folder / "test"}', '--top=1',
-                   f'--data_dir={tmp_path}']) == 0
+  assert (
+    cli.main(
+      [
+        'predict',
+        f'--weights={copy}',
+        f'--input={tiny_folder / "test"}',
+        '--top=1',
+        f'--data_dir={tmp_path}',
+      ]
+    )
+    == 0
+  )
   assert len(capsys.readouterr().out.splitlines()) == 1 + 21
 
 
@@ -219,13 +260,22 @@ def test_features_of_any_number_of_images(model, variables):
 SMALL = dict(width=32, depth=2, heads=2, mlp=64)
 
 
-@pytest.mark.parametrize('name, options, stacks', [
+@pytest.mark.parametrize(
+  'name, options, stacks',
+  [
     ('Ti/8', {}, {'encoder/blocks': (3, 2, 17, 17)}),
-    ('Ti/8', dict(pool='map', registers=2),
-     {'encoder/blocks': (3, 2, 18, 18), 'map_head': (3, 1, 1, 16)}),
-    ('CaiT-XXS24', dict(patch=8), {'encoder/blocks': (3, 2, 16, 16),
-                                   'class_blocks': (3, 2, 1, 17)}),
-])
+    (
+      'Ti/8',
+      dict(pool='map', registers=2),
+      {'encoder/blocks': (3, 2, 18, 18), 'map_head': (3, 1, 1, 16)},
+    ),
+    (
+      'CaiT-XXS24',
+      dict(patch=8),
+      {'encoder/blocks': (3, 2, 16, 16), 'class_blocks': (3, 2, 1, 17)},
+    ),
+  ],
+)
 def test_attention_of_every_layer(name, options, stacks):
   model = models.build(name, 0, **SMALL, **options)
   images_NHWC = np.random.default_rng(3).normal(size=(3, 32, 32, 3)).astype(np.float32)
@@ -239,8 +289,9 @@ def test_attention_of_every_layer(name, options, stacks):
 def test_attention_is_drawn(run, tiny_folder, tmp_path, capsys):
   picture = tmp_path / 'attention.png'
   predict(run, tiny_folder / 'test', tmp_path, f'--attention={picture}', '--rollout')
-  assert 'class token, rollout over depth, mean of heads; 12 of 21 images' in \
-      capsys.readouterr().out
+  assert (
+    'class token, rollout over depth, mean of heads; 12 of 21 images' in capsys.readouterr().out
+  )
   assert min(Image.open(picture).size) > 300
 
 
@@ -251,11 +302,14 @@ def refused(argv: list[str], capsys) -> str:
   return error
 
 
-@pytest.mark.parametrize('place, sentence', [
+@pytest.mark.parametrize(
+  'place, sentence',
+  [
     ('nowhere', 'there is no file or folder'),
     ('empty', 'holds no image'),
     ('notes.txt', 'notes.txt cannot be read as an image: it is damaged'),
-])
+  ],
+)
 def test_bad_places(weights, pictures, tmp_path, capsys, place, sentence):
   (tmp_path / 'empty').mkdir()
   (tmp_path / 'notes.txt').write_text('not an image')
@@ -263,7 +317,9 @@ def test_bad_places(weights, pictures, tmp_path, capsys, place, sentence):
   assert sentence in refused(argv, capsys)
 
 
-@pytest.mark.parametrize('array, sentence', [
+@pytest.mark.parametrize(
+  'array, sentence',
+  [
     (np.zeros((2, 32, 32, 3)), 'float64 of shape (2, 32, 32, 3); it should be float32'),
     (np.zeros((32, 32, 3), np.float32), 'of shape (32, 32, 3); it should be'),
     (np.zeros((0, 32, 32, 3), np.float32), 'of shape (0, 32, 32, 3)'),
@@ -271,7 +327,9 @@ def test_bad_places(weights, pictures, tmp_path, capsys, place, sentence):
     (np.zeros((1, 33, 32, 3), np.float32), '32x32 would'),
     (np.full((1, 32, 32, 3), np.nan, np.float32), 'images.npy[0] holds a number'),
     (np.array([None]), 'is damaged or no array'),  # a pickle
-], ids=['dtype', 'axes', 'empty', 'channels', 'size', 'nan', 'pickle'])
+  ],
+  ids=['dtype', 'axes', 'empty', 'channels', 'size', 'nan', 'pickle'],
+)
 def test_bad_arrays(weights, tmp_path, capsys, array, sentence):
   place = save_array(tmp_path, array)
   argv = ['--model=mu/16', f'--weights={weights}', f'--input={place}']
@@ -281,11 +339,14 @@ def test_bad_arrays(weights, tmp_path, capsys, array, sentence):
 def test_a_truncated_array(weights, tmp_path, capsys):
   place = save_array(tmp_path, np.zeros((2, 32, 32, 3), np.float32))
   place.write_bytes(place.read_bytes()[:-5])
-  assert 'is damaged' in refused(['--model=mu/16', f'--weights={weights}', f'--input={place}'],
-                                 capsys)
+  assert 'is damaged' in refused(
+    ['--model=mu/16', f'--weights={weights}', f'--input={place}'], capsys
+  )
 
 
-@pytest.mark.parametrize('flags, sentence', [
+@pytest.mark.parametrize(
+  'flags, sentence',
+  [
     (['--model=mu/16', '--num_classes=7'], 'has a head of 5 classes'),
     (['--model=Ti/16'], 'does not fit the model'),
     (['--model=mu/17x'], "'mu/17x'"),
@@ -295,7 +356,8 @@ def test_a_truncated_array(weights, tmp_path, capsys):
     (['--model=mu/16', '--output=out.txt'], 'must be a .npz file'),
     (['--model=mu/16', '--attention=nowhere/a.png'], 'in a folder that exists'),
     (['--model=mu/16', '--rollout'], 'add --attention'),
-])
+  ],
+)
 def test_bad_flags(weights, pictures, capsys, flags, sentence):
   argv = [f'--weights={weights}', f'--input={pictures / "a.png"}', *flags]
   assert sentence in refused(argv, capsys)
@@ -316,6 +378,7 @@ def test_a_run_of_another_model(run, pictures, capsys):
 def test_a_model_without_attention():
   model = models.build('ResNet-18', 0, width=8, stages=(1,))
   stacks = attention_fn(model, random_variables(model, 32), HALF, HALF)(
-      np.zeros((1, 32, 32, 3), np.float32))
+    np.zeros((1, 32, 32, 3), np.float32)
+  )
   with pytest.raises(UserError, match='no attention to draw'):
     attention_maps(stacks, model.grid((32, 32)), False, False)

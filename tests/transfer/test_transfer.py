@@ -91,11 +91,14 @@ def test_features_are_kept_for_the_same_subject_and_split_only(tmp_path):
   assert calls == [10, 10, 10]
 
 
-@pytest.mark.parametrize('altered', [dict(labels_N=np.array([0, 1, 1])), dict(gain=2),
-                                     dict(border=1)])
+@pytest.mark.parametrize(
+  'altered', [dict(labels_N=np.array([0, 1, 1])), dict(gain=2), dict(border=1)]
+)
 def test_an_altered_source_has_its_own_content(altered):
-  contents = {tasks.Altered(MadeUp(3), 'as said', **given).content()
-              for given in (altered, {}, dict(labels_N=np.array([0, 1, 2])))}
+  contents = {
+    tasks.Altered(MadeUp(3), 'as said', **given).content()
+    for given in (altered, {}, dict(labels_N=np.array([0, 1, 2])))
+  }
   assert len(contents) == 3
 
 
@@ -121,8 +124,14 @@ def test_one_and_eight_devices_agree_exactly(tmp_path, monkeypatch):
     judged = subject(features_fn(model, variables, HALF, HALF, 16), f'{count} devices')
     features.append(extract.extract(judged, source, tmp_path / 'features').features_ND)
     contestant = Contestant('made up', '', lambda train, judged=judged: judged)
-    rows.append([row._replace(seconds=0) for row in suite.judge(
-        contestant, task, opened, ['few-shot', 'knn', 'linear'], tmp_path / 'features')])
+    rows.append(
+      [
+        row._replace(seconds=0)
+        for row in suite.judge(
+          contestant, task, opened, ['few-shot', 'knn', 'linear'], tmp_path / 'features'
+        )
+      ]
+    )
   np.testing.assert_array_equal(*features)
   assert rows[0] == rows[1]
   assert {row.setting for row in rows[0]} >= {'1 shots', '25 shots', 'k 10', 'k 200'}
@@ -202,14 +211,28 @@ def test_the_command(images, tmp_path, capsys):
   weights = tmp_path / 'mu.safetensors'
   files.write(weights, layout.to_published(registry.LAYOUTS['timm'], leaves))
   paths = tmp_path / 'rows.csv', tmp_path / 'rows.json'
-  argv = ['transfer', '--model=mu/16', f'--weights={weights}', '--data', f'folder:{images}',
-          f'--csv={paths[0]}', f'--json={paths[1]}', f'--data_dir={tmp_path}', '--image_size=32']
+  argv = [
+    'transfer',
+    '--model=mu/16',
+    f'--weights={weights}',
+    '--data',
+    f'folder:{images}',
+    f'--csv={paths[0]}',
+    f'--json={paths[1]}',
+    f'--data_dir={tmp_path}',
+    '--image_size=32',
+  ]
   assert cli.main(argv) == 0
   out = capsys.readouterr().out
   rows = list(csv.DictReader(paths[0].open()))
   assert [(row['method'], row['setting']) for row in rows[:6]] == [
-      ('few-shot', '1 shots'), ('few-shot', '5 shots'), ('few-shot', '10 shots'),
-      ('few-shot', '25 shots'), ('knn', 'k 10'), ('knn', 'k 20')]
+    ('few-shot', '1 shots'),
+    ('few-shot', '5 shots'),
+    ('few-shot', '10 shots'),
+    ('few-shot', '25 shots'),
+    ('knn', 'k 10'),
+    ('knn', 'k 20'),
+  ]
   assert rows[-1]['method'] == 'linear'
   assert float(rows[-1]['top1']) > 80  # brightness is easy to see
   assert {row['train_examples'] for row in rows} == {'60'}
@@ -227,29 +250,46 @@ def test_several_side_by_side(images, tmp_path, capsys):
   for seed, model in ((5, 'mu/16'), (6, 'mu/8')):
     _, leaves = made_up.tiny(model, seed, size=32, depth=1, mlp=128, exact_gelu=True)
     weights.append(f'{model}@32={tmp_path / f"{seed}.safetensors"}')
-    files.write(tmp_path / f'{seed}.safetensors',
-                layout.to_published(registry.LAYOUTS['timm'], leaves))
+    files.write(
+      tmp_path / f'{seed}.safetensors', layout.to_published(registry.LAYOUTS['timm'], leaves)
+    )
   page = tmp_path / 'page.html'
-  argv = ['transfer', '--weights', *weights, 'bag_of_words', '--data', f'folder:{images}',
-          '--methods', 'few-shot', 'knn',  # a linear probe of 12,600 features takes its time
-          f'--page={page}', f'--data_dir={tmp_path}', f'--csv={tmp_path / "rows.csv"}']
+  argv = [
+    'transfer',
+    '--weights',
+    *weights,
+    'bag_of_words',
+    '--data',
+    f'folder:{images}',
+    '--methods',
+    'few-shot',
+    'knn',  # a linear probe of 12,600 features takes its time
+    f'--page={page}',
+    f'--data_dir={tmp_path}',
+    f'--csv={tmp_path / "rows.csv"}',
+  ]
   assert cli.main(argv) == 0
   rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
   assert list(dict.fromkeys(row['model'] for row in rows)) == ['mu/16', 'mu/8', 'bag_of_words']
-  kinds = {model: [row['metric'] for row in rows if row['model'] == model]
-           for model in ('mu/16', 'bag_of_words')}
+  kinds = {
+    model: [row['metric'] for row in rows if row['model'] == model]
+    for model in ('mu/16', 'bag_of_words')
+  }
   assert kinds['mu/16'] == kinds['bag_of_words'] and 'knn-10' in kinds['mu/16']
   text = page.read_text()
   assert '<script' not in text and text.count('<svg') == 1 + len(kinds['mu/16'])
   capsys.readouterr()
   assert cli.main(argv) == 0  # the words are kept: the same bag, the same features
   assert [row | {'seconds': ''} for row in csv.DictReader((tmp_path / 'rows.csv').open())] == [
-      row | {'seconds': ''} for row in rows]
+    row | {'seconds': ''} for row in rows
+  ]
   kept = {path.name.partition('-')[0] for path in (tmp_path / 'features').glob('bag-*')}
   assert kept == {'bag'} and len(list((tmp_path / 'features').iterdir())) == 7
 
 
-@pytest.mark.parametrize('flags, words', [
+@pytest.mark.parametrize(
+  'flags, words',
+  [
     (['--data', 'x', '--model=Ti/16', '--weights', 'a.npz', 'b.npz'], 'say which is whose'),
     (['--data', 'x', '--weights', 'bag_of_words', 'bag_of_words'], 'two are called'),
     ([], 'either a suite'),
@@ -258,7 +298,8 @@ def test_several_side_by_side(images, tmp_path, capsys):
     (['--data', 'x'], 'x.npz is no run folder'),
     (['--data', 'x', '--csv=nowhere/x.csv'], 'in a folder that exists'),
     (['--data', 'x', '--page=x.txt'], 'must be a .html file'),
-])
+  ],
+)
 def test_mistakes_get_a_sentence(flags, words, capsys):
   assert cli.main(['transfer', '--weights=x.npz', *flags]) == 2
   assert words in capsys.readouterr().err

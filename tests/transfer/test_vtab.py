@@ -27,29 +27,50 @@ class Scenes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   SIZES = {'train': 10, 'test': 10}
 
   def _info(self):
-    return tfds.core.DatasetInfo(builder=self, features=FEATURES.FeaturesDict({
-        'image': FEATURES.Image(shape=(None, None, 1)),
-        'image2': FEATURES.Image(shape=(None, None, 1)),
-        'objects': FEATURES.Sequence({
-            'size': FEATURES.ClassLabel(names=['small', 'large']),
-            'type': FEATURES.ClassLabel(num_classes=8),
-            'pixel_coords': FEATURES.Tensor(shape=(3,), dtype=np.float32),
-            'location': FEATURES.Tensor(shape=(3,), dtype=np.float32)}),
-        'label_orientation': FEATURES.ClassLabel(num_classes=40),
-        'label_x_position': FEATURES.ClassLabel(num_classes=32)}))
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=FEATURES.FeaturesDict(
+        {
+          'image': FEATURES.Image(shape=(None, None, 1)),
+          'image2': FEATURES.Image(shape=(None, None, 1)),
+          'objects': FEATURES.Sequence(
+            {
+              'size': FEATURES.ClassLabel(names=['small', 'large']),
+              'type': FEATURES.ClassLabel(num_classes=8),
+              'pixel_coords': FEATURES.Tensor(shape=(3,), dtype=np.float32),
+              'location': FEATURES.Tensor(shape=(3,), dtype=np.float32),
+            }
+          ),
+          'label_orientation': FEATURES.ClassLabel(num_classes=40),
+          'label_x_position': FEATURES.ClassLabel(num_classes=32),
+        }
+      ),
+    )
 
   def _split_generators(self, dl_manager):
     return {name: self._generate_examples(count) for name, count in self.SIZES.items()}
 
   def _generate_examples(self, count):
     for i in range(count):
-      yield i, {
-          'image': picture(i % 2), 'image2': picture(9), 'label_orientation': 4 * i,
+      yield (
+        i,
+        {
+          'image': picture(i % 2),
+          'image2': picture(9),
+          'label_orientation': 4 * i,
           'label_x_position': 3 * i,
           # i objects: the last one is the nearest, and every third is no vehicle.
-          'objects': [{'size': k % 2, 'type': k % 3 * 2,
-                       'pixel_coords': (100, 100, 11 - 0.5 * k),
-                       'location': (0, 0, 40 - 4 * k)} for k in range(i)]}
+          'objects': [
+            {
+              'size': k % 2,
+              'type': k % 3 * 2,
+              'pixel_coords': (100, 100, 11 - 0.5 * k),
+              'location': (0, 0, 40 - 4 * k),
+            }
+            for k in range(i)
+          ],
+        },
+      )
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +113,6 @@ def test_clevr(data_dir):
   np.testing.assert_array_equal(vtab.clevr_count(prepared)[order], np.arange(10) - 3)
 
   class Full:  # an example without objects does not occur in CLEVR
-
     def values(self, name):
       return [value for value in prepared.values(name) if len(value)]
 
@@ -110,7 +130,10 @@ def test_pixels_are_multiplied_and_a_label_is_chosen(data_dir):
 def test_the_tasks():
   groups = [task.group for task in vtab.TASKS]
   assert [groups.count(name) for name in (vtab.NATURAL, vtab.SPECIALISED, vtab.STRUCTURED)] == [
-      7, 4, 8]
+    7,
+    4,
+    8,
+  ]
   assert len({task.name for task in vtab.TASKS}) == 19
   known = tfds.list_builders(with_community_datasets=False)
   assert {task.data.split('/')[0] for task in vtab.TASKS} <= set(known)
@@ -121,13 +144,24 @@ def row(task: str, metric: str, top1: float) -> suite.Row:
 
 
 def test_means_of_groups():
-  some = [tasks.Task('a', 'x', group='natural'), tasks.Task('b', 'y', group='natural'),
-          tasks.Task('c', 'z', group='structured')]
-  rows = [row('a', 'linear', 50.0), row('b', 'linear', 70.0), row('c', 'linear', 30.0),
-          row('a', '5-shot', 10.0), row('c', '5-shot', 20.0)]
+  some = [
+    tasks.Task('a', 'x', group='natural'),
+    tasks.Task('b', 'y', group='natural'),
+    tasks.Task('c', 'z', group='structured'),
+  ]
+  rows = [
+    row('a', 'linear', 50.0),
+    row('b', 'linear', 70.0),
+    row('c', 'linear', 30.0),
+    row('a', '5-shot', 10.0),
+    row('c', '5-shot', 20.0),
+  ]
   assert suite.group_means(some, rows) == [
-      ('m', 'natural', 'linear', 2, 60.0), ('m', 'structured', 'linear', 1, 30.0),
-      ('m', 'all', 'linear', 3, 50.0), ('m', 'structured', '5-shot', 1, 20.0)]
+    ('m', 'natural', 'linear', 2, 60.0),
+    ('m', 'structured', 'linear', 1, 30.0),
+    ('m', 'all', 'linear', 3, 50.0),
+    ('m', 'structured', '5-shot', 1, 20.0),
+  ]
   assert suite.group_means([tasks.Task('a', 'x')], rows) == []
 
 

@@ -28,8 +28,13 @@ def random_variables(model: Any, size: int | tuple[int, int], seed: int = 0) -> 
   return tree_variables(out)
 
 
-def tiny(name: str = 'Ti/8', num_classes: int = 5, size: int | tuple[int, int] = 16,
-         seed: int = 0, **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
+def tiny(
+  name: str = 'Ti/8',
+  num_classes: int = 5,
+  size: int | tuple[int, int] = 16,
+  seed: int = 0,
+  **options: Any,
+) -> tuple[Any, dict[str, np.ndarray]]:
   """(a small model, its random leaves by our names)."""
   model = models.build(name, num_classes, **TINY | options)
   return model, flat_variables(random_variables(model, size, seed))

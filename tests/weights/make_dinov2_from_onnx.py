@@ -40,8 +40,11 @@ def extract(path: Path) -> dict[str, np.ndarray]:
   graph = onnx.load(path).graph
   stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
   nodes = {node.name: node for node in graph.node}
-  out = {name.removeprefix(BACKBONE): array for name, array in stored.items()
-         if name.startswith(BACKBONE)}
+  out = {
+    name.removeprefix(BACKBONE): array
+    for name, array in stored.items()
+    if name.startswith(BACKBONE)
+  }
   # The exporter transposed the kernels of dense layers and forgot their names; their nodes kept
   # the place of the module.
   for name, node in nodes.items():

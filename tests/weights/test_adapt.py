@@ -48,24 +48,28 @@ def test_bicubic_keeps_constants_and_mirror_images(old, new, antialias):
 
 def test_antialias_matters_where_a_table_shrinks():
   table_1ND = table(8, 8, 1)
-  plain, smooth = (positions.resize(table_1ND, (8, 8), (4, 4), method)
-                   for method in ('bicubic', 'bicubic_antialias'))
+  plain, smooth = (
+    positions.resize(table_1ND, (8, 8), (4, 4), method)
+    for method in ('bicubic', 'bicubic_antialias')
+  )
   np.testing.assert_array_equal(plain[:, :1], smooth[:, :1])
   assert np.abs(plain - smooth).max() > 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('old, new', [((14, 14), (24, 24)), ((37, 37), (16, 16)),
-                                      ((16, 16), (37, 37)), ((14, 14), (9, 21))])
+@pytest.mark.parametrize(
+  'old, new',
+  [((14, 14), (24, 24)), ((37, 37), (16, 16)), ((16, 16), (37, 37)), ((14, 14), (9, 21))],
+)
 @pytest.mark.parametrize('antialias', [False, True])
 def test_bicubic_is_torchs(old, new, antialias):
   torch = pytest.importorskip('torch')
   table_1ND = table(*old, slots=0, width=8)
   image_BCHW = torch.from_numpy(table_1ND.reshape(1, *old, 8)).permute(0, 3, 1, 2)
-  theirs = torch.nn.functional.interpolate(image_BCHW, new, mode='bicubic', antialias=antialias,
-                                           align_corners=False).permute(0, 2, 3, 1)
-  ours_1ND = positions.resize(table_1ND, old, new,
-                              'bicubic_antialias' if antialias else 'bicubic')
+  theirs = torch.nn.functional.interpolate(
+    image_BCHW, new, mode='bicubic', antialias=antialias, align_corners=False
+  ).permute(0, 2, 3, 1)
+  ours_1ND = positions.resize(table_1ND, old, new, 'bicubic_antialias' if antialias else 'bicubic')
   np.testing.assert_allclose(ours_1ND, theirs.numpy().reshape(1, -1, 8), atol=1e-5)
 
 
@@ -144,11 +148,14 @@ def test_a_head_is_left_where_the_model_has_none():
   assert 'head/kernel' not in out and line.endswith('0 fresh')
 
 
-@pytest.mark.parametrize('options, sentence', [
+@pytest.mark.parametrize(
+  'options, sentence',
+  [
     (dict(depth=3), r'encoder/blocks/attention/out/bias is \(2, 32\), not \(3, 32\)'),
     (dict(qk_norm=True), 'q_norm/bias .* is missing'),
     (dict(width=64), 'and 1[0-9] more'),
-])
+  ],
+)
 def test_any_other_difference_is_refused(options, sentence):
   with pytest.raises(UserError) as error:
     adapt(params(), params(**options), RUN, (2, 2))

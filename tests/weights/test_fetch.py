@@ -29,12 +29,14 @@ def test_fetched_once(remote, tmp_path, capsys):
   path = fetch(f'{remote}/weights.npz', tmp_path)
   assert path.read_bytes() == DATA and path.parent == tmp_path and path.suffix == '.npz'
   assert capsys.readouterr().out == (
-      f'fetching {remote}/weights.npz, 12 bytes\n'
-      f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, now in {path}\n')
+    f'fetching {remote}/weights.npz, 12 bytes\n'
+    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, now in {path}\n'
+  )
   fsspec.filesystem('memory').pipe('/models/weights.npz', b'changed')
   assert fetch(f'{remote}/weights.npz', tmp_path) == path and path.read_bytes() == DATA
   assert capsys.readouterr().out == (
-      f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, already in {path}\n')
+    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, already in {path}\n'
+  )
   assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -59,10 +61,14 @@ def test_a_checksum_that_is_wrong(remote, tmp_path):
       fetch(f'{source}#sha256=123abc', tmp_path)
 
 
-@pytest.mark.parametrize('source, told', [
+@pytest.mark.parametrize(
+  'source, told',
+  [
     ('memory://models/nothing.npz', 'memory://models/nothing.npz cannot be fetched: '),
     ('nonsense://a/b.npz', 'nonsense://a/b.npz cannot be fetched: Protocol not known'),
-    ('nowhere.npz#sha256=12', 'there is no file nowhere.npz')])
+    ('nowhere.npz#sha256=12', 'there is no file nowhere.npz'),
+  ],
+)
 def test_what_is_not_there(source, told, tmp_path):
   with pytest.raises(UserError) as error:
     fetch(source, tmp_path)
@@ -85,27 +91,64 @@ def test_a_kind_of_address_whose_package_is_missing(tmp_path, monkeypatch):
     fetch('gs://vit_models/augreg/index.csv', tmp_path)
 
 
-COLUMNS = ('name', 'ds', 'epochs', 'lr', 'aug', 'wd', 'do', 'sd', 'best_val', 'final_val',
-           'final_test', 'adapt_ds', 'adapt_lr', 'adapt_steps', 'adapt_resolution',
-           'adapt_final_val', 'adapt_final_test', 'params', 'infer_samples_per_sec', 'filename',
-           'adapt_filename')
+COLUMNS = (
+  'name',
+  'ds',
+  'epochs',
+  'lr',
+  'aug',
+  'wd',
+  'do',
+  'sd',
+  'best_val',
+  'final_val',
+  'final_test',
+  'adapt_ds',
+  'adapt_lr',
+  'adapt_steps',
+  'adapt_resolution',
+  'adapt_final_val',
+  'adapt_final_test',
+  'params',
+  'infer_samples_per_sec',
+  'filename',
+  'adapt_filename',
+)
 
 
 def row(name: str, ds: str, aug: str, final_val: float, *adapted: tuple[str, int, float]) -> list:
   """Rows of the index: one for each fine-tuning (data set, resolution, accuracy)."""
   filename = f'{name.replace("/", "_")}-{ds}-{aug}'
-  return [dict(name=name, ds=ds, aug=aug, wd='0.10', final_val=final_val, filename=filename,
-               adapt_ds=adapt_ds, adapt_resolution=resolution, adapt_final_val=value,
-               adapt_filename=f'{filename}--{adapt_ds}-res_{resolution}')
-          for adapt_ds, resolution, value in adapted]
+  return [
+    dict(
+      name=name,
+      ds=ds,
+      aug=aug,
+      wd='0.10',
+      final_val=final_val,
+      filename=filename,
+      adapt_ds=adapt_ds,
+      adapt_resolution=resolution,
+      adapt_final_val=value,
+      adapt_filename=f'{filename}--{adapt_ds}-res_{resolution}',
+    )
+    for adapt_ds, resolution, value in adapted
+  ]
 
 
 INDEX = [
-    *row('B/16', 'i21k', 'light1', 0.40, ('imagenet2012', 224, 0.80), ('cifar10', 224, 0.99)),
-    *row('B/16', 'i21k', 'medium1', 0.47, ('imagenet2012', 224, 0.84), ('imagenet2012', 384, 0.86),
-         ('cifar10', 224, 0.98)),
-    *row('B/16', 'i1k', 'light1', 0.79, ('imagenet2012', 384, 0.77)),
-    *row('S/16', 'i21k', 'none', 0.99, ('imagenet2012', 224, 0.8)),
+  *row('B/16', 'i21k', 'light1', 0.40, ('imagenet2012', 224, 0.80), ('cifar10', 224, 0.99)),
+  *row(
+    'B/16',
+    'i21k',
+    'medium1',
+    0.47,
+    ('imagenet2012', 224, 0.84),
+    ('imagenet2012', 384, 0.86),
+    ('cifar10', 224, 0.98),
+  ),
+  *row('B/16', 'i1k', 'light1', 0.79, ('imagenet2012', 384, 0.77)),
+  *row('S/16', 'i21k', 'none', 0.99, ('imagenet2012', 224, 0.8)),
 ]
 
 
@@ -122,7 +165,9 @@ def index(tmp_path):
   memory.rm('/augreg', recursive=True)
 
 
-@pytest.mark.parametrize('spec, name', [
+@pytest.mark.parametrize(
+  'spec, name',
+  [
     ('B/16', 'B_16-i21k-medium1'),  # as recommended: the best of i21k
     ('S/16', 'S_16-i21k-none'),
     ('B/16?aug=light1', 'B_16-i21k-light1'),
@@ -130,22 +175,28 @@ def index(tmp_path):
     ('B/16?wd=0.1&aug=medium1', 'B_16-i21k-medium1'),
     ('B/16?adapt_ds=imagenet2012', 'B_16-i21k-medium1--imagenet2012-res_384'),
     ('B/16?adapt_ds=imagenet2012&adapt_resolution=224', 'B_16-i21k-medium1--imagenet2012-res_224'),
-    ('B/16?ds=i1k&aug=light1&adapt_ds=imagenet2012&adapt_resolution=384',
-     'B_16-i1k-light1--imagenet2012-res_384'),
+    (
+      'B/16?ds=i1k&aug=light1&adapt_ds=imagenet2012&adapt_resolution=384',
+      'B_16-i1k-light1--imagenet2012-res_384',
+    ),
     # The best pretraining, not the best fine-tuning on its own.
     ('B/16?adapt_ds=cifar10', 'B_16-i21k-medium1--cifar10-res_224'),
-])
+  ],
+)
 def test_augreg_rows(spec, name, index, tmp_path):
   assert augreg.address(f'augreg:{spec}', tmp_path, index) == f'{index}/{name}.npz'
 
 
-@pytest.mark.parametrize('spec, told', [
+@pytest.mark.parametrize(
+  'spec, told',
+  [
     ('B/17', "no row of the index is left with name=B/17; did you mean 'B/16'?"),
     ('B/16?augm=light1', "the index has no column 'augm'; did you mean 'aug'?"),
     ('B/16?aug=light2', "left with aug=light2; did you mean 'light1'?"),
     ('B/16?wd=much', 'left with wd=much; known: 0.10'),
     ('S/16?ds=i1k', 'left with ds=i1k; '),
-])
+  ],
+)
 def test_augreg_rows_that_do_not_exist(spec, told, index, tmp_path):
   with pytest.raises(UserError) as error:
     augreg.address(f'augreg:{spec}', tmp_path, index)

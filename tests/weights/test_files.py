@@ -16,11 +16,15 @@ import pytest
 from vit_jax.errors import UserError
 from vit_jax.weights import files
 
-ARRAYS = {'a/kernel': np.arange(6, dtype=np.float32).reshape(2, 3),
-          'scalar': np.asarray(2.5, np.float32), 'empty': np.zeros((0, 3), np.float32),
-          'fortran': np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
-          'half': np.ones(3, np.float16), 'bfloat16': np.asarray([1.5, -2], ml_dtypes.bfloat16),
-          'double': np.linspace(0, 1, 5)}
+ARRAYS = {
+  'a/kernel': np.arange(6, dtype=np.float32).reshape(2, 3),
+  'scalar': np.asarray(2.5, np.float32),
+  'empty': np.zeros((0, 3), np.float32),
+  'fortran': np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+  'half': np.ones(3, np.float16),
+  'bfloat16': np.asarray([1.5, -2], ml_dtypes.bfloat16),
+  'double': np.linspace(0, 1, 5),
+}
 SUFFIXES = ('.npz', '.safetensors')
 
 
@@ -113,7 +117,7 @@ def test_truncated(suffix, keep, tmp_path):
   files.write(whole, ARRAYS | {'long': np.ones(1000, np.float32)})
   data = whole.read_bytes()
   path = tmp_path / f'cut{suffix}'
-  path.write_bytes(data[:int(keep * len(data)) if 0 < keep < 1 else keep])
+  path.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else keep])
   assert f'is no whole {suffix}' in refused(path)
 
 
@@ -126,8 +130,9 @@ def test_a_flipped_bit_is_noticed(tmp_path):
   assert 'CRC' in refused(path)
 
 
-@pytest.mark.parametrize('name', ['weights.npz', 'weights.safetensors', 'weights.pt',
-                                  'pytorch_model.bin', 'weights.pth'])
+@pytest.mark.parametrize(
+  'name', ['weights.npz', 'weights.safetensors', 'weights.pt', 'pytorch_model.bin', 'weights.pth']
+)
 def test_a_pickle_in_disguise_is_not_unpickled(name, tmp_path):
   path, trap = tmp_path / name, tmp_path / 'it ran'
   path.write_bytes(pickle.dumps({'head.weight': Armed(trap)}))
@@ -183,7 +188,8 @@ def test_members_that_promise_less_than_they_hold(tmp_path):
   path = tmp_path / 'weights.npz'
   with zipfile.ZipFile(path, 'w') as archive, archive.open('a.npy', 'w') as stream:
     np.lib.format.write_array_header_1_0(
-        stream, {'descr': '<f4', 'fortran_order': False, 'shape': (1 << 40,)})
+      stream, {'descr': '<f4', 'fortran_order': False, 'shape': (1 << 40,)}
+    )
     stream.write(b'1234')
   assert 'an array of shape (1099511627776,) and float32 is not 4 bytes' in refused(path)
 
@@ -197,9 +203,17 @@ def test_an_npz_whose_header_cannot_be_parsed(end, tmp_path):
   assert 'is no whole .npz' in refused(path)
 
 
-@pytest.mark.parametrize('header', ['{', '[]', *(
-    json.dumps({'a': {'dtype': 'F32', 'shape': [size], 'data_offsets': [0, end]}})
-    for size, end in ((4, 99), (9, 16), (-4, 16)))])
+@pytest.mark.parametrize(
+  'header',
+  [
+    '{',
+    '[]',
+    *(
+      json.dumps({'a': {'dtype': 'F32', 'shape': [size], 'data_offsets': [0, end]}})
+      for size, end in ((4, 99), (9, 16), (-4, 16))
+    ),
+  ],
+)
 def test_safetensors_whose_header_lies(header, tmp_path):
   header = header.encode()
   path = tmp_path / 'weights.safetensors'
@@ -223,8 +237,10 @@ def test_a_double_too_large_for_float32_is_not_finite(tmp_path):
   assert 'not finite in a' in refused(path)
 
 
-@pytest.mark.parametrize('array', [np.arange(3), np.ones(3, bool), np.ones(3, np.complex64),
-                                   np.asarray(['a']), np.zeros(3, 'V4')])
+@pytest.mark.parametrize(
+  'array',
+  [np.arange(3), np.ones(3, bool), np.ones(3, np.complex64), np.asarray(['a']), np.zeros(3, 'V4')],
+)
 def test_what_is_no_float(array, tmp_path):
   path = tmp_path / 'weights.npz'
   files.write(path, {'head/bias': array})

@@ -15,12 +15,18 @@ from vit_jax.weights import files, load
 def test_golden_fixture(family, tmp_path):
   golden = GOLDEN[family]
   arrays = files.read(FOLDER / f'timm_{family}.npz')
-  weights = {name.removeprefix('weights/'): leaf for name, leaf in arrays.items()
-             if name.startswith('weights/')}
+  weights = {
+    name.removeprefix('weights/'): leaf
+    for name, leaf in arrays.items()
+    if name.startswith('weights/')
+  }
   files.write(tmp_path / 'weights.safetensors', weights)
   model = models.build(golden.ours, **golden.our_options)
-  variables, line = load.fit(load.read(str(tmp_path / 'weights.safetensors'), tmp_path),
-                             shapes(model, golden.size), model.grid(golden.size))
+  variables, line = load.fit(
+    load.read(str(tmp_path / 'weights.safetensors'), tmp_path),
+    shapes(model, golden.size),
+    model.grid(golden.size),
+  )
   assert '0 resized, 0 fresh' in line
   output = model.apply(variables, arrays['input'].astype(np.float32), train=False)
   got, expected = np.asarray(getattr(output, golden.field)), arrays['output']

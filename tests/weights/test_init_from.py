@@ -23,10 +23,19 @@ def save(path, word: str, ours: dict[str, np.ndarray]) -> None:
 
 
 def train(recipe, tmp_path, source: str) -> int:
-  return cli.main(['train', f'--config={recipe}', f'--workdir={tmp_path / "run"}',
-                   f'--data_dir={tmp_path / "data"}', f'--config.init_from={source}',
-                   '--config.steps=1', '--config.optim.lr=0.0', '--config.optim.warmup.steps=0',
-                   '--config.optim.ema=0.0'])
+  return cli.main(
+    [
+      'train',
+      f'--config={recipe}',
+      f'--workdir={tmp_path / "run"}',
+      f'--data_dir={tmp_path / "data"}',
+      f'--config.init_from={source}',
+      '--config.steps=1',
+      '--config.optim.lr=0.0',
+      '--config.optim.warmup.steps=0',
+      '--config.optim.ema=0.0',
+    ]
+  )
 
 
 def started_from(tmp_path) -> dict[str, np.ndarray]:
@@ -56,8 +65,11 @@ def test_augreg(ours, tiny_recipe, tmp_path, capsys, monkeypatch):
   save(tmp_path / 'a.npz', 'google', ours)
   memory = fsspec.filesystem('memory')
   memory.pipe('/made_up/Ti_8-best.npz', (tmp_path / 'a.npz').read_bytes())
-  memory.pipe('/made_up/index.csv', b'name,ds,final_val,filename,adapt_final_val,adapt_filename\n'
-              b'Ti/8,i21k,0.3,Ti_8-other,,\nTi/8,i21k,0.4,Ti_8-best,,\n')
+  memory.pipe(
+    '/made_up/index.csv',
+    b'name,ds,final_val,filename,adapt_final_val,adapt_filename\n'
+    b'Ti/8,i21k,0.3,Ti_8-other,,\nTi/8,i21k,0.4,Ti_8-best,,\n',
+  )
   monkeypatch.setattr(augreg, 'DIRECTORY', 'memory://made_up')
   assert train(tiny_recipe, tmp_path, 'augreg:Ti/8') == 0
   told = capsys.readouterr().out
@@ -67,12 +79,15 @@ def test_augreg(ours, tiny_recipe, tmp_path, capsys, monkeypatch):
   np.testing.assert_array_equal(started_from(tmp_path)['cls'], ours['cls'])
 
 
-@pytest.mark.parametrize('source, told', [
+@pytest.mark.parametrize(
+  'source, told',
+  [
     ('{}/nowhere', 'there is no run folder or file'),
     ('{}/a.npz#sha256=0123', 'has sha256'),
     ('memory://nowhere/a.npz', 'cannot be fetched'),
     ('{}/deep.npz', 'Transformer/encoderblock_2/'),
-])
+  ],
+)
 def test_sources_that_do_not_serve(source, told, ours, tiny_recipe, tmp_path, capsys):
   save(tmp_path / 'a.npz', 'google', ours)
   save(tmp_path / 'deep.npz', 'google', tiny('Ti/8', depth=3)[1])

@@ -39,7 +39,7 @@ def test_merged_axes_over_layers():
   qkv = leaf(L, D, 3, A, E)
   published = there_and_back(Row('qkv', 'LD3AE', 'blocks.{L}.qkv', '(3AE)D'), {'qkv': qkv})
   assert list(published) == ['blocks.0.qkv', 'blocks.1.qkv']
-  key_of_head_2 = published['blocks.1.qkv'][D + 2 * E:D + 3 * E]
+  key_of_head_2 = published['blocks.1.qkv'][D + 2 * E : D + 3 * E]
   np.testing.assert_array_equal(key_of_head_2, qkv[1, :, 1, 2].T)
 
 
@@ -53,8 +53,9 @@ def test_one_of_ours_from_several():
 
 def test_several_of_ours_from_one():
   gate, up = leaf(L, D, F), leaf(L, D, F)
-  published = there_and_back(Row(('gate', 'up'), 'LDF', 'mlp.{L}.w12', '(2F)D'),
-                             {'gate': gate, 'up': up})
+  published = there_and_back(
+    Row(('gate', 'up'), 'LDF', 'mlp.{L}.w12', '(2F)D'), {'gate': gate, 'up': up}
+  )
   np.testing.assert_array_equal(published['mlp.1.w12'], np.concatenate([gate[1].T, up[1].T]))
 
 
@@ -80,17 +81,25 @@ def test_another_size_of_an_axis_that_stands_alone_is_read():
   assert size(table, {}, 'head/kernel', 'K', 'a file') == 0
 
 
-TABLE = Layout('', (Row('qkv', 'LD3AE', 'blocks.{L}.qkv', '(3AE)D'),
-                    Row('dist', '1D', 'dist', '1D')), ignored=(r'.*\.count',))
+TABLE = Layout(
+  '',
+  (Row('qkv', 'LD3AE', 'blocks.{L}.qkv', '(3AE)D'), Row('dist', '1D', 'dist', '1D')),
+  ignored=(r'.*\.count',),
+)
 WANTED = {'qkv': (L, D, 3, A, E)}
 
 
-@pytest.mark.parametrize('published, fault', [
+@pytest.mark.parametrize(
+  'published, fault',
+  [
     ({'blocks.0.qkv': (18, D)}, 'blocks.1.qkv is missing'),
-    ({'blocks.0.qkv': (18, D), 'blocks.1.qkv': (18, 7)},
-     'blocks.1.qkv is (18, 7) but blocks.0.qkv is (18, 6)'),
+    (
+      {'blocks.0.qkv': (18, D), 'blocks.1.qkv': (18, 7)},
+      'blocks.1.qkv is (18, 7) but blocks.0.qkv is (18, 6)',
+    ),
     ({'blocks.0.qkv': (9, D), 'blocks.1.qkv': (9, D)}, 'blocks.0.qkv is (9, 6), not (18, 6)'),
-])
+  ],
+)
 def test_faults_name_leaves_and_shapes(published, fault):
   reading = to_ours(TABLE, {name: leaf(*shape) for name, shape in published.items()}, WANTED)
   assert reading.faults == [fault] and not reading.ours
@@ -100,19 +109,27 @@ def test_a_leaf_of_another_rank_has_no_sizes():
   table = Layout('', (Row('head/kernel', 'DK', 'head.weight', 'KD'),))
   with pytest.raises(UserError) as error:
     size(table, {'head.weight': leaf(9, D, 1, 1)}, 'head/kernel', 'K', 'a file')
-  assert str(error.value) == ('a file is of another model: head.weight is (9, 6, 1, 1), but should '
-                              'have 2 axes')
+  assert str(error.value) == (
+    'a file is of another model: head.weight is (9, 6, 1, 1), but should have 2 axes'
+  )
 
 
 def test_a_leaf_of_no_numbers_is_read():
   row = Row('pos', '1ND', 'pos', '1ND')
-  assert to_ours(Layout('', (row,)), {'pos': leaf(1, 0, D)},
-                 {'pos': (1, 5, D)}).ours['pos'].shape == (1, 0, D)
+  assert to_ours(Layout('', (row,)), {'pos': leaf(1, 0, D)}, {'pos': (1, 5, D)}).ours[
+    'pos'
+  ].shape == (1, 0, D)
 
 
 def test_what_is_left_is_told_apart():
-  published = {'blocks.0.qkv': leaf(18, D), 'blocks.1.qkv': leaf(18, D),
-               'blocks.2.qkv': leaf(18, D), 'dist': leaf(1, D), 'odd': leaf(1), 'b.count': leaf(1)}
+  published = {
+    'blocks.0.qkv': leaf(18, D),
+    'blocks.1.qkv': leaf(18, D),
+    'blocks.2.qkv': leaf(18, D),
+    'dist': leaf(1, D),
+    'odd': leaf(1),
+    'b.count': leaf(1),
+  }
   reading = to_ours(TABLE, published, WANTED)
   assert reading.left == {'blocks.2.qkv': 'qkv', 'dist': 'dist', 'odd': ''}
   assert reading.ignored == ['b.count']

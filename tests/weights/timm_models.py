@@ -24,6 +24,7 @@ def timm_model(name: str, seed: int = 0, **options: Any) -> Any:
     **options: of `timm.create_model`; `backbone` are those of the ResNet below a hybrid.
   """
   from vit_jax.bench.timm_worker import _import_timm
+
   torch.manual_seed(seed)
   timm = _import_timm()
   if 'backbone' in options:
@@ -59,8 +60,9 @@ def timm_model(name: str, seed: int = 0, **options: Any) -> Any:
 def _hybrid_embedding(timm: Any, **options: Any) -> Any:
   """As timm's vision_transformer_hybrid.py makes it, of any size."""
   conv = functools.partial(timm.layers.StdConv2dSame, eps=1e-8)
-  backbone = timm.models.resnetv2.ResNetV2(num_classes=0, global_pool='', preact=False,
-                                           stem_type='same', conv_layer=conv, **options)
+  backbone = timm.models.resnetv2.ResNetV2(
+    num_classes=0, global_pool='', preact=False, stem_type='same', conv_layer=conv, **options
+  )
   return functools.partial(timm.layers.HybridEmbed, backbone=backbone)
 
 

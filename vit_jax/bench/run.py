@@ -49,8 +49,9 @@ class Contender(Protocol):
 class Ours:
   """vit_jax: the train step over all devices of this process."""
 
-  def __init__(self, model_name: str, batch: int, image_size: int, dtype: str,
-               options: Mapping[str, Any]):
+  def __init__(
+    self, model_name: str, batch: int, image_size: int, dtype: str, options: Mapping[str, Any]
+  ):
     self.name = f'vit_jax {dtype}'
     mesh = meshes.make_mesh(Mesh())
     meshes.check_batch(batch, mesh, '--batch')
@@ -65,13 +66,21 @@ class Ours:
     shapes = jax.eval_shape(init)
     self._state = jax.jit(init, out_shardings=rules.shardings(shapes, mesh))()
     rng = np.random.default_rng(0)
-    self._batch = meshes.put_batch({
+    self._batch = meshes.put_batch(
+      {
         'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
         'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
-        'mask': np.ones(batch, bool)}, mesh, batch)
+        'mask': np.ones(batch, bool),
+      },
+      mesh,
+      batch,
+    )
     began = time.perf_counter()
-    self._step = step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes).lower(
-        self._state, self._batch).compile()
+    self._step = (
+      step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes)
+      .lower(self._state, self._batch)
+      .compile()
+    )
     self.compile_seconds = time.perf_counter() - began
 
   def steps(self, count: int) -> float:
@@ -85,9 +94,17 @@ class Ours:
     return seconds
 
 
-def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...],
-        against: str | None = None, seconds: float = 20.0, json_path: Path | None = None,
-        options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run(
+  model_name: str,
+  batch: int,
+  *,
+  image_size: int,
+  dtypes: tuple[str, ...],
+  against: str | None = None,
+  seconds: float = 20.0,
+  json_path: Path | None = None,
+  options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
   """Times every contender for about `seconds` in turns; prints a table and returns the figures.
 
   One whose steps are longer than that still takes a few.
@@ -104,8 +121,11 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
   macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
   contenders: list[Contender] = [*ours]
   if against == 'timm':
-    contenders += [Timm(model_name, batch, image_size, dtype, compiled=compiled)
-                   for dtype in dtypes for compiled in (False, True)]
+    contenders += [
+      Timm(model_name, batch, image_size, dtype, compiled=compiled)
+      for dtype in dtypes
+      for compiled in (False, True)
+    ]
   turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
   step_seconds, rates, spent = {}, {}, {}
   for contender in contenders:  # warm up, and size the turns
@@ -137,8 +157,14 @@ def run(model_name: str, batch: int, *, image_size: int, dtypes: tuple[str, ...]
   return figures
 
 
-def _figures(model_name: str, batch: int, image_size: int, rates: dict[str, list[float]],
-             matmul: dict[str, list[float]], macs: float) -> dict[str, Any]:
+def _figures(
+  model_name: str,
+  batch: int,
+  image_size: int,
+  rates: dict[str, list[float]],
+  matmul: dict[str, list[float]],
+  macs: float,
+) -> dict[str, Any]:
   devices = jax.device_count()
   # A CPU's devices share its cores, so the measured rate is already that of all of them.
   sharing = 1 if jax.default_backend() == 'cpu' else devices
@@ -147,35 +173,57 @@ def _figures(model_name: str, batch: int, image_size: int, rates: dict[str, list
   for name, turns in rates.items():
     rate = statistics.median(turns)
     peak = statistics.median(matmul[name.split()[1]]) * sharing
-    row = {'name': name, 'turns': len(turns), 'images_per_second': rate, 'slowest_turn': min(turns),
-           'fastest_turn': max(turns), 'flop_per_second': 6 * macs * rate,
-           'fraction_of_matmul': 6 * macs * rate / peak}
+    row = {
+      'name': name,
+      'turns': len(turns),
+      'images_per_second': rate,
+      'slowest_turn': min(turns),
+      'fastest_turn': max(turns),
+      'flop_per_second': 6 * macs * rate,
+      'fraction_of_matmul': 6 * macs * rate / peak,
+    }
     if datasheet is not None:
       row['fraction_of_datasheet'] = 6 * macs * rate / (datasheet * devices)
     rows.append(row)
-  return {'model': model_name, 'batch': batch, 'image_size': image_size,
-          'gflop_per_image': 6 * macs / 1e9,
-          'device': f'{devices} x {jax.devices()[0].device_kind}', 'cores': os.cpu_count(),
-          'matmul_flop_per_second': {dtype: statistics.median(turns)
-                                     for dtype, turns in matmul.items()},
-          'versions': {'jax': jax.__version__, 'jaxlib': jaxlib.version.__version__,
-                       'flax': flax.__version__, **Timm.versions()},
-          'contenders': rows}
+  return {
+    'model': model_name,
+    'batch': batch,
+    'image_size': image_size,
+    'gflop_per_image': 6 * macs / 1e9,
+    'device': f'{devices} x {jax.devices()[0].device_kind}',
+    'cores': os.cpu_count(),
+    'matmul_flop_per_second': {dtype: statistics.median(turns) for dtype, turns in matmul.items()},
+    'versions': {
+      'jax': jax.__version__,
+      'jaxlib': jaxlib.version.__version__,
+      'flax': flax.__version__,
+      **Timm.versions(),
+    },
+    'contenders': rows,
+  }
 
 
 def table(figures: dict[str, Any]) -> str:
   """The figures as text; ratios are to the first contender."""
-  lines = [f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px a step, '
-           f'{figures["gflop_per_image"]:.2f} GFLOP an image trained, {figures["device"]}',
-           'matmul rate here: ' + ', '.join(f'{dtype} {rate / 1e9:,.0f} GFLOP/s' for dtype, rate in
-                                            figures['matmul_flop_per_second'].items()), '',
-           f'{"":28}{"images/s":>10}{"(slowest - fastest)":>22}{"GFLOP/s":>10}{"of matmul":>11}'
-           f'{"of datasheet":>14}{"ours is":>9}']
+  lines = [
+    f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px a step, '
+    f'{figures["gflop_per_image"]:.2f} GFLOP an image trained, {figures["device"]}',
+    'matmul rate here: '
+    + ', '.join(
+      f'{dtype} {rate / 1e9:,.0f} GFLOP/s'
+      for dtype, rate in figures['matmul_flop_per_second'].items()
+    ),
+    '',
+    f'{"":28}{"images/s":>10}{"(slowest - fastest)":>22}{"GFLOP/s":>10}{"of matmul":>11}'
+    f'{"of datasheet":>14}{"ours is":>9}',
+  ]
   first = figures['contenders'][0]['images_per_second']
   for row in figures['contenders']:
     spread = f'({row["slowest_turn"]:,.1f} - {row["fastest_turn"]:,.1f})'
     datasheet = f'{row["fraction_of_datasheet"]:.1%}' if 'fraction_of_datasheet' in row else '-'
-    lines.append(f'{row["name"]:28}{row["images_per_second"]:>10,.1f}{spread:>22}'
-                 f'{row["flop_per_second"] / 1e9:>10,.0f}{row["fraction_of_matmul"]:>11.1%}'
-                 f'{datasheet:>14}{first / row["images_per_second"]:>8.2f}x')
+    lines.append(
+      f'{row["name"]:28}{row["images_per_second"]:>10,.1f}{spread:>22}'
+      f'{row["flop_per_second"] / 1e9:>10,.0f}{row["fraction_of_matmul"]:>11.1%}'
+      f'{datasheet:>14}{first / row["images_per_second"]:>8.2f}x'
+    )
   return '\n'.join(lines)

@@ -33,12 +33,21 @@ def _import_timm() -> ModuleType:
   try:
     import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
   except (ImportError, RuntimeError):  # the latter where it was built for another PyTorch
-    for name in ('', '.ops', '.ops.misc', '.transforms', '.transforms.functional', '.datasets',
-                 '.models', '.utils'):
+    for name in (
+      '',
+      '.ops',
+      '.ops.misc',
+      '.transforms',
+      '.transforms.functional',
+      '.datasets',
+      '.models',
+      '.utils',
+    ):
       module = _Anything(f'torchvision{name}')
       module.__path__ = []
       sys.modules[module.__name__] = module
   import timm  # pyright: ignore[reportMissingImports]
+
   return timm
 
 
@@ -46,6 +55,7 @@ def main() -> None:
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)  # whatever the libraries print must not be taken for an answer
   import torch  # pyright: ignore[reportMissingImports]
+
   job = json.loads(sys.argv[1])
   timm = _import_timm()
   torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -106,8 +106,9 @@ def _select(root, split, parts, class_names) -> FolderSource:
   """The files of `split`, which is in TFDS split syntax."""
   examples = {}
   for part, files_by_class in parts.items():
-    pairs = [(file, class_names.index(name)) for name in files_by_class
-             for file in files_by_class[name]]
+    pairs = [
+      (file, class_names.index(name)) for name in files_by_class for file in files_by_class[name]
+    ]
     examples[part] = sorted(pairs, key=lambda pair: (_hash(pair[0]), pair[0]))
   held_out = [part for part in HELD_OUT if part in examples]
   if len(held_out) == 1:  # 'test' finds val/ and the other way round

@@ -28,8 +28,11 @@ def groups(source: Any) -> np.ndarray:
   if row_N is not None and col_N is not None and 'raster_size' in source.metadata:
     cell = int(source.metadata['raster_size'][1]) // CELLS
     far = int(source.metadata['patch_size']) - 1
-    corners = [(row_N + down) // cell * CELLS + (col_N + right) // cell
-               for down in (0, far) for right in (0, far)]
+    corners = [
+      (row_N + down) // cell * CELLS + (col_N + right) // cell
+      for down in (0, far)
+      for right in (0, far)
+    ]
     return np.stack(corners, axis=1)
   for name in SAME:
     column_N = source.column(name)
@@ -49,8 +52,10 @@ def hold_out(source: Any, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
   groups_NG = groups(source)
   names = np.random.default_rng(seed).permutation(np.unique(groups_NG))
   if len(names) < ONE_IN:
-    raise UserError(f'data set {source.name!r}, split {source.split!r} has {len(names)} groups of '
-                    f'images that belong together; to hold one in {ONE_IN} out takes at least '
-                    f'{ONE_IN}')
+    raise UserError(
+      f'data set {source.name!r}, split {source.split!r} has {len(names)} groups of '
+      f'images that belong together; to hold one in {ONE_IN} out takes at least '
+      f'{ONE_IN}'
+    )
   held_NG = np.isin(groups_NG, names[: len(names) // ONE_IN])
   return np.flatnonzero(held_NG.all(1)), np.flatnonzero(~held_NG.any(1))

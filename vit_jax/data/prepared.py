@@ -86,8 +86,9 @@ def find(name: str, data_dir: Path) -> Path | None:
     return None
 
 
-def open_prepared(directory: Path, name: str, split: str, image: str = '',
-                  label: str | None = '') -> PreparedSource:
+def open_prepared(
+  directory: Path, name: str, split: str, image: str = '', label: str | None = ''
+) -> PreparedSource:
   """Opens a split of the data set prepared in `directory`.
 
   Args:
@@ -104,8 +105,9 @@ def open_prepared(directory: Path, name: str, split: str, image: str = '',
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
   image_key = _pick(name, features, tfds.features.Image, 'image', image)
-  label_key = '' if label is None else _pick(name, features, tfds.features.ClassLabel, 'label',
-                                            label)
+  label_key = (
+    '' if label is None else _pick(name, features, tfds.features.ClassLabel, 'label', label)
+  )
   splits.pieces(name, split, builder.info.splits)
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -136,11 +138,15 @@ def _pick(name: str, features: Any, kind: type, usual: str, wanted: str) -> str:
     return wanted
   if not keys or wanted:
     given = f'data.{usual} is {wanted!r}, but ' if wanted else ''
-    raise UserError(f'{given}data set {name!r} has '
-                    f'{"these" if keys else "no"} features of type {kind.__name__}'
-                    f'{": " if keys else ""}{", ".join(keys)}; image classification needs an Image '
-                    'and a ClassLabel')
+    raise UserError(
+      f'{given}data set {name!r} has '
+      f'{"these" if keys else "no"} features of type {kind.__name__}'
+      f'{": " if keys else ""}{", ".join(keys)}; image classification needs an Image '
+      'and a ClassLabel'
+    )
   if len(keys) > 1 and usual not in keys:
-    raise UserError(f'data set {name!r} has {len(keys)} features of type {kind.__name__}; choose '
-                    f'one, as in --config.data.{usual}={keys[0]}: {", ".join(keys)}')
+    raise UserError(
+      f'data set {name!r} has {len(keys)} features of type {kind.__name__}; choose '
+      f'one, as in --config.data.{usual}={keys[0]}: {", ".join(keys)}'
+    )
   return keys[0] if len(keys) == 1 else usual

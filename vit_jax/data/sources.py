@@ -80,8 +80,10 @@ class Subset:
 
 def unreadable(source: Source, index: int, error: Exception) -> str:
   """Says which example cannot be read, and why."""
-  return (f'data set {source.name!r}, split {source.split!r}: example {index} '
-          f'({source.where(index)}) cannot be read: {error}')
+  return (
+    f'data set {source.name!r}, split {source.split!r}: example {index} '
+    f'({source.where(index)}) cannot be read: {error}'
+  )
 
 
 def soft_labels(source: Source, data: Data) -> np.ndarray:
@@ -93,12 +95,16 @@ def soft_labels(source: Source, data: Data) -> np.ndarray:
   name, classes = data.soft_label, len(source.class_names)
   share_NK = source.column(name)
   if share_NK is None or share_NK.shape[1:] != (classes,):
-    raise UserError(f'data.soft_label is {name!r}, but data set {source.name!r} has no feature of '
-                    f"that name with a share of each of its {classes} classes; leave it at ''")
+    raise UserError(
+      f'data.soft_label is {name!r}, but data set {source.name!r} has no feature of '
+      f"that name with a share of each of its {classes} classes; leave it at ''"
+    )
   wrong_N = (share_NK < 0).any(1) | (np.abs(share_NK.sum(1) - 1) > 1e-3)
   if wrong_N.any():
-    raise UserError(f'data.soft_label is {name!r}, but the shares of example {wrong_N.argmax()} of '
-                    f'data set {source.name!r}, split {source.split!r}, do not add up to 1')
+    raise UserError(
+      f'data.soft_label is {name!r}, but the shares of example {wrong_N.argmax()} of '
+      f'data set {source.name!r}, split {source.split!r}, do not add up to 1'
+    )
   empty = max(data.num_classes - classes, 0)  # classes of the model that the data set lacks
   return np.pad(share_NK.astype(np.float32), ((0, 0), (0, empty)))
 
@@ -108,8 +114,9 @@ def default_data_dir() -> Path:
   return Path(os.environ.get(DATA_DIR_VARIABLE) or '~/.cache/vit_jax').expanduser()
 
 
-def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = None,
-                labelled: bool = True) -> Source:
+def open_source(
+  data: Data, split: str, data_dir: str | os.PathLike | None = None, labelled: bool = True
+) -> Source:
   """Opens a split of the data set that `data` names; one of ours is prepared first if need be.
 
   Args:
@@ -134,9 +141,15 @@ def open_source(data: Data, split: str, data_dir: str | os.PathLike | None = Non
     source = folder.open_folder(place or data.dir, split, data.test_fraction)
   else:
     from vit_jax.data import datasets, prepared  # TFDS takes a second to import: folders need none
+
     root = Path(data_dir) if data_dir else default_data_dir()
-    source = prepared.open_prepared(datasets.prepare(data.name, root), data.name, split,
-                                    data.image, data.label if labelled else None)
+    source = prepared.open_prepared(
+      datasets.prepare(data.name, root),
+      data.name,
+      split,
+      data.image,
+      data.label if labelled else None,
+    )
   if 0 < data.num_classes < len(source.class_names):
     raise UserError(
       f'data.num_classes is {data.num_classes}, but data set {data.name!r} has '

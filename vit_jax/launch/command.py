@@ -19,11 +19,20 @@ from vit_jax.launch.job import Job
 from vit_jax.launch.slices import parse_slice
 from vit_jax.recipes import load_config
 
-TARGETS: dict[str, ModuleType] = {'local': local, 'slurm': slurm, 'jobset': jobset,
-                                  'skypilot': skypilot, 'tpu_vm': tpu_vm}
+TARGETS: dict[str, ModuleType] = {
+  'local': local,
+  'slurm': slurm,
+  'jobset': jobset,
+  'skypilot': skypilot,
+  'tpu_vm': tpu_vm,
+}
 # How a rendered file is handed over; the file comes last.
-SUBMIT = {'slurm': ('sbatch',), 'jobset': ('kubectl', 'apply', '-f'),
-          'skypilot': ('sky', 'jobs', 'launch', '--yes', '--detach-run'), 'tpu_vm': ('bash',)}
+SUBMIT = {
+  'slurm': ('sbatch',),
+  'jobset': ('kubectl', 'apply', '-f'),
+  'skypilot': ('sky', 'jobs', 'launch', '--yes', '--detach-run'),
+  'tpu_vm': ('bash',),
+}
 TOOLS = {'slurm': 'sbatch', 'jobset': 'kubectl', 'skypilot': 'sky', 'tpu_vm': 'gcloud'}
 RENDERED = Path('runs/launch')  # on this machine, whatever place a --workdir is a path of
 # Field of a Job -> the flag that sets it, where they differ.
@@ -33,8 +42,12 @@ FLAGS = {'gpus': 'gpus_per_node', 'tpu': 'topology', 'volumes': 'volume'}
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """The flags that describe a job, beside --workdir."""
   add = parser.add_argument
-  add('--config', required=True, metavar='FILE[:ARG]',
-      help='a recipe; --config.KEY=VALUE changes a key of it')
+  add(
+    '--config',
+    required=True,
+    metavar='FILE[:ARG]',
+    help='a recipe; --config.KEY=VALUE changes a key of it',
+  )
   add('--data_dir', default='', help='prepared data sets, where the job runs')
   add('--target', choices=TARGETS, default='local', help='where it runs (default: this host)')
   add('--name', help="of the job, or what those of a sweep begin with (default: the recipe's)")
@@ -47,18 +60,29 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add('--cpus', type=at_least(1), default=0, help='for each process')
   add('--image', default='', help='container image; launch/README.md says how to build one')
   add('--setup', default='', metavar='COMMAND', help='shell command that each machine runs first')
-  add('--volume', action='append', default=[], metavar='SOURCE:PATH',
-      help='storage to mount (a claim, a bucket, a folder), and where; may be repeated')
+  add(
+    '--volume',
+    action='append',
+    default=[],
+    metavar='SOURCE:PATH',
+    help='storage to mount (a claim, a bucket, a folder), and where; may be repeated',
+  )
   add('--interface', default='', help='network interface of the coordinator, such as ib0')
   add('--time', default='', help='limit, as in 24:00:00')
   add('--partition', default='')
   add('--account', default='')
   add('--zone', default='')
   add('--spot', action='store_true', help='machines that may be taken away')
-  add('--restarts', type=at_least(0), default=3,
-      help='after faults; being preempted does not count')
-  add('--grace', type=at_least(1), default=0, metavar='SECONDS',
-      help='to save in, from the signal to the end (default: 60 in Slurm, 300 elsewhere)')
+  add(
+    '--restarts', type=at_least(0), default=3, help='after faults; being preempted does not count'
+  )
+  add(
+    '--grace',
+    type=at_least(1),
+    default=0,
+    metavar='SECONDS',
+    help='to save in, from the signal to the end (default: 60 in Slurm, 300 elsewhere)',
+  )
   how = parser.add_mutually_exclusive_group()
   how.add_argument('--print', action='store_true', help='print only (what all but local do)')
   how.add_argument('--submit', action='store_true', help='hand it to sbatch, kubectl, sky, gcloud')
@@ -71,23 +95,43 @@ def make_job(args: argparse.Namespace, name: str, workdir: str, overrides: Seque
     UserError: flags that do not fit each other or the target.
   """
   if args.target == 'local' and args.submit:
-    raise UserError('--submit hands a job to a cluster or a cloud; name it with --target, or leave '
-                    '--submit out to run here')
+    raise UserError(
+      '--submit hands a job to a cluster or a cloud; name it with --target, or leave '
+      '--submit out to run here'
+    )
   if args.target not in ('local', 'slurm') and Path(args.config).is_absolute():
-    raise UserError(f'--config={args.config} is a path of this machine; give it as the other one '
-                    'has it, such as configs/vit_i1k.py')
+    raise UserError(
+      f'--config={args.config} is a path of this machine; give it as the other one '
+      'has it, such as configs/vit_i1k.py'
+    )
   gpus = args.gpus_per_node
   if args.target == 'local' and args.processes > 1 and not gpus:
     gpus = local.gpus_here()
   job = Job(
-      name=name, config=args.config, workdir=workdir, data_dir=args.data_dir,
-      overrides=tuple(overrides), nodes=args.nodes, processes=args.processes, gpus=gpus,
-      gpu=args.gpu,
-      tpu=parse_slice(args.topology) if args.topology else None, slices=args.slices,
-      cpus=args.cpus, image=args.image, setup=args.setup,
-      volumes=tuple(_volume(text) for text in args.volume), interface=args.interface,
-      time=args.time, partition=args.partition, account=args.account, zone=args.zone,
-      spot=args.spot, restarts=args.restarts, grace=args.grace)
+    name=name,
+    config=args.config,
+    workdir=workdir,
+    data_dir=args.data_dir,
+    overrides=tuple(overrides),
+    nodes=args.nodes,
+    processes=args.processes,
+    gpus=gpus,
+    gpu=args.gpu,
+    tpu=parse_slice(args.topology) if args.topology else None,
+    slices=args.slices,
+    cpus=args.cpus,
+    image=args.image,
+    setup=args.setup,
+    volumes=tuple(_volume(text) for text in args.volume),
+    interface=args.interface,
+    time=args.time,
+    partition=args.partition,
+    account=args.account,
+    zone=args.zone,
+    spot=args.spot,
+    restarts=args.restarts,
+    grace=args.grace,
+  )
   _check_uses(job, args.target)
   return job
 
@@ -99,16 +143,21 @@ def _check_uses(job: Job, target: str) -> None:
     used = field.name in always | TARGETS[target].USES
     if not used and getattr(job, field.name) != field.default:
       others = [name for name, module in TARGETS.items() if field.name in module.USES]
-      raise UserError(f'--{FLAGS.get(field.name, field.name)} means nothing to --target={target}; '
-                      f'it is for: {", ".join(others)}')
+      raise UserError(
+        f'--{FLAGS.get(field.name, field.name)} means nothing to --target={target}; '
+        f'it is for: {", ".join(others)}'
+      )
   if job.tpu and job.gpu:
     raise UserError('--gpu and --topology are both given; a job runs on GPUs or TPUs')
   if job.gpu and not job.gpus:
-    raise UserError(f'--gpu={job.gpu} is a kind of GPU; add how many each machine has, as in '
-                    '--gpus_per_node=8')
+    raise UserError(
+      f'--gpu={job.gpu} is a kind of GPU; add how many each machine has, as in --gpus_per_node=8'
+    )
   if job.tpu and job.nodes > 1:
-    raise UserError(f'--nodes={job.nodes} counts machines without TPUs; a TPU slice has the hosts '
-                    'of its --topology, and several slices are --slices=N of --target=jobset')
+    raise UserError(
+      f'--nodes={job.nodes} counts machines without TPUs; a TPU slice has the hosts '
+      'of its --topology, and several slices are --slices=N of --target=jobset'
+    )
 
 
 def render(job: Job, target: str) -> str:
@@ -124,8 +173,10 @@ def submit(job: Job, target: str, path: Path) -> int:
   """
   command, tool = SUBMIT[target], TOOLS[target]
   if shutil.which(tool) is None:
-    raise UserError(f'--submit needs {tool}, which is not on this machine; leave --submit out, '
-                    f'save what is printed, and run `{shlex.join(command)} FILE` where it is')
+    raise UserError(
+      f'--submit needs {tool}, which is not on this machine; leave --submit out, '
+      f'save what is printed, and run `{shlex.join(command)} FILE` where it is'
+    )
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(render(job, target))
   print(f'{shlex.join(command)} {path}', flush=True)
@@ -149,6 +200,7 @@ def launch(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 def _volume(text: str) -> tuple[str, str]:
   source, colon, path = text.rpartition(':')
   if not colon or not source or not path.startswith('/'):
-    raise UserError(f'--volume={text} is not SOURCE:PATH with an absolute path, as in '
-                    '--volume=my-claim:/runs')
+    raise UserError(
+      f'--volume={text} is not SOURCE:PATH with an absolute path, as in --volume=my-claim:/runs'
+    )
   return source, path

@@ -53,24 +53,32 @@ class Job:
     if self.gpus and self.tpu:
       raise UserError('--gpus_per_node and --topology are both given; a job runs on GPUs or TPUs')
     if self.gpus % self.processes:
-      raise UserError(f'--gpus_per_node={self.gpus} GPUs cannot be divided over '
-                      f'--processes={self.processes}')
+      raise UserError(
+        f'--gpus_per_node={self.gpus} GPUs cannot be divided over --processes={self.processes}'
+      )
     if self.slices > 1 and not self.tpu:
       raise UserError('--slices counts TPU slices; add --topology, as in --topology=v5e:16x16')
 
   def check_workdir(self) -> None:
     """Refuses a run folder that would be lost with the machine."""
     if not any(self.workdir.startswith(posixpath.join(path, '')) for _, path in self.volumes):
-      raise UserError(f'--workdir={self.workdir} would be lost with its machine; put it on a '
-                      'volume that all of them share, as in --volume=SOURCE:/runs '
-                      '--workdir=/runs/NAME')
+      raise UserError(
+        f'--workdir={self.workdir} would be lost with its machine; put it on a '
+        'volume that all of them share, as in --volume=SOURCE:/runs '
+        '--workdir=/runs/NAME'
+      )
 
   @property
   def arguments(self) -> list[str]:
     """What follows `vit_jax` on the command line."""
     data_dir = [f'--data_dir={self.data_dir}'] if self.data_dir else []
-    return ['train', f'--config={self.config}', f'--workdir={self.workdir}', *data_dir,
-            *self.overrides]
+    return [
+      'train',
+      f'--config={self.config}',
+      f'--workdir={self.workdir}',
+      *data_dir,
+      *self.overrides,
+    ]
 
   @property
   def command(self) -> str:

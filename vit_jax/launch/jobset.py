@@ -13,8 +13,19 @@ from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import manifest
 from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
-USES = {'nodes', 'gpus', 'gpu', 'tpu', 'slices', 'cpus', 'image', 'volumes', 'spot', 'restarts',
-        'grace'}
+USES = {
+  'nodes',
+  'gpus',
+  'gpu',
+  'tpu',
+  'slices',
+  'cpus',
+  'image',
+  'volumes',
+  'spot',
+  'restarts',
+  'grace',
+}
 SUFFIX = '.yaml'
 GRACE = 300  # seconds, longer than a save
 USER = 1000  # as in launch/Dockerfile
@@ -23,12 +34,16 @@ USER = 1000  # as in launch/Dockerfile
 def render(job: Job) -> str:
   """The text of a manifest."""
   if not job.image:
-    raise UserError('--image is missing: name a container image that holds vit_jax; '
-                    'launch/README.md says how to build one')
+    raise UserError(
+      '--image is missing: name a container image that holds vit_jax; '
+      'launch/README.md says how to build one'
+    )
   job.check_workdir()
-  heading = (f'kubectl apply -f FILE; to stop it: kubectl delete jobset {job.label}\n'
-             f'Exit code {PREEMPTED}, preempted and saved: starts again. {USERS_FAULT}, a fault in '
-             'the input: ends.')
+  heading = (
+    f'kubectl apply -f FILE; to stop it: kubectl delete jobset {job.label}\n'
+    f'Exit code {PREEMPTED}, preempted and saved: starts again. {USERS_FAULT}, a fault in '
+    'the input: ends.'
+  )
   return manifest.dump(_jobset(job), heading)
 
 
@@ -36,39 +51,64 @@ def _jobset(job: Job) -> dict[str, Any]:
   # A slice must not be shared by two Jobs: its hosts make one network.
   placement = {'alpha.jobset.sigs.k8s.io/exclusive-topology': 'cloud.google.com/gke-nodepool'}
   return {
-      'apiVersion': 'jobset.x-k8s.io/v1alpha2',
-      'kind': 'JobSet',
-      'metadata': {'name': job.label, **({'annotations': placement} if job.tpu else {})},
-      'spec': {
-          'network': {'enableDNSHostnames': True, 'publishNotReadyAddresses': True},
-          'failurePolicy': {
-              'maxRestarts': job.restarts,
-              'rules': [_rule('preempted', 'RestartJobSetAndIgnoreMaxRestarts', PREEMPTED),
-                        _rule('users_fault', 'FailJobSet', USERS_FAULT)]},
-          'replicatedJobs': [{'name': 'train', 'replicas': job.slices,
-                              'template': {'spec': _job(job)}}]}}
+    'apiVersion': 'jobset.x-k8s.io/v1alpha2',
+    'kind': 'JobSet',
+    'metadata': {'name': job.label, **({'annotations': placement} if job.tpu else {})},
+    'spec': {
+      'network': {'enableDNSHostnames': True, 'publishNotReadyAddresses': True},
+      'failurePolicy': {
+        'maxRestarts': job.restarts,
+        'rules': [
+          _rule('preempted', 'RestartJobSetAndIgnoreMaxRestarts', PREEMPTED),
+          _rule('users_fault', 'FailJobSet', USERS_FAULT),
+        ],
+      },
+      'replicatedJobs': [
+        {'name': 'train', 'replicas': job.slices, 'template': {'spec': _job(job)}}
+      ],
+    },
+  }
 
 
 def _rule(name: str, action: str, code: int) -> dict[str, Any]:
-  return {'name': name, 'action': action, 'onJobFailureReasons': ['PodFailurePolicy'],
-          'onJobFailureMessagePatterns': [f'.* failed with exit code {code} .*']}
+  return {
+    'name': name,
+    'action': action,
+    'onJobFailureReasons': ['PodFailurePolicy'],
+    'onJobFailureMessagePatterns': [f'.* failed with exit code {code} .*'],
+  }
 
 
 def _job(job: Job) -> dict[str, Any]:
   pods = job.tpu.hosts if job.tpu else job.nodes
   return {
-      'parallelism': pods, 'completions': pods, 'completionMode': 'Indexed',
-      'backoffLimit': 0,  # a pod never comes back alone: the others have lost it
-      'podFailurePolicy': {'rules': [{'action': 'FailJob', 'onExitCodes': {
-          'containerName': 'train', 'operator': 'In', 'values': [USERS_FAULT, PREEMPTED]}}]},
-      'template': {'spec': _pod(job)}}
+    'parallelism': pods,
+    'completions': pods,
+    'completionMode': 'Indexed',
+    'backoffLimit': 0,  # a pod never comes back alone: the others have lost it
+    'podFailurePolicy': {
+      'rules': [
+        {
+          'action': 'FailJob',
+          'onExitCodes': {
+            'containerName': 'train',
+            'operator': 'In',
+            'values': [USERS_FAULT, PREEMPTED],
+          },
+        }
+      ]
+    },
+    'template': {'spec': _pod(job)},
+  }
 
 
 def _pod(job: Job) -> dict[str, Any]:
   selector, devices = {}, {}
   if job.tpu:
-    selector = {'cloud.google.com/gke-tpu-accelerator': job.tpu.generation.selector,
-                'cloud.google.com/gke-tpu-topology': job.tpu.topology}
+    selector = {
+      'cloud.google.com/gke-tpu-accelerator': job.tpu.generation.selector,
+      'cloud.google.com/gke-tpu-topology': job.tpu.topology,
+    }
     devices = {'google.com/tpu': job.tpu.chips_per_host}
   elif job.gpus:
     selector = {'nvidia.com/gpu.product': job.gpu} if job.gpu else {}
@@ -80,26 +120,35 @@ def _pod(job: Job) -> dict[str, Any]:
     resources['requests'] = {'cpu': str(job.cpus)}
   names = {source: f'volume-{i}' for i, (source, _) in enumerate(job.volumes)}
   return {
-      'restartPolicy': 'Never',
-      'terminationGracePeriodSeconds': job.grace or GRACE,
-      'automountServiceAccountToken': False,
-      'securityContext': {'runAsNonRoot': True, 'runAsUser': USER, 'runAsGroup': USER,
-                          'fsGroup': USER, 'seccompProfile': {'type': 'RuntimeDefault'}},
-      **({'nodeSelector': selector} if selector else {}),
-      'containers': [{
-          'name': 'train',
-          'image': job.image,
-          'command': ['python', '-m', 'vit_jax', *job.arguments],
-          'env': _environment(job),
-          **({'resources': resources} if resources else {}),
-          'securityContext': {'allowPrivilegeEscalation': False,
-                              'capabilities': {'drop': ['ALL']}},
-          'volumeMounts': [{'name': names[source], 'mountPath': path}
-                           for source, path in job.volumes] + [
-                               {'name': 'shared-memory', 'mountPath': '/dev/shm'}]}],
-      'volumes': [{'name': name, 'persistentVolumeClaim': {'claimName': source}}
-                  for source, name in names.items()] + [
-                      {'name': 'shared-memory', 'emptyDir': {'medium': 'Memory'}}]}
+    'restartPolicy': 'Never',
+    'terminationGracePeriodSeconds': job.grace or GRACE,
+    'automountServiceAccountToken': False,
+    'securityContext': {
+      'runAsNonRoot': True,
+      'runAsUser': USER,
+      'runAsGroup': USER,
+      'fsGroup': USER,
+      'seccompProfile': {'type': 'RuntimeDefault'},
+    },
+    **({'nodeSelector': selector} if selector else {}),
+    'containers': [
+      {
+        'name': 'train',
+        'image': job.image,
+        'command': ['python', '-m', 'vit_jax', *job.arguments],
+        'env': _environment(job),
+        **({'resources': resources} if resources else {}),
+        'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}},
+        'volumeMounts': [{'name': names[source], 'mountPath': path} for source, path in job.volumes]
+        + [{'name': 'shared-memory', 'mountPath': '/dev/shm'}],
+      }
+    ],
+    'volumes': [
+      {'name': name, 'persistentVolumeClaim': {'claimName': source}}
+      for source, name in names.items()
+    ]
+    + [{'name': 'shared-memory', 'emptyDir': {'medium': 'Memory'}}],
+  }
 
 
 def _environment(job: Job) -> list[dict[str, Any]]:
@@ -109,15 +158,18 @@ def _environment(job: Job) -> list[dict[str, Any]]:
     return {'name': name, 'valueFrom': {'fieldRef': {'fieldPath': path}}}
 
   port = TPU_PORT if job.tpu else PORT
-  environment = [field('POD_IP', 'status.podIP'),
-                 {'name': 'JAX_COORDINATOR_BIND_ADDRESS', 'value': f'$(POD_IP):{port}'}]
+  environment = [
+    field('POD_IP', 'status.podIP'),
+    {'name': 'JAX_COORDINATOR_BIND_ADDRESS', 'value': f'$(POD_IP):{port}'},
+  ]
   if job.tpu:
     return environment
   index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
   environment += [
-      {'name': 'JAX_COORDINATOR_ADDRESS', 'value': f'{job.label}-train-0-0.{job.label}:{port}'},
-      {'name': 'JAX_NUM_PROCESSES', 'value': str(job.nodes)},
-      field('JAX_PROCESS_ID', index)]
+    {'name': 'JAX_COORDINATOR_ADDRESS', 'value': f'{job.label}-train-0-0.{job.label}:{port}'},
+    {'name': 'JAX_NUM_PROCESSES', 'value': str(job.nodes)},
+    field('JAX_PROCESS_ID', index),
+  ]
   if job.gpus:
     environment.append({'name': 'JAX_LOCAL_DEVICE_IDS', 'value': join(job.devices_of(0))})
   return environment

@@ -28,8 +28,10 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 def render(job: Job) -> str:
   """The commands, one a line, as a shell reads them."""
-  lines = [' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()),
-                     job.command]) for environment in environments(job)]
+  lines = [
+    ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), job.command])
+    for environment in environments(job)
+  ]
   return ' &\n'.join(lines) + '\n'
 
 
@@ -40,8 +42,12 @@ def environments(job: Job) -> list[dict[str, str]]:
   for process in range(job.processes):
     environment = {}
     if address:
-      environment = {'JAX_COORDINATOR_ADDRESS': address, 'JAX_COORDINATOR_BIND_ADDRESS': address,
-                     'JAX_NUM_PROCESSES': str(job.processes), 'JAX_PROCESS_ID': str(process)}
+      environment = {
+        'JAX_COORDINATOR_ADDRESS': address,
+        'JAX_COORDINATOR_BIND_ADDRESS': address,
+        'JAX_NUM_PROCESSES': str(job.processes),
+        'JAX_PROCESS_ID': str(process),
+      }
     if job.gpus:
       environment['CUDA_VISIBLE_DEVICES'] = ','.join(_ours(job.devices_of(process)))
     result.append(environment)
@@ -75,15 +81,22 @@ def _ours(devices: Sequence[int]) -> list[str]:
   if visible is None:
     return [str(device) for device in devices]
   if devices[-1] >= len(visible):
-    raise UserError(f'--gpus_per_node asks for GPU number {devices[-1] + 1}, but '
-                    f"CUDA_VISIBLE_DEVICES='{','.join(visible)}' leaves this command "
-                    f'{len(visible)}; ask for no more, or change the variable')
+    raise UserError(
+      f'--gpus_per_node asks for GPU number {devices[-1] + 1}, but '
+      f"CUDA_VISIBLE_DEVICES='{','.join(visible)}' leaves this command "
+      f'{len(visible)}; ask for no more, or change the variable'
+    )
   return [visible[device] for device in devices]
 
 
-def run(job: Job, interrupted: threading.Event | None = None, label: str = '',
-        output: IO[str] | None = None, cores: Sequence[int] = (),
-        defaults: Mapping[str, str] = MappingProxyType({})) -> int:
+def run(
+  job: Job,
+  interrupted: threading.Event | None = None,
+  label: str = '',
+  output: IO[str] | None = None,
+  cores: Sequence[int] = (),
+  defaults: Mapping[str, str] = MappingProxyType({}),
+) -> int:
   """Runs the job; returns 0, 75 (every process saved or was done), 1 or 2.
 
   Args:
@@ -99,18 +112,29 @@ def run(job: Job, interrupted: threading.Event | None = None, label: str = '',
   ours = {**defaults, **os.environ, 'PYTHONUNBUFFERED': '1'}
   argv = [sys.executable, '-m', 'vit_jax', *job.arguments]
   try:
-    processes = [subprocess.Popen(argv, env={**ours, **environment}, text=True, errors='replace',
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL, preexec_fn=_at_birth(cores),
-                                  start_new_session=True)
-                 for environment in environments(job)]
+    processes = [
+      subprocess.Popen(
+        argv,
+        env={**ours, **environment},
+        text=True,
+        errors='replace',
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_at_birth(cores),
+        start_new_session=True,
+      )
+      for environment in environments(job)
+    ]
   except OSError as error:
-    raise UserError(f'--processes={job.processes}: a process cannot be started '
-                    f'({error.strerror})') from None
-  names = [label] if job.processes == 1 else [
-      f'{label}[{i}] ' for i in range(job.processes)]
-  threads = [threading.Thread(target=_copy, args=(process.stdout, name, output or sys.stdout))
-             for process, name in zip(processes, names, strict=True)]
+    raise UserError(
+      f'--processes={job.processes}: a process cannot be started ({error.strerror})'
+    ) from None
+  names = [label] if job.processes == 1 else [f'{label}[{i}] ' for i in range(job.processes)]
+  threads = [
+    threading.Thread(target=_copy, args=(process.stdout, name, output or sys.stdout))
+    for process, name in zip(processes, names, strict=True)
+  ]
   for thread in threads:
     thread.start()
   try:

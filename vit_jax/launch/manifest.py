@@ -14,7 +14,6 @@ def dump(document: dict[str, Any], heading: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-
   def increase_indent(self, flow: bool = False, indentless: bool = False):
     return super().increase_indent(flow, False)  # a list below its key, as yamllint wants it
 

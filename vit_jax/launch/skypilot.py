@@ -8,8 +8,7 @@ from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import manifest
 from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
-USES = {'nodes', 'gpus', 'gpu', 'tpu', 'cpus', 'setup', 'volumes', 'zone', 'spot',
-        'restarts'}
+USES = {'nodes', 'gpus', 'gpu', 'tpu', 'cpus', 'setup', 'volumes', 'zone', 'spot', 'restarts'}
 SUFFIX = '.yaml'
 
 
@@ -20,37 +19,47 @@ def render(job: Job) -> str:
   job.check_workdir()
   resources: dict[str, Any] = {}
   if job.tpu:
-    resources = {'accelerators': f'tpu-{job.tpu.accelerator_type}',
-                 'accelerator_args': {'runtime_version': job.tpu.generation.runtime}}
+    resources = {
+      'accelerators': f'tpu-{job.tpu.accelerator_type}',
+      'accelerator_args': {'runtime_version': job.tpu.generation.runtime},
+    }
   elif job.gpus:
     resources = {'accelerators': f'{job.gpu}:{job.gpus}'}
   if job.cpus:
     resources['cpus'] = f'{job.cpus}+'
   if job.zone:
     resources['zone'] = job.zone
-  resources |= {'use_spot': job.spot,
-                'job_recovery': {'max_restarts_on_errors': job.restarts,
-                                 'recover_on_exit_codes': [PREEMPTED]}}
+  resources |= {
+    'use_spot': job.spot,
+    'job_recovery': {'max_restarts_on_errors': job.restarts, 'recover_on_exit_codes': [PREEMPTED]},
+  }
   extra = '[tpu]' if job.tpu else '[gpu]' if job.gpus else ''
-  setup = f"{job.setup}\n" if job.setup else ''
-  task = {'name': job.label, 'num_nodes': job.nodes, 'resources': resources,
-          'workdir': '.',  # this checkout goes along, with its recipes
-          'file_mounts': {path: {'source': source, 'mode': 'MOUNT'}
-                          for source, path in job.volumes},
-          'setup': f"{setup}pip install -c constraints.txt -e '.{extra}'\n",
-          'run': _run(job)}
+  setup = f'{job.setup}\n' if job.setup else ''
+  task = {
+    'name': job.label,
+    'num_nodes': job.nodes,
+    'resources': resources,
+    'workdir': '.',  # this checkout goes along, with its recipes
+    'file_mounts': {path: {'source': source, 'mode': 'MOUNT'} for source, path in job.volumes},
+    'setup': f"{setup}pip install -c constraints.txt -e '.{extra}'\n",
+    'run': _run(job),
+  }
   return manifest.dump(task, f'sky jobs launch FILE; to stop it: sky jobs cancel -n {job.label}')
 
 
 def _run(job: Job) -> str:
   if job.tpu:  # jax reads the rest from the machines' metadata
-    return ('address=$(hostname -I | cut -d" " -f1)\n'
-            f'export JAX_COORDINATOR_BIND_ADDRESS="$address:{TPU_PORT}"\n'
-            f'exec {job.command}\n')
+    return (
+      'address=$(hostname -I | cut -d" " -f1)\n'
+      f'export JAX_COORDINATOR_BIND_ADDRESS="$address:{TPU_PORT}"\n'
+      f'exec {job.command}\n'
+    )
   devices = f'export JAX_LOCAL_DEVICE_IDS={join(job.devices_of(0))}\n' if job.gpus else ''
-  return ('first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)\n'
-          f'export JAX_COORDINATOR_ADDRESS="$first:{PORT}"\n'
-          'export JAX_COORDINATOR_BIND_ADDRESS="$JAX_COORDINATOR_ADDRESS"\n'
-          'export JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES"\n'
-          'export JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"\n'
-          f'{devices}exec {job.command}\n')
+  return (
+    'first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)\n'
+    f'export JAX_COORDINATOR_ADDRESS="$first:{PORT}"\n'
+    'export JAX_COORDINATOR_BIND_ADDRESS="$JAX_COORDINATOR_ADDRESS"\n'
+    'export JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES"\n'
+    'export JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"\n'
+    f'{devices}exec {job.command}\n'
+  )

@@ -25,11 +25,12 @@ class Generation:
 
 
 GENERATIONS = {
-    'v4': Generation('tpu-v4-podslice', 'v4', 2, 'tpu-ubuntu2204-base', 3, ('2x2x1',)),
-    'v5e': Generation('tpu-v5-lite-podslice', 'v5litepod', 1, 'v2-alpha-tpuv5-lite', 2,
-                      ('1x1', '2x2', '2x4')),
-    'v5p': Generation('tpu-v5p-slice', 'v5p', 2, 'v2-alpha-tpuv5', 3, ('2x2x1',)),
-    'v6e': Generation('tpu-v6e-slice', 'v6e', 1, 'v2-alpha-tpuv6e', 2, ('1x1', '2x2', '2x4')),
+  'v4': Generation('tpu-v4-podslice', 'v4', 2, 'tpu-ubuntu2204-base', 3, ('2x2x1',)),
+  'v5e': Generation(
+    'tpu-v5-lite-podslice', 'v5litepod', 1, 'v2-alpha-tpuv5-lite', 2, ('1x1', '2x2', '2x4')
+  ),
+  'v5p': Generation('tpu-v5p-slice', 'v5p', 2, 'v2-alpha-tpuv5', 3, ('2x2x1',)),
+  'v6e': Generation('tpu-v6e-slice', 'v6e', 1, 'v2-alpha-tpuv6e', 2, ('1x1', '2x2', '2x4')),
 }
 
 
@@ -63,15 +64,20 @@ def parse_slice(text: str) -> Slice:
   """
   name, _, topology = text.partition(':')
   if name not in GENERATIONS:
-    raise UserError(f'--topology: {name!r} is no TPU generation we know; '
-                    f'{nearest(name, GENERATIONS)}')
+    raise UserError(
+      f'--topology: {name!r} is no TPU generation we know; {nearest(name, GENERATIONS)}'
+    )
   generation, sides = GENERATIONS[name], topology.split('x')
   if len(sides) != generation.dimensions or not all(side.isdecimal() for side in sides):
     example = '16x16' if generation.dimensions == 2 else '4x4x8'
-    raise UserError(f'--topology is {text!r}; a slice of {name} has {generation.dimensions} sides, '
-                    f'as in {name}:{example}')
+    raise UserError(
+      f'--topology is {text!r}; a slice of {name} has {generation.dimensions} sides, '
+      f'as in {name}:{example}'
+    )
   chips = math.prod(int(side) for side in sides)
   if chips == 0 or (topology not in generation.one_host and chips % CHIPS_PER_HOST):
-    raise UserError(f'--topology is {text!r}, {chips} chips; a slice of {name} over several hosts '
-                    f'has {CHIPS_PER_HOST} on each')
+    raise UserError(
+      f'--topology is {text!r}, {chips} chips; a slice of {name} over several hosts '
+      f'has {CHIPS_PER_HOST} on each'
+    )
   return Slice(generation, topology, chips)

@@ -7,8 +7,22 @@ import shlex
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch.job import Job, join
 
-USES = {'nodes', 'processes', 'gpus', 'gpu', 'cpus', 'image', 'setup', 'volumes', 'interface',
-        'time', 'partition', 'account', 'restarts', 'grace'}
+USES = {
+  'nodes',
+  'processes',
+  'gpus',
+  'gpu',
+  'cpus',
+  'image',
+  'setup',
+  'volumes',
+  'interface',
+  'time',
+  'partition',
+  'account',
+  'restarts',
+  'grace',
+}
 SUFFIX = '.sbatch'
 NOTICE = 60  # seconds before the time limit
 
@@ -20,27 +34,33 @@ def render(job: Job) -> str:
   if job.image:
     job.check_workdir()
   options = {
-      'job-name': job.label,
-      'nodes': job.nodes,
-      'ntasks-per-node': job.processes,
-      'gpus-per-node': (f'{job.gpu}:' if job.gpu else '') + str(job.gpus) if job.gpus else '',
-      'cpus-per-task': job.cpus,
-      'time': job.time,
-      'partition': job.partition,
-      'account': job.account,
-      'output': f'{job.label}-%j.log',
-      'open-mode': 'append',
-      # Without B: the processes get the signal; with it only this script would.
-      'signal': f'TERM@{job.grace or NOTICE}',
+    'job-name': job.label,
+    'nodes': job.nodes,
+    'ntasks-per-node': job.processes,
+    'gpus-per-node': (f'{job.gpu}:' if job.gpu else '') + str(job.gpus) if job.gpus else '',
+    'cpus-per-task': job.cpus,
+    'time': job.time,
+    'partition': job.partition,
+    'account': job.account,
+    'output': f'{job.label}-%j.log',
+    'open-mode': 'append',
+    # Without B: the processes get the signal; with it only this script would.
+    'signal': f'TERM@{job.grace or NOTICE}',
   }
   lines = [f'#SBATCH --{key}={value}' for key, value in options.items() if value]
   return SCRIPT.format(
-      options='\n'.join([*lines, '#SBATCH --requeue']),
-      setup=_setup(job),
-      address=FROM_INTERFACE.format(interface=shlex.quote(job.interface)) if job.interface else
-      FROM_NODE,
-      container=_container(job), task=shlex.quote(_task(job)), label=job.label,
-      preempted=PREEMPTED, users_fault=USERS_FAULT, restarts=job.restarts)
+    options='\n'.join([*lines, '#SBATCH --requeue']),
+    setup=_setup(job),
+    address=FROM_INTERFACE.format(interface=shlex.quote(job.interface))
+    if job.interface
+    else FROM_NODE,
+    container=_container(job),
+    task=shlex.quote(_task(job)),
+    label=job.label,
+    preempted=PREEMPTED,
+    users_fault=USERS_FAULT,
+    restarts=job.restarts,
+  )
 
 
 def _setup(job: Job) -> str:
@@ -59,10 +79,11 @@ def _task(job: Job) -> str:
   elif each == 1:
     devices = 'JAX_LOCAL_DEVICE_IDS=$SLURM_LOCALID '
   elif each:
-    devices = (f'JAX_LOCAL_DEVICE_IDS=$(seq -s, $((SLURM_LOCALID * {each})) '
-               f'$((SLURM_LOCALID * {each} + {each - 1}))) ')
-  return (f'JAX_NUM_PROCESSES=$SLURM_NTASKS JAX_PROCESS_ID=$SLURM_PROCID {devices}'
-          f'exec {job.command}')
+    devices = (
+      f'JAX_LOCAL_DEVICE_IDS=$(seq -s, $((SLURM_LOCALID * {each})) '
+      f'$((SLURM_LOCALID * {each} + {each - 1}))) '
+    )
+  return f'JAX_NUM_PROCESSES=$SLURM_NTASKS JAX_PROCESS_ID=$SLURM_PROCID {devices}exec {job.command}'
 
 
 def _container(job: Job) -> str:

@@ -71,8 +71,9 @@ def run_sweep(args: argparse.Namespace, flags: Sequence[str]) -> int:
   """
   runs = plan(args, flags)
   root = runs[0].workdir.parent
-  jobs = [(run, job) for run, job in zip(runs, _jobs(runs, args), strict=True)
-          if run.status != 'finished']
+  jobs = [
+    (run, job) for run, job in zip(runs, _jobs(runs, args), strict=True) if run.status != 'finished'
+  ]
   if args.print:
     print('\n---\n'.join(f'# {run.name}\n{command.render(job, args.target)}' for run, job in jobs))
     return 0
@@ -98,11 +99,16 @@ def plan(args: argparse.Namespace, flags: Sequence[str]) -> list[Run]:
   fixed = [flag for flag in flags if not flag.startswith('--grid.')]
   axes = [_axis(flag) for flag in flags if flag.startswith('--grid.')]
   own = [{key: _text(value) for key, value in run.items()} for run in load_sweep(args.config)]
-  points = [{**run, **dict(zip((key for key, _ in axes), choice, strict=True))}
-            for run in own for choice in itertools.product(*(values for _, values in axes))]
+  points = [
+    {**run, **dict(zip((key for key, _ in axes), choice, strict=True))}
+    for run in own
+    for choice in itertools.product(*(values for _, values in axes))
+  ]
   if points == [{}]:
-    raise UserError('--grid is missing: give at least one key and its values, as in '
-                    f'--grid.optim.lr=1e-3,3e-4, or a function get_sweep() in {args.config}')
+    raise UserError(
+      '--grid is missing: give at least one key and its values, as in '
+      f'--grid.optim.lr=1e-3,3e-4, or a function get_sweep() in {args.config}'
+    )
   name = args.name or config.resolve(load_config(args.config, fixed)).name
   root = Path(args.workdir or f'runs/{name}_sweep')
   runs: dict[str, Run] = {}
@@ -124,8 +130,9 @@ def _axis(flag: str) -> tuple[str, list[str]]:
   key, equals, text = flag.removeprefix('--grid.').partition('=')
   values = re.findall(r'(?:[^,(\[{]|\([^)]*\)|\[[^\]]*\]|\{[^}]*\})+', text)  # (1, 2) is one value
   if not key or not equals or not values or ','.join(values) != text:
-    raise UserError(f'{flag!r} is no axis of a grid; write a key and its values, as in '
-                    '--grid.optim.lr=1e-3,3e-4')
+    raise UserError(
+      f'{flag!r} is no axis of a grid; write a key and its values, as in --grid.optim.lr=1e-3,3e-4'
+    )
   return key, values
 
 
@@ -143,8 +150,10 @@ def _text(value: Any) -> str:
 def _name(values: dict[str, str]) -> str:
   """A folder for these values: the keys' last parts where they differ."""
   lasts = [key.rsplit('.', 1)[-1] for key in values]
-  parts = [f'{key if lasts.count(last) > 1 else last}={value}'
-           for (key, value), last in zip(values.items(), lasts, strict=True)]
+  parts = [
+    f'{key if lasts.count(last) > 1 else last}={value}'
+    for (key, value), last in zip(values.items(), lasts, strict=True)
+  ]
   name = re.sub(r'[^\w.=+,-]+', '_', ','.join(parts))
   if len(name) > LONGEST_NAME or name != ','.join(parts):
     # Letters were left out: a digest keeps two runs apart.
@@ -154,11 +163,19 @@ def _name(values: dict[str, str]) -> str:
 
 def _jobs(runs: Sequence[Run], args: argparse.Namespace) -> list[Job]:
   """One for each run, told apart also in the letters that a place allows."""
-  jobs = [command.make_job(args, f'{args.name or run.experiment.name}-{run.name}',
-                           str(run.workdir), run.overrides) for run in runs]
+  jobs = [
+    command.make_job(
+      args, f'{args.name or run.experiment.name}-{run.name}', str(run.workdir), run.overrides
+    )
+    for run in runs
+  ]
   labels = [job.label for job in jobs]
-  return [job if labels.count(job.label) == 1 else
-          dataclasses.replace(job, name=f'{job.name}-{digest(job.name)}') for job in jobs]
+  return [
+    job
+    if labels.count(job.label) == 1
+    else dataclasses.replace(job, name=f'{job.name}-{digest(job.name)}')
+    for job in jobs
+  ]
 
 
 def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, root: Path) -> int:
@@ -185,8 +202,9 @@ def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, root: 
   return worst
 
 
-def _train(jobs: Sequence[tuple[Run, Job]], root: Path, at_a_time: int,
-           finished: Callable[[], object]) -> dict[str, int]:
+def _train(
+  jobs: Sequence[tuple[Run, Job]], root: Path, at_a_time: int, finished: Callable[[], object]
+) -> dict[str, int]:
   """Exit code of each run that was started; none starts after SIGTERM or Ctrl-C."""
   codes: dict[str, int] = {}
   slots: queue.Queue[int] = queue.Queue()
@@ -203,8 +221,13 @@ def _train(jobs: Sequence[tuple[Run, Job]], root: Path, at_a_time: int,
     try:
       print(f'== {number} of {len(jobs)}: {run.name}', flush=True)
       label = f'{run.name} ' if at_a_time > 1 else ''
-      code = local.run(_share(job, slot, at_a_time), interrupted, label,
-                       cores=_cores(slot, at_a_time), defaults=compiled)
+      code = local.run(
+        _share(job, slot, at_a_time),
+        interrupted,
+        label,
+        cores=_cores(slot, at_a_time),
+        defaults=compiled,
+      )
     finally:
       slots.put(slot)
     with lock:
@@ -253,8 +276,10 @@ def write_table(root: Path, runs: Sequence[Run]) -> str:
   shown = [column for column in columns if column.split('/')[-1] not in ('top5', 'ece')]
   lines = [shown] + [[row.get(column, '') for column in shown] for row in rows]
   widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]
-  table = ['  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-           for line in lines]
+  table = [
+    '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for line in lines
+  ]
   return '\n'.join([*table, f'table: {root / "sweep.csv"}'])
 
 
@@ -263,7 +288,13 @@ def _row(run: Run) -> dict[str, str]:
   summary = run.summary
   if summary is None:
     return row
-  row |= {'steps': str(summary['steps']), 'parameters': str(summary['parameters']),
-          'train_seconds': str(summary['seconds']['train'])}
-  return row | {f'{split}/{metric}': f'{value:.6g}' for split in run.experiment.data.evals
-                for metric, value in summary[split].items()}
+  row |= {
+    'steps': str(summary['steps']),
+    'parameters': str(summary['parameters']),
+    'train_seconds': str(summary['seconds']['train']),
+  }
+  return row | {
+    f'{split}/{metric}': f'{value:.6g}'
+    for split in run.experiment.data.evals
+    for metric, value in summary[split].items()
+  }

@@ -20,24 +20,43 @@ GRACE = 300
 def render(job: Job) -> str:
   """The text of a shell script."""
   if job.tpu is None or not job.zone or not job.image:
-    raise UserError('a TPU VM needs --topology, --zone and --image, as in --topology=v5e:4x4 '
-                    '--zone=us-west4-a --image=IMAGE')
+    raise UserError(
+      'a TPU VM needs --topology, --zone and --image, as in --topology=v5e:4x4 '
+      '--zone=us-west4-a --image=IMAGE'
+    )
   job.check_workdir()
   return SCRIPT.format(
-      name=job.label, zone=shlex.quote(job.zone), type=job.tpu.accelerator_type,
-      runtime=job.tpu.generation.runtime, spot=' --spot' if job.spot else '',
-      restarts=job.restarts, preempted=PREEMPTED, users_fault=USERS_FAULT,
-      remote=shlex.quote(_remote(job)))
+    name=job.label,
+    zone=shlex.quote(job.zone),
+    type=job.tpu.accelerator_type,
+    runtime=job.tpu.generation.runtime,
+    spot=' --spot' if job.spot else '',
+    restarts=job.restarts,
+    preempted=PREEMPTED,
+    users_fault=USERS_FAULT,
+    remote=shlex.quote(_remote(job)),
+  )
 
 
 def _remote(job: Job) -> str:
   """What each host runs: it starts the container, or joins it after a lost connection."""
-  options = ['--detach', '--name=vit_jax', '--init', '--privileged', '--net=host',
-             '--ulimit=memlock=-1', f'--stop-timeout={job.grace or GRACE}',
-             *(shlex.quote(f'--volume={source}:{path}') for source, path in job.volumes)]
-  return REMOTE.format(setup=f'  {job.setup}\n' if job.setup else '', port=TPU_PORT,
-                       options=' \\\n    '.join(options), image=shlex.quote(job.image),
-                       command=job.command)
+  options = [
+    '--detach',
+    '--name=vit_jax',
+    '--init',
+    '--privileged',
+    '--net=host',
+    '--ulimit=memlock=-1',
+    f'--stop-timeout={job.grace or GRACE}',
+    *(shlex.quote(f'--volume={source}:{path}') for source, path in job.volumes),
+  ]
+  return REMOTE.format(
+    setup=f'  {job.setup}\n' if job.setup else '',
+    port=TPU_PORT,
+    options=' \\\n    '.join(options),
+    image=shlex.quote(job.image),
+    command=job.command,
+  )
 
 
 REMOTE = """\

@@ -17,12 +17,12 @@ __all__ = ['MODELS', 'SIZES', 'Output', 'build', 'inputs_of', 'variable_shapes']
 
 # By what stands before the slash of a name.
 MODELS: dict[str, Entry] = {
-    **vit.MODELS,
-    **deit.MODELS,
-    **cait.MODELS,
-    **hybrid.MODELS,
-    **resnet.MODELS,
-    **convnets.MODELS,
+  **vit.MODELS,
+  **deit.MODELS,
+  **cait.MODELS,
+  **hybrid.MODELS,
+  **resnet.MODELS,
+  **convnets.MODELS,
 }
 
 
@@ -53,4 +53,5 @@ def variable_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict
   """The model's variables as shapes, for images of shape (H, W, C); nothing is allocated."""
   images_1HWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   return jax.eval_shape(
-      lambda images_1HWC: model.init(jax.random.key(0), images_1HWC, train=False), images_1HWC)
+    lambda images_1HWC: model.init(jax.random.key(0), images_1HWC, train=False), images_1HWC
+  )

@@ -82,8 +82,10 @@ def cudnn_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
   """
   lengths: dict[str, Any] = {}
   if _hazardous(q_BNAE.shape[1]):
-    lengths = dict(query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
-                   key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32))
+    lengths = dict(
+      query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
+      key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32),
+    )
   return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **lengths)
 
 
@@ -96,17 +98,28 @@ def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Implemen
   gpu, half = jax.default_backend() == 'gpu', q_BNAE.dtype in (jnp.bfloat16, jnp.float16)
   if implementation == 'cudnn':
     if not (gpu and half):
-      raise UserError(f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
-                      f"{jax.default_backend()} and {q_BNAE.dtype}; use attention='auto'")
+      raise UserError(
+        f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
+        f"{jax.default_backend()} and {q_BNAE.dtype}; use attention='auto'"
+      )
     if constraints.sequence_ways() > 1:
-      raise UserError("attention='cudnn' does not take tokens that config.mesh.sequence splits; "
-                      "use attention='auto'")
+      raise UserError(
+        "attention='cudnn' does not take tokens that config.mesh.sequence splits; "
+        "use attention='auto'"
+      )
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
   tokens, head_dim = k_BTAE.shape[1], q_BNAE.shape[-1]
-  if (implementation == 'auto' and gpu and half and head_dim % 8 == 0 and head_dim <= 256
-      and q_BNAE.shape[1] == tokens and not _hazardous(tokens)
-      and constraints.sequence_ways() == 1
-      and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)):
+  if (
+    implementation == 'auto'
+    and gpu
+    and half
+    and head_dim % 8 == 0
+    and head_dim <= 256
+    and q_BNAE.shape[1] == tokens
+    and not _hazardous(tokens)
+    and constraints.sequence_ways() == 1
+    and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)
+  ):
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
   return xla_attention(q_BNAE, k_BTAE, v_BTAE)
 
@@ -121,8 +134,9 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
 
   def attempt() -> bool:
     q_BNAE = jnp.ones((1, tokens, 1, head_dim), dtype)
-    grads = jax.jit(jax.grad(lambda *qkv: cudnn_attention(*qkv).astype(jnp.float32).sum(),
-                             argnums=(0, 1, 2)))(q_BNAE, q_BNAE, q_BNAE)
+    grads = jax.jit(
+      jax.grad(lambda *qkv: cudnn_attention(*qkv).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    )(q_BNAE, q_BNAE, q_BNAE)
     return all(bool(jnp.isfinite(grad).all()) for grad in grads)
 
   try:
@@ -132,8 +146,11 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
   except Exception as error:  # noqa: BLE001 (whatever cuDNN says, XLA still works)
     works, why = False, str(error).split('\n')[0]
   if not works:
-    print(f'attention: cuDNN does not serve {tokens} tokens of {head_dim} in {dtype} here '
-          f'({why}); XLA does', flush=True)
+    print(
+      f'attention: cuDNN does not serve {tokens} tokens of {head_dim} in {dtype} here '
+      f'({why}); XLA does',
+      flush=True,
+    )
   return works
 
 
@@ -154,8 +171,9 @@ class Projections(nn.Module):
     width = x_BND.shape[-1]
     shape = (self.count, self.heads, width // self.heads)
     # Xavier uniform for each projection on its own fan, as in the ViT code base.
-    init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform', in_axis=0,
-                                            out_axis=(2, 3), batch_axis=1)
+    init = nn.initializers.variance_scaling(
+      1.0, 'fan_avg', 'uniform', in_axis=0, out_axis=(2, 3), batch_axis=1
+    )
     kernel_DSAE = self.param('kernel', init, (width, *shape), jnp.float32)
     bias_SD = self.param('bias', nn.initializers.zeros, (self.count, width), jnp.float32)
     bias_SAE = bias_SD.reshape(shape)
@@ -163,15 +181,21 @@ class Projections(nn.Module):
     if self.fused:
       parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)
     else:
-      pairs = zip(jnp.split(kernel_DSAE, self.count, axis=1), jnp.split(bias_SAE, self.count),
-                  strict=True)
+      pairs = zip(
+        jnp.split(kernel_DSAE, self.count, axis=1), jnp.split(bias_SAE, self.count), strict=True
+      )
       parts = [affine(x_BND, kernel, bias) for kernel, bias in pairs]
     return tuple(checkpoint_name(part.squeeze(2), 'qkv') for part in parts)
 
 
 OutProjection = functools.partial(
-    Dense, rank=2, name='out', kernel_init=nn.initializers.variance_scaling(
-        1.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2))  # kernel (A, E, D)
+  Dense,
+  rank=2,
+  name='out',
+  kernel_init=nn.initializers.variance_scaling(
+    1.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2
+  ),
+)  # kernel (A, E, D)
 
 
 class Attention(nn.Module):
@@ -188,8 +212,9 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x_BND: Array) -> Array:
-    q_BNAE, k_BNAE, v_BNAE = Projections(3, self.heads, self.dtype, self.fused_qkv,
-                                         name='qkv')(x_BND)
+    q_BNAE, k_BNAE, v_BNAE = Projections(3, self.heads, self.dtype, self.fused_qkv, name='qkv')(
+      x_BND
+    )
     if self.qk_norm:  # arXiv:2302.05442 section 2
       q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
     if self.is_mutable_collection('intermediates'):
@@ -198,4 +223,5 @@ class Attention(nn.Module):
     k_BNAE, v_BNAE = constraints.gathered(k_BNAE), constraints.gathered(v_BNAE)
     out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, self.implementation)
     return OutProjection(x_BND.shape[-1], dtype=self.dtype)(
-        checkpoint_name(out_BNAE, 'attention_out'))
+      checkpoint_name(out_BNAE, 'attention_out')
+    )

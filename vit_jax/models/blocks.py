@@ -20,9 +20,9 @@ UNROLL_UP_TO = 24  # layers; deeper stacks compile too long
 
 # What the backward pass finds saved of a block besides its input; the rest is computed again.
 REMAT = {
-    'full': (),
-    'dots': ('qkv', 'mlp_hidden', 'dense'),  # every result of a Dense
-    'names': ('qkv', 'attention_out', 'mlp_hidden'),
+  'full': (),
+  'dots': ('qkv', 'mlp_hidden', 'dense'),  # every result of a Dense
+  'names': ('qkv', 'attention_out', 'mlp_hidden'),
 }
 Remat = Literal['none', 'full', 'dots', 'names']
 Unroll = Literal['auto'] | bool
@@ -87,16 +87,24 @@ class Block(nn.Module):
     c = self.config
     y_BND = nn.Dropout(c.dropout, deterministic=not self.train)(y_BND)
     if c.layerscale:
-      scale_D = self.param(scale, nn.initializers.constant(c.layerscale), (y_BND.shape[-1],),
-                           jnp.float32)
+      scale_D = self.param(
+        scale, nn.initializers.constant(c.layerscale), (y_BND.shape[-1],), jnp.float32
+      )
       y_BND = (y_BND.astype(jnp.float32) * scale_D[None, None]).astype(y_BND.dtype)
     if drop_rate is not None and self.train and self.stochastic_depth:
       y_BND = drop_examples(self.make_rng('dropout'), y_BND, drop_rate)
     return y_BND
 
 
-def stacked(block: type[nn.Module], depth: int, unroll: Unroll, remat: Remat, *,
-            initialising: bool, in_axes: Any = 0) -> Callable[..., nn.Module]:
+def stacked(
+  block: type[nn.Module],
+  depth: int,
+  unroll: Unroll,
+  remat: Remat,
+  *,
+  initialising: bool,
+  in_axes: Any = 0,
+) -> Callable[..., nn.Module]:
   """`depth` layers of `block` as one module, (carry, xs) -> (carry, None).
 
   Parameters are stacked, leading axis L. Rolled or unrolled, and what is saved for the backward
@@ -107,10 +115,15 @@ def stacked(block: type[nn.Module], depth: int, unroll: Unroll, remat: Remat, *,
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
     # A loop hides repeated work from common-subexpression elimination; straight code does not.
     block = nn.remat(block, policy=policy, prevent_cse=straight)
-  scanned = nn.scan(block, variable_axes={'params': 0, 'intermediates': 0}, in_axes=in_axes,
-                    split_rngs={'params': True, 'dropout': True}, length=depth,
-                    # Initialising is done once: compiling it must be short.
-                    unroll=depth if straight and not initialising else 1)
+  scanned = nn.scan(
+    block,
+    variable_axes={'params': 0, 'intermediates': 0},
+    in_axes=in_axes,
+    split_rngs={'params': True, 'dropout': True},
+    length=depth,
+    # Initialising is done once: compiling it must be short.
+    unroll=depth if straight and not initialising else 1,
+  )
   return functools.partial(scanned, rolled=not straight)
 
 
@@ -131,10 +144,12 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
-    blocks = stacked(self.kind, self.depth, self.unroll, self.remat,
-                     initialising=self.is_initializing())
+    blocks = stacked(
+      self.kind, self.depth, self.unroll, self.remat, initialising=self.is_initializing()
+    )
     x_BND, _ = blocks(self.block, train, self.stochastic_depth > 0, name='blocks')(
-        x_BND, drop_rates(self.stochastic_depth, self.stochastic_depth_rule, self.depth))
+      x_BND, drop_rates(self.stochastic_depth, self.stochastic_depth_rule, self.depth)
+    )
     return LayerNorm(name='norm')(x_BND) if self.final_norm else x_BND
 
 

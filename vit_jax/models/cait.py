@@ -100,8 +100,9 @@ class TalkingHeads(nn.Module):
 
   @nn.compact
   def __call__(self, x_BND: Array) -> Array:
-    q_BNAE, k_BTAE, v_BTAE = Projections(3, self.heads, self.dtype, self.fused_qkv,
-                                         name='qkv')(x_BND)
+    q_BNAE, k_BTAE, v_BTAE = Projections(3, self.heads, self.dtype, self.fused_qkv, name='qkv')(
+      x_BND
+    )
     k_BTAE, v_BTAE = constraints.gathered(k_BTAE), constraints.gathered(v_BTAE)
     logits_ABNT = attention_logits(q_BNAE, k_BTAE)
     logits_ABNT = MixHeads(q_BNAE.shape[-1] ** -0.5, name='proj_logits')(logits_ABNT)
@@ -111,7 +112,8 @@ class TalkingHeads(nn.Module):
     weights_ABNT = MixHeads(name='proj_weights')(weights_ABNT.astype(self.dtype))
     out_ABNE = dot(weights_ABNT, v_BTAE, _OVER_KEYS, jnp.dtype(self.dtype))
     return OutProjection(x_BND.shape[-1], dtype=self.dtype)(
-        checkpoint_name(jnp.moveaxis(out_ABNE, 0, 2), 'attention_out'))
+      checkpoint_name(jnp.moveaxis(out_ABNE, 0, 2), 'attention_out')
+    )
 
 
 class TalkingHeadsBlock(Block):
@@ -190,45 +192,83 @@ class CaiT(nn.Module):
   @nn.compact
   def __call__(self, images_BHWC: Array, *, train: bool) -> Output:
     """One forward pass; arguments and errors are those of `vit.ViT`."""
-    block = BlockConfig(mlp=self.mlp, heads=self.heads, layerscale=self.layerscale,
-                        dropout=self.dropout, qk_norm=False, mlp_kind='gelu',
-                        exact_gelu=self.exact_gelu, fused_qkv=self.fused_qkv,
-                        attention=self.attention, dtype=self.dtype)
-    x_BHWD = PatchEmbedding(self.patch, self.width, jnp.dtype(self.dtype),
-                            name='embedding')(images_BHWC, train)
+    block = BlockConfig(
+      mlp=self.mlp,
+      heads=self.heads,
+      layerscale=self.layerscale,
+      dropout=self.dropout,
+      qk_norm=False,
+      mlp_kind='gelu',
+      exact_gelu=self.exact_gelu,
+      fused_qkv=self.fused_qkv,
+      attention=self.attention,
+      dtype=self.dtype,
+    )
+    x_BHWD = PatchEmbedding(self.patch, self.width, jnp.dtype(self.dtype), name='embedding')(
+      images_BHWC, train
+    )
     x_BND = x_BHWD.reshape(x_BHWD.shape[0], -1, self.width)
     normal = nn.initializers.normal(0.02)
     table_1ND = self.param('pos_embedding', normal, (1, *x_BND.shape[1:]), jnp.float32)
     cls_11D = self.param('cls', normal, (1, 1, self.width), jnp.float32)
-    x_BND = nn.Dropout(self.dropout, deterministic=not train)(
-        x_BND + table_1ND.astype(x_BND.dtype))
-    x_BND = Encoder(self.depth, block, self.stochastic_depth, 'constant', self.unroll, self.remat,
-                    TalkingHeadsBlock, final_norm=False, name='encoder')(x_BND, train)
-    class_blocks = stacked(ClassBlock, self.class_depth, self.unroll, self.remat,
-                           initialising=self.is_initializing(), in_axes=nn.broadcast)
+    x_BND = nn.Dropout(self.dropout, deterministic=not train)(x_BND + table_1ND.astype(x_BND.dtype))
+    x_BND = Encoder(
+      self.depth,
+      block,
+      self.stochastic_depth,
+      'constant',
+      self.unroll,
+      self.remat,
+      TalkingHeadsBlock,
+      final_norm=False,
+      name='encoder',
+    )(x_BND, train)
+    class_blocks = stacked(
+      ClassBlock,
+      self.class_depth,
+      self.unroll,
+      self.remat,
+      initialising=self.is_initializing(),
+      in_axes=nn.broadcast,
+    )
     cls_B1D = jnp.broadcast_to(cls_11D, (x_BND.shape[0], 1, self.width)).astype(x_BND.dtype)
     cls_B1D, _ = class_blocks(block, train, stochastic_depth=False, name='class_blocks')(
-        cls_B1D, x_BND)
+      cls_B1D, x_BND
+    )
     tokens_BND = LayerNorm(name='norm')(jnp.concatenate([cls_B1D, x_BND], axis=1))
     features_BD = tokens_BND[:, 0].astype(jnp.float32)
     logits_BK = None
     if self.num_classes:
-      logits_BK = Dense(self.num_classes, kernel_init=nn.initializers.zeros, dtype=self.dtype,
-                        out_dtype=jnp.float32, name='head',
-                        bias_init=nn.initializers.constant(self.head_bias))(features_BD)
+      logits_BK = Dense(
+        self.num_classes,
+        kernel_init=nn.initializers.zeros,
+        dtype=self.dtype,
+        out_dtype=jnp.float32,
+        name='head',
+        bias_init=nn.initializers.constant(self.head_bias),
+      )(features_BD)
     return Output(logits_BK, features_BD, tokens_BND)
 
 
-def build(width: int, depth: int, layerscale: float, patch: int, variant: str, num_classes: int,
-          options: dict[str, Any]) -> CaiT:
+def build(
+  width: int,
+  depth: int,
+  layerscale: float,
+  patch: int,
+  variant: str,
+  num_classes: int,
+  options: dict[str, Any],
+) -> CaiT:
   """A CaiT with heads of 48 units; `options` are fields of `CaiT`."""
-  size = dict(width=width, depth=depth, mlp=4 * width, heads=max(1, width // 48),
-              layerscale=layerscale)
+  size = dict(
+    width=width, depth=depth, mlp=4 * width, heads=max(1, width // 48), layerscale=layerscale
+  )
   options = size | options
   check_options(CaiT, options, fixed=('num_classes',))
   if options['width'] % options['heads']:
-    raise UserError(f'model option heads is {options["heads"]}, which does not divide width '
-                    f'{options["width"]}')
+    raise UserError(
+      f'model option heads is {options["heads"]}, which does not divide width {options["width"]}'
+    )
   return CaiT(num_classes, **options)
 
 
@@ -242,7 +282,10 @@ _SIZES = {
 _PIXELS = {'XXS24': 224, 'XXS36': 224, 'M48': 448}  # others 384
 
 MODELS: dict[str, Entry] = {
-  f'CaiT-{name}': Entry(functools.partial(build, *size), patches=(), inputs=Inputs(
-      _PIXELS.get(name, 384), IMAGENET_MEAN, IMAGENET_STD, 1.0))
+  f'CaiT-{name}': Entry(
+    functools.partial(build, *size),
+    patches=(),
+    inputs=Inputs(_PIXELS.get(name, 384), IMAGENET_MEAN, IMAGENET_STD, 1.0),
+  )
   for name, size in _SIZES.items()
 }

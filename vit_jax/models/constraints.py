@@ -47,8 +47,10 @@ def over_tokens(x_BND: Array) -> Array:
   if not _meant():
     return x_BND
   if x_BND.shape[1] % sequence_ways():
-    raise UserError(f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
-                    'config.mesh.sequence')
+    raise UserError(
+      f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
+      'config.mesh.sequence'
+    )
   return jax.lax.with_sharding_constraint(x_BND, P(BATCH, TOKENS, None))
 
 
@@ -79,7 +81,8 @@ def gathers_wait(rows: int, width: int) -> bool:
     return False
   ways = jax.sharding.get_abstract_mesh().shape
   return ways['fsdp'] > 1 and rows <= FEW_ROWS * width * math.prod(
-      ways[axis] for axis in (*BATCH, TOKENS))
+    ways[axis] for axis in (*BATCH, TOKENS)
+  )
 
 
 def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
@@ -98,5 +101,7 @@ def check_tokens(patches: int, extra: int, ways: int, change: str) -> None:
     change: what would be right.
   """
   if (patches + extra) % ways:
-    raise UserError(f'{patches} patches and {extra} other tokens do not divide over the {ways} '
-                    f'devices of config.mesh.sequence; {change}')
+    raise UserError(
+      f'{patches} patches and {extra} other tokens do not divide over the {ways} '
+      f'devices of config.mesh.sequence; {change}'
+    )

@@ -57,8 +57,9 @@ class LeNet5(nn.Module):
       if name != 'c5':
         x_BHWD = average_by_two(x_BHWD)
     features_BD = jnp.mean(x_BHWD.astype(jnp.float32), (1, 2))
-    features_BD = nn.tanh(Dense(84, GLOROT, dtype=dtype, out_dtype=jnp.float32,
-                                name='f6')(features_BD))
+    features_BD = nn.tanh(
+      Dense(84, GLOROT, dtype=dtype, out_dtype=jnp.float32, name='f6')(features_BD)
+    )
     return _output(x_BHWD, features_BD, self.num_classes, dtype, GLOROT)
 
 
@@ -90,8 +91,9 @@ class AlexNet(nn.Module):
       UserError: the image is too small to have one.
     """
     if min(image_size) < 63:
-      raise UserError(f'images of {image_size[0]}x{image_size[1]} pixels are too small for '
-                      'AlexNet; 63x63 are not')
+      raise UserError(
+        f'images of {image_size[0]}x{image_size[1]} pixels are too small for AlexNet; 63x63 are not'
+      )
     pooled = lambda side: (side - 1) // 2  # noqa: E731
     rows, columns = (pooled(pooled(pooled((side - 7) // 4 + 1))) for side in image_size)
     return rows, columns
@@ -107,28 +109,40 @@ class AlexNet(nn.Module):
     dtype, x_BHWD = jnp.dtype(self.dtype), images_BHWC
     _, height, width, _ = images_BHWC.shape
     self.grid((height, width))
-    for i, (features, size, stride, padding, pooled) in enumerate((
-        (1, 11, 4, 2, True), (3, 5, 1, 2, True), (6, 3, 1, 1, False),
-        (4, 3, 1, 1, False), (4, 3, 1, 1, True)), 1):
-      x_BHWD = nn.relu(Conv(self.width * features, size, stride, padding, dtype, HE, bias=True,
-                            name=f'conv{i}')(x_BHWD))
+    for i, (features, size, stride, padding, pooled) in enumerate(
+      (
+        (1, 11, 4, 2, True),
+        (3, 5, 1, 2, True),
+        (6, 3, 1, 1, False),
+        (4, 3, 1, 1, False),
+        (4, 3, 1, 1, True),
+      ),
+      1,
+    ):
+      x_BHWD = nn.relu(
+        Conv(self.width * features, size, stride, padding, dtype, HE, bias=True, name=f'conv{i}')(
+          x_BHWD
+        )
+      )
       if pooled:
         x_BHWD = nn.max_pool(x_BHWD, (3, 3), (2, 2))
     y = average_to(x_BHWD, 6)
     for name, rank in (('fc6', 3), ('fc7', 1)):
       y = nn.Dropout(self.dropout, deterministic=not train)(y)
-      init = nn.initializers.variance_scaling(2.0, 'fan_in', 'normal', in_axis=tuple(range(rank)),
-                                              out_axis=rank)
+      init = nn.initializers.variance_scaling(
+        2.0, 'fan_in', 'normal', in_axis=tuple(range(rank)), out_axis=rank
+      )
       y = nn.relu(Dense(64 * self.width, init, rank=rank, dtype=dtype, name=name)(y))
-    return _output(x_BHWD, y.astype(jnp.float32), self.num_classes, dtype,
-                   nn.initializers.normal(0.01))
+    return _output(
+      x_BHWD, y.astype(jnp.float32), self.num_classes, dtype, nn.initializers.normal(0.01)
+    )
 
 
 def average_by_two(x_BHWD: Array) -> Array:
   """Means of 2x2; an odd row or column at the end is left out."""
   batch, height, width, channels = x_BHWD.shape
   rows, columns = height // 2, width // 2
-  x_BHWD = x_BHWD[:, :2 * rows, :2 * columns]
+  x_BHWD = x_BHWD[:, : 2 * rows, : 2 * columns]
   return jnp.mean(x_BHWD.reshape(batch, rows, 2, columns, 2, channels), (2, 4))
 
 
@@ -137,9 +151,13 @@ def average_to(x_BHWD: Array, size: int) -> Array:
   for axis in (1, 2):
     side = x_BHWD.shape[axis]
     bins = [(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
-    x_BHWD = jnp.concatenate([
+    x_BHWD = jnp.concatenate(
+      [
         jnp.mean(jax.lax.slice_in_dim(x_BHWD, start, stop, axis=axis), axis, keepdims=True)
-        for start, stop in bins], axis)
+        for start, stop in bins
+      ],
+      axis,
+    )
   return x_BHWD
 
 
@@ -147,20 +165,23 @@ def _output(x_BHWD: Array, features_BD: Array, num_classes: int, dtype: Any, ini
   """The last part of both; called inside their `__call__`, whose module gets the head."""
   logits_BK = None
   if num_classes:
-    logits_BK = Dense(num_classes, init, dtype=dtype, out_dtype=jnp.float32,
-                      name='head')(features_BD)
+    logits_BK = Dense(num_classes, init, dtype=dtype, out_dtype=jnp.float32, name='head')(
+      features_BD
+    )
   return Output(logits_BK, features_BD, x_BHWD.reshape(len(x_BHWD), -1, x_BHWD.shape[-1]))
 
 
-def build(cls: type[nn.Module], patch: int, variant: str, num_classes: int,
-          options: dict[str, Any]) -> nn.Module:
+def build(
+  cls: type[nn.Module], patch: int, variant: str, num_classes: int, options: dict[str, Any]
+) -> nn.Module:
   """A network of this class; `options` are its fields."""
   check_options(cls, options, fixed=('num_classes',))
   return cls(num_classes, **options)  # type: ignore[call-arg]
 
 
 MODELS = {
-    'AlexNet': Entry(functools.partial(build, AlexNet), (),
-                     inputs=Inputs(224, IMAGENET_MEAN, IMAGENET_STD)),
-    'LeNet-5': Entry(functools.partial(build, LeNet5), (), inputs=Inputs(32, (0.5,), (0.5,), 1.0)),
+  'AlexNet': Entry(
+    functools.partial(build, AlexNet), (), inputs=Inputs(224, IMAGENET_MEAN, IMAGENET_STD)
+  ),
+  'LeNet-5': Entry(functools.partial(build, LeNet5), (), inputs=Inputs(32, (0.5,), (0.5,), 1.0)),
 }

@@ -16,8 +16,7 @@ from vit_jax.models.vit import ViT, build_vit
 
 DEIT = dict(exact_gelu=True)
 # facebookresearch/deit models_v2.py
-DEIT3 = dict(exact_gelu=True, layerscale=1e-4, posemb_class=False,
-             stochastic_depth_rule='constant')
+DEIT3 = dict(exact_gelu=True, layerscale=1e-4, posemb_class=False, stochastic_depth_rule='constant')
 DINOV2 = dict(exact_gelu=True, layerscale=1e-5)
 # arXiv:2304.07193 section 6 (ViT-g): not the g of Zhai et al.; the hidden units are SwiGLU's.
 GIANT = Size(1536, 40, 4096, 24)
@@ -29,8 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(size: Size, family: dict[str, Any], patch: int, variant: str, num_classes: int,
-          options: dict[str, Any]) -> ViT:
+def build(
+  size: Size,
+  family: dict[str, Any],
+  patch: int,
+  variant: str,
+  num_classes: int,
+  options: dict[str, Any],
+) -> ViT:
   """A ViT of this family and variant; `options` override both."""
   return build_vit(size, patch, '', num_classes, family | VARIANTS[variant] | options)
 
@@ -44,8 +49,10 @@ _DEIT3 = dict(inputs=_INPUTS._replace(crop=1.0))
 _DINOV2 = dict(patches=(14,), variants=('reg4',), inputs=_INPUTS._replace(size=518, crop=1.0))
 
 MODELS: dict[str, Entry] = {
-  **{f'DeiT-{size}': _entry(SIZES[size], DEIT, variants=('distilled',), inputs=_INPUTS)
-     for size in ('Ti', 'S', 'B')},
+  **{
+    f'DeiT-{size}': _entry(SIZES[size], DEIT, variants=('distilled',), inputs=_INPUTS)
+    for size in ('Ti', 'S', 'B')
+  },
   **{f'DeiT3-{size}': _entry(SIZES[size], DEIT3, **_DEIT3) for size in ('S', 'M', 'B', 'L')},
   'DeiT3-H': _entry(SIZES['H'], DEIT3, patches=(14,), **_DEIT3),
   **{f'DINOv2-{size}': _entry(SIZES[size], DINOV2, **_DINOV2) for size in ('S', 'B', 'L')},

@@ -57,16 +57,17 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
     bias: (out...) float32.
     out_dtype: of the result (..., out...); the compute dtype if None.
   """
-  batch, inner = x.shape[:x.ndim - rank], x.shape[x.ndim - rank:]
+  batch, inner = x.shape[: x.ndim - rank], x.shape[x.ndim - rank :]
   rows = (math.prod(batch),) if constraints.sequence_ways() == 1 else batch
   wait = constraints.gathers_wait(math.prod(batch), min(math.prod(inner), bias.size))
   y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype, wait)
-  return y.reshape(*batch, *y.shape[len(rows):])
+  return y.reshape(*batch, *y.shape[len(rows) :])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _affine(x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any,
-            wait: bool) -> Array:
+def _affine(
+  x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any, wait: bool
+) -> Array:
   """M, I and O stand for any number of axes, I for `rank` of them."""
   inner = range(x_MI.ndim - rank, x_MI.ndim), range(rank)
   return dot(x_MI, kernel_IO, (inner, ((), ())), out_dtype, bias_O)
@@ -108,7 +109,7 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     out = (self.features,) if isinstance(self.features, int) else tuple(self.features)
-    inner = x.shape[x.ndim - self.rank:]
+    inner = x.shape[x.ndim - self.rank :]
     kernel = self.param('kernel', self.kernel_init, (*inner, *out), jnp.float32)
     bias = self.param('bias', self.bias_init, out, jnp.float32)
     y = affine(x.astype(self.dtype), kernel, bias, rank=self.rank, out_dtype=self.out_dtype)

@@ -38,8 +38,10 @@ class PatchEmbedding(nn.Module):
     P, (height, width) = self.patch, image_size
     if height % P or width % P:
       fits = [max(1, round(side / P)) * P for side in image_size]
-      raise UserError(f'images of {height}x{width} pixels do not divide into patches of {P}x{P}; '
-                      f'{fits[0]}x{fits[1]} would')
+      raise UserError(
+        f'images of {height}x{width} pixels do not divide into patches of {P}x{P}; '
+        f'{fits[0]}x{fits[1]} would'
+      )
     return height // P, width // P
 
   @nn.compact
@@ -83,8 +85,9 @@ class ConvEmbedding(nn.Module):
     self.grid((height, width))
     x_BHWC = images_BHWC
     for i, channels in enumerate(self.channels, 1):
-      conv = Conv(channels, 3, 2, 1, self.dtype, nn.initializers.he_normal(), bias=True,
-                  name=f'conv{i}')
+      conv = Conv(
+        channels, 3, 2, 1, self.dtype, nn.initializers.he_normal(), bias=True, name=f'conv{i}'
+      )
       x_BHWC = nn.gelu(conv(x_BHWC))
     patches = PatchEmbedding(self.patch >> len(self.channels), self.width, self.dtype)
     nn.share_scope(self, patches)
@@ -111,8 +114,9 @@ class HistogramEmbedding(PatchEmbedding):
     """(B, H, W, C) -> (B, H / P, W / P, D)."""
     x_BHWD = super().__call__(images_BHWC, train)
     init = nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
-    kernel_CVD = self.param('histogram', init, (images_BHWC.shape[3], self.bins, self.width),
-                            jnp.float32)
+    kernel_CVD = self.param(
+      'histogram', init, (images_BHWC.shape[3], self.bins, self.width), jnp.float32
+    )
     counts_BHWCV = histograms(images_BHWC, self.patch, self.bins)
     roots_BHWCV = jnp.sqrt(self.bins * counts_BHWCV)  # their mean square is 1
     zeros_D = jnp.zeros(self.width, jnp.float32)
@@ -145,7 +149,7 @@ def drop_patches(key: Array, x_BND: Array, first: int, rate: float) -> Array:
   """
   batch, patches = x_BND.shape[0], x_BND.shape[1] - first
   order_BN = jnp.argsort(jax.random.uniform(key, (batch, patches)), axis=1)
-  kept_BN = first + jnp.sort(order_BN[:, :kept_patches(patches, rate)], axis=1)
+  kept_BN = first + jnp.sort(order_BN[:, : kept_patches(patches, rate)], axis=1)
   kept_BND = jnp.take_along_axis(x_BND, kept_BN[:, :, None], axis=1)
   return jnp.concatenate([x_BND[:, :first], kept_BND], axis=1)
 

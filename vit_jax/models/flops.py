@@ -42,8 +42,13 @@ def trace(model: Any, image_shape: tuple[int, int, int], train: bool = False) ->
   model, images_BHWC, variables = _traceable(model, image_shape)
 
   def forward(variables, images_BHWC):
-    return model.apply(variables, images_BHWC, train=train, mutable=['batch_stats'],
-                       rngs={'dropout': jax.random.key(0)})
+    return model.apply(
+      variables,
+      images_BHWC,
+      train=train,
+      mutable=['batch_stats'],
+      rngs={'dropout': jax.random.key(0)},
+    )
 
   return jax.make_jaxpr(forward)(variables, images_BHWC).jaxpr
 
@@ -107,8 +112,9 @@ def _padding_of(eqn: Any) -> int:
   strides, padding = eqn.params['window_strides'], eqn.params['padding']
   for i, (stride, (low, _)) in enumerate(zip(strides, padding, strict=True), 2):
     size, taps, places = image[axes.lhs_spec[i]], kernel[axes.rhs_spec[i]], out[axes.out_spec[i]]
-    hits = sum(low <= place * stride + tap < low + size
-               for place in range(places) for tap in range(taps))
+    hits = sum(
+      low <= place * stride + tap < low + size for place in range(places) for tap in range(taps)
+    )
     every, inside = every * taps, inside // places * hits
   return every - inside
 
@@ -127,10 +133,14 @@ def convolutions(jaxpr: Jaxpr) -> tuple[int, int]:
 
 
 def _called(eqn: Any) -> list[Jaxpr]:
-  leaves = jax.tree.leaves(list(eqn.params.values()),
-                           is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr | Jaxpr))
-  return [leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
-          for leaf in leaves if isinstance(leaf, ClosedJaxpr | Jaxpr)]
+  leaves = jax.tree.leaves(
+    list(eqn.params.values()), is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr | Jaxpr)
+  )
+  return [
+    leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+    for leaf in leaves
+    if isinstance(leaf, ClosedJaxpr | Jaxpr)
+  ]
 
 
 def _traceable(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:

@@ -54,9 +54,11 @@ class HybridEmbedding(nn.Module):
     if rows % P or columns % P:
       stride = P * stride_of(self.resnet.stages)
       fits = [max(1, round(side / stride)) * stride for side in image_size]
-      raise UserError(f'images of {image_size[0]}x{image_size[1]} pixels give a feature map of '
-                      f'{rows}x{columns}, which does not divide into patches of {P}x{P}; '
-                      f'{fits[0]}x{fits[1]} would')
+      raise UserError(
+        f'images of {image_size[0]}x{image_size[1]} pixels give a feature map of '
+        f'{rows}x{columns}, which does not divide into patches of {P}x{P}; '
+        f'{fits[0]}x{fits[1]} would'
+      )
     return rows // P, columns // P
 
   def __call__(self, images_BHWC: Array, train: bool) -> Array:
@@ -85,8 +87,14 @@ class Stem:
   weight_epsilon: Literal['std', 'variance'] = 'std'
 
 
-def build_hybrid(size: Size, stages: tuple[int, ...], patch: int, variant: str, num_classes: int,
-                 options: dict[str, Any]) -> ViT:
+def build_hybrid(
+  size: Size,
+  stages: tuple[int, ...],
+  patch: int,
+  variant: str,
+  num_classes: int,
+  options: dict[str, Any],
+) -> ViT:
   """A hybrid; `options` are fields of `ViT` and of `Stem`.
 
   The patch of the name is in pixels. For a ResNet without stages it counts the stride of the
@@ -97,14 +105,18 @@ def build_hybrid(size: Size, stages: tuple[int, ...], patch: int, variant: str, 
   of_vit = size._asdict() | of_vit
   check_vit(of_vit)
   if stem.resnet_width % GroupNorm.groups:
-    raise UserError(f'model option resnet_width is {stem.resnet_width}; it must be a multiple of '
-                    f'{GroupNorm.groups}, the groups that are normalised together')
+    raise UserError(
+      f'model option resnet_width is {stem.resnet_width}; it must be a multiple of '
+      f'{GroupNorm.groups}, the groups that are normalised together'
+    )
   stages = tuple(stem.stages)
   stride = stride_of(stages) if stages else 2
   if patch % stride:
-    raise UserError(f'a model with patches of {patch} pixels cannot stand on a ResNet of '
-                    f'{len(stages)} stages; the nearest patch that can is '
-                    f'{max(1, round(patch / stride)) * stride}')
+    raise UserError(
+      f'a model with patches of {patch} pixels cannot stand on a ResNet of '
+      f'{len(stages)} stages; the nearest patch that can is '
+      f'{max(1, round(patch / stride)) * stride}'
+    )
   dtype = of_vit.get('dtype', ViT.dtype)
   style = HYBRID if stem.weight_epsilon == 'std' else HYBRID._replace(standardised=(1e-8, 0.0))
   resnet = ResNet(0, style, stages=stages, width=stem.resnet_width, dtype=dtype)
@@ -118,9 +130,9 @@ def _entry(size: str, stages: tuple[int, ...], patch: int) -> Entry:
 
 # google-research/vision_transformer, vit_jax/configs/models.py.
 MODELS = {
-    'R+Ti': _entry('Ti', (), 16),
-    'R26+S': _entry('S', (2, 2, 2, 2), 32),
-    'R26+B': _entry('B', (2, 2, 2, 2), 32),
-    'R50+B': _entry('B', (3, 4, 9), 16),
-    'R50+L': _entry('L', (3, 4, 6, 3), 32),
+  'R+Ti': _entry('Ti', (), 16),
+  'R26+S': _entry('S', (2, 2, 2, 2), 32),
+  'R26+B': _entry('B', (2, 2, 2, 2), 32),
+  'R50+B': _entry('B', (3, 4, 9), 16),
+  'R50+L': _entry('L', (3, 4, 6, 3), 32),
 }

@@ -41,8 +41,11 @@ def _layer_norm_backward(saved, dy):
   x, dy_f = x.astype(jnp.float32), dy.astype(jnp.float32)
   unit = (x - jnp.mean(x, axis=-1, keepdims=True)) * rstd
   dunit = dy_f * scale_D.reshape((1,) * (x.ndim - 1) + (-1,))
-  dx = rstd * (dunit - jnp.mean(dunit, axis=-1, keepdims=True)
-               - unit * jnp.mean(dunit * unit, axis=-1, keepdims=True))
+  dx = rstd * (
+    dunit
+    - jnp.mean(dunit, axis=-1, keepdims=True)
+    - unit * jnp.mean(dunit * unit, axis=-1, keepdims=True)
+  )
   rows = tuple(range(x.ndim - 1))
   return dx.astype(dy.dtype), jnp.sum(dy_f * unit, axis=rows), jnp.sum(dy_f, axis=rows)
 
@@ -73,7 +76,7 @@ def _gelu_and_slope(x, exact):
     density = jnp.exp(-0.5 * jnp.square(x_f)) * math.sqrt(0.5 / math.pi)
   else:
     c, cubic = math.sqrt(2 / math.pi), 0.044715
-    tanh = jnp.tanh(c * (x_f + cubic * x_f ** 3))
+    tanh = jnp.tanh(c * (x_f + cubic * x_f**3))
     cdf = 0.5 * (1 + tanh)
     density = 0.5 * (1 - tanh * tanh) * c * (1 + 3 * cubic * x_f * x_f)
   return (x_f * cdf).astype(x.dtype), (cdf + x_f * density).astype(x.dtype)
@@ -82,13 +85,15 @@ def _gelu_and_slope(x, exact):
 def _gelu_forward(x, exact):
   """Saves the slope on a CPU, where tanh is dear; elsewhere x, which is in memory anyway."""
   y, slope = _gelu_and_slope(x, exact)
-  return y, jax.lax.platform_dependent(x, slope, cpu=lambda x, slope: slope,
-                                       default=lambda x, slope: x)
+  return y, jax.lax.platform_dependent(
+    x, slope, cpu=lambda x, slope: slope, default=lambda x, slope: x
+  )
 
 
 def _gelu_backward(exact, saved, dy):
-  slope = jax.lax.platform_dependent(saved, cpu=lambda slope: slope,
-                                     default=lambda x: _gelu_and_slope(x, exact)[1])
+  slope = jax.lax.platform_dependent(
+    saved, cpu=lambda slope: slope, default=lambda x: _gelu_and_slope(x, exact)[1]
+  )
   return (dy * slope,)
 
 
@@ -141,8 +146,12 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
-    dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform(),
-                              bias_init=nn.initializers.normal(1e-6), dtype=self.dtype)
+    dense = functools.partial(
+      Dense,
+      kernel_init=nn.initializers.xavier_uniform(),
+      bias_init=nn.initializers.normal(1e-6),
+      dtype=self.dtype,
+    )
     h_BNF = dense(self.hidden, save_as='mlp_hidden', name='up')(x_BND)
     if self.kind == 'swiglu':
       h_BNF = swiglu(dense(self.hidden, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)

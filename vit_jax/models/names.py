@@ -55,8 +55,9 @@ def parse(name: str, models: Mapping[str, Entry]) -> tuple[str, int, str]:
     other_case = [full for full in known if full.lower() == name.lower()]
     raise UserError(f'model {name!r} is unknown; {nearest(name, other_case or known)}')
   if entry.patches and (not patch.isdecimal() or int(patch) < 1):
-    raise UserError(f'model {name!r} lacks a patch size in pixels; '
-                    f'{base}/{entry.patches[0]} would have one')
+    raise UserError(
+      f'model {name!r} lacks a patch size in pixels; {base}/{entry.patches[0]} would have one'
+    )
   if variant not in ('', *entry.variants) or rest and not entry.patches:
     raise UserError(f'model {name!r} is unknown; {nearest(name, list(entry.names(base)))}')
   return base, int(patch or 0), variant

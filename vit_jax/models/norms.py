@@ -56,8 +56,12 @@ class Conv(nn.Module):
       kernel_HWCD = standardise(kernel_HWCD, *self.standardised)
     padding = self.padding if isinstance(self.padding, str) else [(self.padding, self.padding)] * 2
     y_BHWD = jax.lax.conv_general_dilated(
-        x_BHWC.astype(self.dtype), kernel_HWCD.astype(self.dtype), (self.stride, self.stride),
-        padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+      x_BHWC.astype(self.dtype),
+      kernel_HWCD.astype(self.dtype),
+      (self.stride, self.stride),
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
     if self.bias:
       bias_D = self.param('bias', nn.initializers.zeros, (self.features,), jnp.float32)
       y_BHWD += bias_D.astype(y_BHWD.dtype)[None, None, None]
@@ -136,6 +140,7 @@ class GroupNorm(_Affine):
     mean = jnp.mean(x, (1, 2, 4), keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), (1, 2, 4), keepdims=True)
     mean_B11D, variance_B11D = (
-        jnp.repeat(moment.reshape(batch, 1, 1, self.groups), channels // self.groups, axis=-1)
-        for moment in (mean, variance))
+      jnp.repeat(moment.reshape(batch, 1, 1, self.groups), channels // self.groups, axis=-1)
+      for moment in (mean, variance)
+    )
     return self._normalise(x_BHWD, mean_B11D, variance_B11D)

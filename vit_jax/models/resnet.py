@@ -46,14 +46,27 @@ class Style(NamedTuple):
 
 # He et al. 2016 with the stride in the 3x3 convolution and a start at the identity
 # (arXiv:1706.02677 section 5.1), as pytorch/vision and timm have it.
-BATCH_NORM = Style(functools.partial(BatchNorm, 1e-5), False, False, None, HE,
-                   nn.initializers.normal(0.01))
+BATCH_NORM = Style(
+  functools.partial(BatchNorm, 1e-5), False, False, None, HE, nn.initializers.normal(0.01)
+)
 # google-research/big_transfer, bit_pytorch/models.py, with timm's epsilon (there 1e-10).
-BIT = Style(functools.partial(GroupNorm, 1e-5), True, False, (1e-8, 0.0),
-            nn.initializers.lecun_normal(), nn.initializers.zeros)
+BIT = Style(
+  functools.partial(GroupNorm, 1e-5),
+  True,
+  False,
+  (1e-8, 0.0),
+  nn.initializers.lecun_normal(),
+  nn.initializers.zeros,
+)
 # The stem of a hybrid: google-research/vision_transformer, vit_jax/models_resnet.py.
-HYBRID = Style(functools.partial(GroupNorm, 1e-6), False, True, (0.0, 1e-5),
-               nn.initializers.lecun_normal(), nn.initializers.zeros)
+HYBRID = Style(
+  functools.partial(GroupNorm, 1e-6),
+  False,
+  True,
+  (0.0, 1e-5),
+  nn.initializers.lecun_normal(),
+  nn.initializers.zeros,
+)
 
 
 class Part(nn.Module):
@@ -65,8 +78,16 @@ class Part(nn.Module):
   @nn.nowrap
   def conv(self, x_BHWC: Array, name: str, features: int, size: int, stride: int) -> Array:
     padding = 'SAME' if self.style.same_padding else (size - 1) // 2
-    return Conv(features, size, stride, padding, self.dtype, self.style.kernel_init,
-                self.style.standardised, name=name)(x_BHWC)
+    return Conv(
+      features,
+      size,
+      stride,
+      padding,
+      self.dtype,
+      self.style.kernel_init,
+      self.style.standardised,
+      name=name,
+    )(x_BHWC)
 
 
 class Stem(Part):
@@ -114,8 +135,9 @@ class Unit(Part):
     for i, shape in enumerate(self.plan[:-1], 1):
       y = nn.relu(norm(self.conv(y, f'conv{i}', *shape), f'norm{i}'))
     last = len(self.plan)
-    y = norm(self.conv(y, f'conv{last}', *self.plan[-1]), f'norm{last}',
-             scale_init=nn.initializers.zeros)
+    y = norm(
+      self.conv(y, f'conv{last}', *self.plan[-1]), f'norm{last}', scale_init=nn.initializers.zeros
+    )
     if project:
       shortcut = norm(self.conv(shortcut, 'conv_proj', *projection), 'norm_proj')
     return nn.relu(shortcut + y)
@@ -135,8 +157,10 @@ class Stage(Part):
         x_BHWD = constraints.over_batch(x_BHWD)
       # The stride is in the first 3x3 convolution.
       strided = next(i for i, (_, size) in enumerate(self.plan) if size == 3)
-      plan = tuple((features, size, self.stride if j == 1 and i == strided else 1)
-                   for i, (features, size) in enumerate(self.plan))
+      plan = tuple(
+        (features, size, self.stride if j == 1 and i == strided else 1)
+        for i, (features, size) in enumerate(self.plan)
+      )
       x_BHWD = Unit(self.style, self.dtype, plan, name=f'unit{j}')(x_BHWD, train, mask_B)
     return x_BHWD
 
@@ -185,17 +209,26 @@ class ResNet(nn.Module):
     x_BHWD = Stem(self.style, dtype, self.width, name='stem')(images_BHWC, train, mask_B)
     for i, units in enumerate(self.stages):
       width = self.width * 2**i
-      plan = (((width, 3), (width, 3)) if self.block == 'basic' else
-              ((width, 1), (width, 3), (4 * width, 1)))
+      plan = (
+        ((width, 3), (width, 3))
+        if self.block == 'basic'
+        else ((width, 1), (width, 3), (4 * width, 1))
+      )
       x_BHWD = Stage(self.style, dtype, units, 2 if i else 1, plan, name=f'stage{i + 1}')(
-          x_BHWD, train, mask_B)
+        x_BHWD, train, mask_B
+      )
     if self.style.preactivation:
       x_BHWD = nn.relu(self.style.norm(name='norm')(x_BHWD, train, mask_B))
     features_BD = jnp.mean(x_BHWD.astype(jnp.float32), (1, 2))
     logits_BK = None
     if self.num_classes:
-      logits_BK = Dense(self.num_classes, kernel_init=self.style.head_init, dtype=dtype,
-                        out_dtype=jnp.float32, name='head')(features_BD)
+      logits_BK = Dense(
+        self.num_classes,
+        kernel_init=self.style.head_init,
+        dtype=dtype,
+        out_dtype=jnp.float32,
+        name='head',
+      )(features_BD)
     tokens_BND = x_BHWD.reshape(x_BHWD.shape[0], -1, x_BHWD.shape[-1])
     return Output(logits_BK, features_BD, tokens_BND)
 
@@ -205,8 +238,14 @@ def stride_of(stages: tuple[int, ...]) -> int:
   return 4 * 2 ** max(0, len(stages) - 1)
 
 
-def build_resnet(style: Style, defaults: dict[str, Any], patch: int, variant: str,
-                 num_classes: int, options: dict[str, Any]) -> ResNet:
+def build_resnet(
+  style: Style,
+  defaults: dict[str, Any],
+  patch: int,
+  variant: str,
+  num_classes: int,
+  options: dict[str, Any],
+) -> ResNet:
   """A ResNet; `options` are fields of `ResNet` and override `defaults`."""
   options = defaults | options
   check_resnet(style, options)
@@ -219,8 +258,10 @@ def check_resnet(style: Style, options: dict[str, Any]) -> None:
   check_options(ResNet, options, fixed=('num_classes', 'style'))
   width = options.get('width', ResNet.width)
   if style is not BATCH_NORM and width % GroupNorm.groups:
-    raise UserError(f'model option width is {width}, which is not a multiple of the '
-                    f'{GroupNorm.groups} groups that are normalised together')
+    raise UserError(
+      f'model option width is {width}, which is not a multiple of the '
+      f'{GroupNorm.groups} groups that are normalised together'
+    )
 
 
 def _entry(style: Style, inputs: Inputs, **defaults: Any) -> Entry:
@@ -230,15 +271,15 @@ def _entry(style: Style, inputs: Inputs, **defaults: Any) -> Entry:
 _IMAGENET = Inputs(224, IMAGENET_MEAN, IMAGENET_STD)
 _BIT_448 = Inputs(448, crop=1.0)  # BiT-M fine-tuned on ImageNet, as timm evaluates it
 MODELS = {
-    'ResNet-18': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(2, 2, 2, 2)),
-    'ResNet-34': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(3, 4, 6, 3)),
-    'ResNet-50': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 6, 3)),
-    'ResNet-101': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 23, 3)),
-    'ResNet-152': _entry(BATCH_NORM, _IMAGENET, stages=(3, 8, 36, 3)),
-    'BiT-R50x1': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=64),
-    'BiT-R50x3': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=192),
-    'BiT-R101x1': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=64),
-    'BiT-R101x3': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=192),
-    'BiT-R152x2': _entry(BIT, _BIT_448, stages=(3, 8, 36, 3), width=128),
-    'BiT-R152x4': _entry(BIT, Inputs(480, crop=1.0), stages=(3, 8, 36, 3), width=256),
+  'ResNet-18': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(2, 2, 2, 2)),
+  'ResNet-34': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(3, 4, 6, 3)),
+  'ResNet-50': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 6, 3)),
+  'ResNet-101': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 23, 3)),
+  'ResNet-152': _entry(BATCH_NORM, _IMAGENET, stages=(3, 8, 36, 3)),
+  'BiT-R50x1': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=64),
+  'BiT-R50x3': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=192),
+  'BiT-R101x1': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=64),
+  'BiT-R101x3': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=192),
+  'BiT-R152x2': _entry(BIT, _BIT_448, stages=(3, 8, 36, 3), width=128),
+  'BiT-R152x4': _entry(BIT, Inputs(480, crop=1.0), stages=(3, 8, 36, 3), width=256),
 }

@@ -17,12 +17,12 @@ from vit_jax.models.attention import Implementation
 from vit_jax.models.blocks import BlockConfig, Encoder, Remat, Unroll
 from vit_jax.models.dense import Dense
 from vit_jax.models.embedding import (
-    ConvEmbedding,
-    HistogramEmbedding,
-    PatchEmbedding,
-    drop_patches,
-    kept_patches,
-    sincos2d,
+  ConvEmbedding,
+  HistogramEmbedding,
+  PatchEmbedding,
+  drop_patches,
+  kept_patches,
+  sincos2d,
 )
 from vit_jax.models.layers import MlpKind
 from vit_jax.models.names import Entry
@@ -115,8 +115,12 @@ class ViT(nn.Module):
       change = f"config.model.pool='mean' or 'map' without registers would, and {change}"
     constraints.check_tokens(patches, extra, ways, change)
     if self.patch_dropout:
-      constraints.check_tokens(kept_patches(patches, self.patch_dropout), extra, ways,
-                               'config.model.patch_dropout=0 would in training too')
+      constraints.check_tokens(
+        kept_patches(patches, self.patch_dropout),
+        extra,
+        ways,
+        'config.model.patch_dropout=0 would in training too',
+      )
 
   @nn.compact
   def __call__(self, images_BHWC: Array, *, train: bool) -> Output:
@@ -129,33 +133,49 @@ class ViT(nn.Module):
     Raises:
       UserError: the stem does not fit the image size.
     """
-    block = BlockConfig(**{field.name: getattr(self, field.name)
-                           for field in dataclasses.fields(BlockConfig)})
+    block = BlockConfig(
+      **{field.name: getattr(self, field.name) for field in dataclasses.fields(BlockConfig)}
+    )
     x_BND = self._tokens(self.embedding(images_BHWC, train), train)
     x_BND = nn.Dropout(self.dropout, deterministic=not train)(x_BND)
-    tokens_BND = Encoder(self.depth, block, self.stochastic_depth, self.stochastic_depth_rule,
-                         self.unroll, self.remat, name='encoder')(x_BND, train)
+    tokens_BND = Encoder(
+      self.depth,
+      block,
+      self.stochastic_depth,
+      self.stochastic_depth_rule,
+      self.unroll,
+      self.remat,
+      name='encoder',
+    )(x_BND, train)
     features_BD = self._pool(tokens_BND, block, train)
     if self.representation:
-      features_BD = jnp.tanh(self._dense(self.width, nn.initializers.lecun_normal(),
-                                         name='pre_logits')(features_BD))
+      features_BD = jnp.tanh(
+        self._dense(self.width, nn.initializers.lecun_normal(), name='pre_logits')(features_BD)
+      )
     seen = {'head': features_BD}
     if self.distilled:
       seen['head_dist'] = tokens_BND[:, 1].astype(jnp.float32)
     features_BD = _mean(list(seen.values()))
     if not self.num_classes:
       return Output(features_BD=features_BD, tokens_BND=tokens_BND)
-    logits = [self._dense(self.num_classes, nn.initializers.zeros, name=name,
-                          bias_init=nn.initializers.constant(self.head_bias))(x_BD)
-              for name, x_BD in seen.items()]
+    logits = [
+      self._dense(
+        self.num_classes,
+        nn.initializers.zeros,
+        name=name,
+        bias_init=nn.initializers.constant(self.head_bias),
+      )(x_BD)
+      for name, x_BD in seen.items()
+    ]
     if train:
       return Output(logits[0], features_BD, tokens_BND, *logits[1:])
     return Output(_mean(logits), features_BD, tokens_BND)
 
   @nn.nowrap
   def _dense(self, features: int, kernel_init: Any, **options: Any) -> Dense:
-    return Dense(features, kernel_init=kernel_init, dtype=self.dtype, out_dtype=jnp.float32,
-                 **options)
+    return Dense(
+      features, kernel_init=kernel_init, dtype=self.dtype, out_dtype=jnp.float32, **options
+    )
 
   @nn.nowrap
   def _tokens(self, x_BHWD: Array, train: bool) -> Array:
@@ -168,8 +188,9 @@ class ViT(nn.Module):
       return jnp.broadcast_to(token_1ND, (batch, count, width)).astype(x_BND.dtype)
 
     def placed(x_BND: Array) -> Array:
-      table_1ND = self.param('pos_embedding', nn.initializers.normal(0.02),
-                             (1, *x_BND.shape[1:]), jnp.float32)
+      table_1ND = self.param(
+        'pos_embedding', nn.initializers.normal(0.02), (1, *x_BND.shape[1:]), jnp.float32
+      )
       return x_BND + table_1ND.astype(x_BND.dtype)
 
     if self.posemb == 'sincos2d':
@@ -193,7 +214,7 @@ class ViT(nn.Module):
   @nn.nowrap
   def _pool(self, tokens_BND: Array, block: BlockConfig, train: bool) -> Array:
     """Equation 4, or its alternatives: (B, D) float32."""
-    patches_BND = tokens_BND[:, (self.pool == 'cls') + self.distilled + self.registers:]
+    patches_BND = tokens_BND[:, (self.pool == 'cls') + self.distilled + self.registers :]
     if self.pool == 'cls':
       features_BD = tokens_BND[:, 0]
     elif self.pool == 'mean':
@@ -214,13 +235,15 @@ def check_vit(options: dict[str, Any]) -> None:
   if width % heads:
     raise UserError(f'model option heads is {heads}, which does not divide width {width}')
   if options.get('posemb') == 'sincos2d' and width % 4:
-    raise UserError(f"model option posemb is 'sincos2d', which needs a width divisible by 4, not "
-                    f'{width}')
+    raise UserError(
+      f"model option posemb is 'sincos2d', which needs a width divisible by 4, not {width}"
+    )
   if options.get('distilled'):
     for name, only in (('pool', 'cls'), ('representation', False)):
       if options.get(name, only) != only:
-        raise UserError(f'model option {name} is {options[name]!r}, but a distilled model has '
-                        f'{only!r}')
+        raise UserError(
+          f'model option {name} is {options[name]!r}, but a distilled model has {only!r}'
+        )
 
 
 @dataclasses.dataclass
@@ -238,8 +261,9 @@ class Stem:
   histogram_bins: int = bounded(0, low=0)
 
 
-def build_vit(size: Size, patch: int, variant: str, num_classes: int,
-              options: dict[str, Any]) -> ViT:
+def build_vit(
+  size: Size, patch: int, variant: str, num_classes: int, options: dict[str, Any]
+) -> ViT:
   """A plain ViT; `options` are fields of `ViT`, which override `size`, and of `Stem`."""
   stem, of_vit = take(Stem, options)
   of_vit = size._asdict() | of_vit
@@ -247,9 +271,11 @@ def build_vit(size: Size, patch: int, variant: str, num_classes: int,
   rest = of_vit['width'], jnp.dtype(of_vit.get('dtype', ViT.dtype))
   channels = tuple(stem.conv_stem)
   if patch % 2 ** len(channels):
-    raise UserError(f'model option conv_stem has {len(channels)} convolutions, each of which '
-                    f'halves the image; the patch of the name must be a multiple of '
-                    f'{2 ** len(channels)}, not {patch}')
+    raise UserError(
+      f'model option conv_stem has {len(channels)} convolutions, each of which '
+      f'halves the image; the patch of the name must be a multiple of '
+      f'{2 ** len(channels)}, not {patch}'
+    )
   if channels and stem.histogram_bins:
     raise UserError('model options conv_stem and histogram_bins are two stems; set one of them')
   if channels:
@@ -262,7 +288,15 @@ def build_vit(size: Size, patch: int, variant: str, num_classes: int,
 
 
 # Published with; any other patch works too.
-_PATCHES = {'S': (16, 32), 'B': (16, 32, 8), 'L': (16, 32), **dict.fromkeys(
-    ('So150m', 'So400m', 'H', 'H52', 'g', 'g4', 'G', 'G4', 'g-opt', 'G-opt', 'e'), (14,))}
-MODELS = {name: Entry(functools.partial(build_vit, size), _PATCHES.get(name, (16,)))
-          for name, size in SIZES.items()}
+_PATCHES = {
+  'S': (16, 32),
+  'B': (16, 32, 8),
+  'L': (16, 32),
+  **dict.fromkeys(
+    ('So150m', 'So400m', 'H', 'H52', 'g', 'g4', 'G', 'G4', 'g-opt', 'G-opt', 'e'), (14,)
+  ),
+}
+MODELS = {
+  name: Entry(functools.partial(build_vit, size), _PATCHES.get(name, (16,)))
+  for name, size in SIZES.items()
+}

@@ -14,17 +14,17 @@ import numpy as np
 
 # Dense bf16 FLOP/s of one chip, from the makers' datasheets (without structured sparsity).
 DATASHEET_BF16 = {
-    'NVIDIA A100': 312e12,
-    'NVIDIA H100': 989e12,
-    'NVIDIA H200': 989e12,
-    'NVIDIA B200': 2250e12,
-    'TPU v2': 45e12,
-    'TPU v3': 123e12,
-    'TPU v4': 275e12,
-    'TPU v5 lite': 197e12,
-    'TPU v5p': 459e12,
-    'TPU v6 lite': 918e12,
-    'TPU7x': 2307e12,
+  'NVIDIA A100': 312e12,
+  'NVIDIA H100': 989e12,
+  'NVIDIA H200': 989e12,
+  'NVIDIA B200': 2250e12,
+  'TPU v2': 45e12,
+  'TPU v3': 123e12,
+  'TPU v4': 275e12,
+  'TPU v5 lite': 197e12,
+  'TPU v5p': 459e12,
+  'TPU v6 lite': 918e12,
+  'TPU7x': 2307e12,
 }
 
 
@@ -99,5 +99,6 @@ def _accelerator_in_sight() -> bool:
   platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
   if platforms:
     return platforms != 'cpu'
-  return any(glob.glob(node) for node in ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*',
-                                          '/dev/kfd'))
+  return any(
+    glob.glob(node) for node in ('/dev/nvidia[0-9]*', '/dev/accel*', '/dev/vfio/[0-9]*', '/dev/kfd')
+  )

@@ -42,13 +42,16 @@ def _sizes(mesh: Mesh, devices: int) -> list[int]:
   sizes = [getattr(mesh, axis) for axis in AXES]
   given = math.prod(size for size in sizes if size != -1)
   if sizes.count(-1) > 1 or 0 in sizes:
-    raise UserError(f'config.mesh is {dict(zip(AXES, sizes, strict=True))}; at most one axis is '
-                    '-1 and none is 0')
+    raise UserError(
+      f'config.mesh is {dict(zip(AXES, sizes, strict=True))}; at most one axis is -1 and none is 0'
+    )
   if -1 in sizes and devices % given == 0:
     sizes[sizes.index(-1)] = devices // given
   if math.prod(sizes) != devices:
-    raise UserError(f'config.mesh is {dict(zip(AXES, sizes, strict=True))}, which does not '
-                    f'multiply to the {devices} devices here')
+    raise UserError(
+      f'config.mesh is {dict(zip(AXES, sizes, strict=True))}, which does not '
+      f'multiply to the {devices} devices here'
+    )
   return sizes
 
 
@@ -68,18 +71,26 @@ def lay_out(sizes: Sequence[int], devices: Sequence[Any], slices: int = 0) -> np
   known = {by_slice} if devices[0].platform == 'tpu' else {1, by_slice, by_process}
   slices = slices or (by_slice if len(known) == 1 else 1)
   if slices not in known:
-    raise UserError(f'config.mesh.slices is {slices}, but the {len(devices)} devices lie in '
-                    f'{by_slice} slices and belong to {by_process} processes')
+    raise UserError(
+      f'config.mesh.slices is {slices}, but the {len(devices)} devices lie in '
+      f'{by_slice} slices and belong to {by_process} processes'
+    )
   if slices == 1:
     return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
   replica, *others = sizes
   if replica % slices:
-    raise UserError(f'config.mesh.replica is {replica}, which is not divisible by the {slices} '
-                    'slices of the devices, between which a slow network lies that only replica '
-                    f'crosses; set config.mesh.replica to {slices} or a multiple')
+    raise UserError(
+      f'config.mesh.replica is {replica}, which is not divisible by the {slices} '
+      'slices of the devices, between which a slow network lies that only replica '
+      f'crosses; set config.mesh.replica to {slices} or a multiple'
+    )
   return mesh_utils.create_hybrid_device_mesh(
-      (replica // slices, *others), (slices, *(1 for _ in others)), devices,
-      process_is_granule=slices != by_slice, allow_split_physical_axes=True)
+    (replica // slices, *others),
+    (slices, *(1 for _ in others)),
+    devices,
+    process_is_granule=slices != by_slice,
+    allow_split_physical_axes=True,
+  )
 
 
 def check_tokens(model: Any, image_size: tuple[int, int], mesh: DeviceMesh) -> None:
@@ -88,8 +99,10 @@ def check_tokens(model: Any, image_size: tuple[int, int], mesh: DeviceMesh) -> N
   if ways == 1:
     return
   if not hasattr(model, 'check_sequence'):
-    raise UserError(f'config.mesh.sequence is {ways}, but a {type(model).__name__} has no tokens '
-                    'to split over it; set it to 1 and give the devices to config.mesh.fsdp')
+    raise UserError(
+      f'config.mesh.sequence is {ways}, but a {type(model).__name__} has no tokens '
+      'to split over it; set it to 1 and give the devices to config.mesh.fsdp'
+    )
   model.check_sequence(image_size, ways)
 
 
@@ -98,9 +111,10 @@ def check_batch(batch_size: int, mesh: DeviceMesh, where: str, accumulate: int =
   ways = mesh.shape['replica'] * mesh.shape['fsdp'] * accumulate
   if batch_size % ways:
     raise UserError(
-        f'{where} is {batch_size}, which is not divisible by {ways} (replica '
-        f'{mesh.shape["replica"]} x fsdp {mesh.shape["fsdp"]} x accumulate {accumulate}); '
-        f'the nearest that is: {max(1, round(batch_size / ways)) * ways}')
+      f'{where} is {batch_size}, which is not divisible by {ways} (replica '
+      f'{mesh.shape["replica"]} x fsdp {mesh.shape["fsdp"]} x accumulate {accumulate}); '
+      f'the nearest that is: {max(1, round(batch_size / ways)) * ways}'
+    )
 
 
 def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) -> list[int]:
@@ -110,14 +124,18 @@ def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) ->
   """
   process = jax.process_index() if process is None else process
   slices = NamedSharding(mesh, BATCH_SPEC).devices_indices_map((batch_size,))
-  bounds = {index[0].indices(batch_size)[:2] for device, index in slices.items()
-            if device.process_index == process}
+  bounds = {
+    index[0].indices(batch_size)[:2]
+    for device, index in slices.items()
+    if device.process_index == process
+  }
   return [row for start, stop in sorted(bounds) for row in range(start, stop)]
 
 
 def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh, batch_size: int) -> dict:
   """Makes global arrays, sharded over the batch, from this process's rows of them."""
   sharding = NamedSharding(mesh, BATCH_SPEC)
-  return {name: jax.make_array_from_process_local_data(sharding, rows,
-                                                       (batch_size, *rows.shape[1:]))
-          for name, rows in batch.items()}
+  return {
+    name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
+    for name, rows in batch.items()
+  }

@@ -44,8 +44,9 @@ class Preemption:
       return self  # signals go to the main thread, which is not ours
     self._read, self._write = os.pipe()
     os.set_blocking(self._write, False)
-    handlers = {number: signal.signal(number, self._pressed)
-                for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {
+      number: signal.signal(number, self._pressed) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     self._restore = [handlers, signal.set_wakeup_fd(self._write)]
     self._thread = threading.Thread(target=self._hear, name='preemption', daemon=True)
     self._thread.start()

@@ -99,8 +99,10 @@ class Processes:
     try:
       text = self._client.blocking_key_value_get(key, _ms(self._limits.barrier))
     except RuntimeError as error:
-      raise Late(f'process 0 was silent for {self._limits.barrier:g} s (config.limits.barrier): '
-                 f'{_first_line(error)}') from error
+      raise Late(
+        f'process 0 was silent for {self._limits.barrier:g} s (config.limits.barrier): '
+        f'{_first_line(error)}'
+      ) from error
     return json.loads(text)
 
   def gather(self, value: Any, name: str = '', limit: float | None = None) -> list[Any]:
@@ -188,8 +190,11 @@ class Processes:
       self._client.wait_at_barrier(f'{ROOT}/{name}', _ms(limit))
     except RuntimeError as error:
       missing = str(error).partition('timed out task names:\n')[2].split('\n')[0]
-      raise Late(f'waited {limit:g} s for process {missing} ({name}; config.limits.barrier)'
-                 if missing else f'waiting for the others failed: {_first_line(error)}') from error
+      raise Late(
+        f'waited {limit:g} s for process {missing} ({name}; config.limits.barrier)'
+        if missing
+        else f'waiting for the others failed: {_first_line(error)}'
+      ) from error
 
 
 class Late(RunFault):
@@ -213,20 +218,28 @@ def start(limits: Limits) -> Processes:
   address, count, index, detection = found
   # JAX's own preemption notice takes SIGTERM over from us, and knows nothing of a compilation.
   jax.config.update('jax_enable_preemption_service', False)
-  with _patience(limits.start, f'process {index} of {count} did not meet the others at {address} '
-                 f'within {limits.start:g} s (config.limits.start)'):
+  with _patience(
+    limits.start,
+    f'process {index} of {count} did not meet the others at {address} '
+    f'within {limits.start:g} s (config.limits.start)',
+  ):
     jax.distributed.initialize(
-        address, count, index, cluster_detection_method=detection,
-        coordinator_bind_address=bind_address(os.environ, address),
-        initialization_timeout=_ms(limits.start) // 1000 + 60,
-        heartbeat_timeout_seconds=limits.heartbeat,
-        shutdown_timeout_seconds=_ms(limits.barrier) // 1000)
+      address,
+      count,
+      index,
+      cluster_detection_method=detection,
+      coordinator_bind_address=bind_address(os.environ, address),
+      initialization_timeout=_ms(limits.start) // 1000 + 60,
+      heartbeat_timeout_seconds=limits.heartbeat,
+      shutdown_timeout_seconds=_ms(limits.barrier) // 1000,
+    )
   return Processes(limits, distributed.global_state.client, index, count)
 
 
 @contextmanager
 def _patience(seconds: float, sentence: str) -> Iterator[None]:
   """Ends this process with a sentence, where JAX would abort."""
+
   def give_up() -> None:
     print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
     os._exit(1)
@@ -260,8 +273,9 @@ def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
       if cluster.get_process_count() == 1:
         return None
       address = cluster.get_coordinator_address(
-          timeout_secs=_ms(limits.start) // 1000,
-          override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'))
+        timeout_secs=_ms(limits.start) // 1000,
+        override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'),
+      )
       return address, cluster.get_process_count(), cluster.get_process_id(), None
   return None
 
@@ -271,8 +285,10 @@ def bind_address(variables: Any, address: str) -> str:
   bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
   host, _, port = bind.rpartition(':')
   if host.strip('[]') in ALL_INTERFACES or not port.isdigit():
-    raise UserError(f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
-                    'to host:port of the one interface that the other processes reach')
+    raise UserError(
+      f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
+      'to host:port of the one interface that the other processes reach'
+    )
   return bind
 
 

@@ -21,25 +21,24 @@ from vit_jax.trees import flatten, path_name
 
 # 'fsdp' stands on the axis it prefers; where that does not divide, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
-    (r'blocks/attention/(qkv|query|kv)/kernel$',
-     P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
-    (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
-    (r'blocks/attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
-    (r'blocks/mlp/(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
-    (r'blocks/mlp/(gate|up)/bias$', P(None, 'tensor')),  # L F
-    (r'blocks/mlp/down/kernel$', P(None, 'tensor', 'fsdp')),  # L F D
-    (r'map_head/attention/(query|kv)/kernel$', P('fsdp')),
-    (r'map_head/attention/out/kernel$', P(None, None, 'fsdp')),  # A E D
-    (r'map_head/mlp/(gate|up)/kernel$', P('fsdp', 'tensor')),  # D F
-    (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
-    (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
-    (r'embedding/histogram$', P(None, None, 'fsdp')),  # C V D
-    (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
-    (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
-    (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D
-    (r'fc6/kernel$', P(None, None, None, 'fsdp')),  # H W C D
-    (r'fc7/kernel$', P('fsdp', None)),  # D D
-    (r'', P()),  # biases, norms, tokens, counters
+  (r'blocks/attention/(qkv|query|kv)/kernel$', P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
+  (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
+  (r'blocks/attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
+  (r'blocks/mlp/(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
+  (r'blocks/mlp/(gate|up)/bias$', P(None, 'tensor')),  # L F
+  (r'blocks/mlp/down/kernel$', P(None, 'tensor', 'fsdp')),  # L F D
+  (r'map_head/attention/(query|kv)/kernel$', P('fsdp')),
+  (r'map_head/attention/out/kernel$', P(None, None, 'fsdp')),  # A E D
+  (r'map_head/mlp/(gate|up)/kernel$', P('fsdp', 'tensor')),  # D F
+  (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
+  (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
+  (r'embedding/histogram$', P(None, None, 'fsdp')),  # C V D
+  (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
+  (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
+  (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D
+  (r'fc6/kernel$', P(None, None, None, 'fsdp')),  # H W C D
+  (r'fc7/kernel$', P('fsdp', None)),  # D D
+  (r'', P()),  # biases, norms, tokens, counters
 )
 # The leading axis L of these is sliced layer by layer: never sharded.
 STACKED = re.compile(r'blocks/')
@@ -69,34 +68,43 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
   rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
   if len(rule) > len(shape):
     raise UserError(f'parameter {name} of shape {shape} has fewer axes than its rule {rule}')
-  axes = [*rule, *(None for _ in shape[len(rule):])]
+  axes = [*rule, *(None for _ in shape[len(rule) :])]
   fsdp, tensor = mesh.shape['fsdp'], mesh.shape['tensor']
   preferred = axes.index('fsdp') if 'fsdp' in axes else None
   split = axes.index('tensor') if 'tensor' in axes and tensor > 1 else None
   what, size = f'parameter {name} of shape {shape}', math.prod(shape)
   if split is not None and shape[split] % tensor:
-    raise UserError(f'{what} cannot be split: {shape[split]} is not divisible by the {tensor} '
-                    f"devices of mesh axis 'tensor' ({words(mesh)}); set config.mesh.tensor to "
-                    f'{math.gcd(shape[split], tensor)}')
+    raise UserError(
+      f'{what} cannot be split: {shape[split]} is not divisible by the {tensor} '
+      f"devices of mesh axis 'tensor' ({words(mesh)}); set config.mesh.tensor to "
+      f'{math.gcd(shape[split], tensor)}'
+    )
   whole = split is None and fsdp * tensor > 1 and size > LARGE
   if fsdp == 1:
     if whole:
-      raise UserError(f'{what} would lie whole on every device, for config.mesh.tensor splits '
-                      f'other parameters only ({words(mesh)}); set config.mesh.fsdp to 2 or more')
+      raise UserError(
+        f'{what} would lie whole on every device, for config.mesh.tensor splits '
+        f'other parameters only ({words(mesh)}); set config.mesh.fsdp to 2 or more'
+      )
     return Place(rule)
   if preferred is None and size <= SMALL:
     return Place(rule)
   free = [axis for axis in range(len(shape)) if axis != split]
   if STACKED.search(name):
     free = free[1:]
-  best = max((axis for axis in free if shape[axis] % fsdp == 0), default=None,
-             key=lambda axis: (axis == preferred, shape[axis]))
+  best = max(
+    (axis for axis in free if shape[axis] % fsdp == 0),
+    default=None,
+    key=lambda axis: (axis == preferred, shape[axis]),
+  )
   if best is None and whole:
     most = max(math.gcd(shape[axis], fsdp) for axis in free)
-    raise UserError(f'{what} cannot be split: none of {", ".join(str(shape[i]) for i in free)} is '
-                    f"divisible by the {fsdp} devices of mesh axis 'fsdp' ({words(mesh)}); set "
-                    f'config.mesh.fsdp to {most} and config.mesh.replica to '
-                    f'{mesh.shape["replica"] * fsdp // most}')
+    raise UserError(
+      f'{what} cannot be split: none of {", ".join(str(shape[i]) for i in free)} is '
+      f"divisible by the {fsdp} devices of mesh axis 'fsdp' ({words(mesh)}); set "
+      f'config.mesh.fsdp to {most} and config.mesh.replica to '
+      f'{mesh.shape["replica"] * fsdp // most}'
+    )
   if best is not None and best == preferred:
     return Place(rule)
   if preferred is not None:
@@ -104,8 +112,12 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
   if best is None:
     return Place(P(*axes), f'not over fsdp: no axis is divisible by {fsdp}')
   axes[best] = 'fsdp'
-  return Place(P(*axes), '' if preferred is None else
-               f'fsdp on {shape[best]}: {shape[preferred]} is not divisible by {fsdp}')
+  return Place(
+    P(*axes),
+    ''
+    if preferred is None
+    else f'fsdp on {shape[best]}: {shape[preferred]} is not divisible by {fsdp}',
+  )
 
 
 def words(mesh: DeviceMesh) -> str:
@@ -120,7 +132,8 @@ def shardings(tree: Any, mesh: DeviceMesh) -> Any:
     UserError: see `place`; or too much of the tree would lie whole on every device.
   """
   sharded = jax.tree_util.tree_map_with_path(
-      lambda path, leaf: NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec), tree)
+    lambda path, leaf: NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec), tree
+  )
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
     _check_whole(flatten(tree), flatten(sharded), mesh)
   return sharded
@@ -137,37 +150,49 @@ def _check_whole(leaves: dict[str, Any], lie: dict[str, NamedSharding], mesh: De
   if elements <= max(LARGE, WHOLE_SHARE * total):
     return
   largest = max(whole, key=lambda name: sizes[name])
-  change = ('a smaller config.mesh.fsdp' if mesh.shape['fsdp'] > 1 else
-            'config.mesh.fsdp to 2 or more, for config.mesh.tensor splits blocks only')
+  change = (
+    'a smaller config.mesh.fsdp'
+    if mesh.shape['fsdp'] > 1
+    else 'config.mesh.fsdp to 2 or more, for config.mesh.tensor splits blocks only'
+  )
   raise UserError(
-      f'{elements / total:.1%} of all parameters and optimizer state would lie whole on every '
-      f'device, where {WHOLE_SHARE:.0%} may ({words(mesh)}); the largest such leaf is {largest} '
-      f'of shape {leaves[largest].shape}: set {change}')
+    f'{elements / total:.1%} of all parameters and optimizer state would lie whole on every '
+    f'device, where {WHOLE_SHARE:.0%} may ({words(mesh)}); the largest such leaf is {largest} '
+    f'of shape {leaves[largest].shape}: set {change}'
+  )
 
 
 def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
   """The tree of `shapes` with their shardings: what programs are compiled and arrays made for."""
   return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-      shapes, shardings(shapes, mesh))
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    shapes,
+    shardings(shapes, mesh),
+  )
 
 
 def bytes_per_chip(tree: Any) -> dict[str, int]:
   """Bytes that each device holds, by leaf; `tree` is of arrays or shapes with shardings."""
-  return {name: math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-          for name, leaf in flatten(tree).items()}
+  return {
+    name: math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for name, leaf in flatten(tree).items()
+  }
 
 
 def table(tree: Any, mesh: DeviceMesh) -> str:
   """One line a leaf: path, shape, spec, bytes a device; and why, where that is not its rule."""
   held = bytes_per_chip(abstract(tree, mesh))
-  rows = [(name, 'x'.join(map(str, leaf.shape)) or 'scalar',
-           *place(name, leaf.shape, mesh)) for name, leaf in flatten(tree).items()]
+  rows = [
+    (name, 'x'.join(map(str, leaf.shape)) or 'scalar', *place(name, leaf.shape, mesh))
+    for name, leaf in flatten(tree).items()
+  ]
   cells = [(name, shape, str(spec), f'{held[name]:,}', note) for name, shape, spec, note in rows]
   widths = [max(len(row[i]) for row in cells) for i in range(4)]
-  return '\n'.join(f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec:{widths[2]}}  '
-                   f'{size:>{widths[3]}}  {note}'.rstrip()
-                   for name, shape, spec, size, note in cells)
+  return '\n'.join(
+    f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec:{widths[2]}}  '
+    f'{size:>{widths[3]}}  {note}'.rstrip()
+    for name, shape, spec, size, note in cells
+  )
 
 
 def summary(tree: Any, mesh: DeviceMesh) -> str:
@@ -177,5 +202,7 @@ def summary(tree: Any, mesh: DeviceMesh) -> str:
     part = name.split('/')[0]
     parts[part] = parts.get(part, 0) + size
   held = ', '.join(f'{part} {size / 1e6:,.3f}' for part, size in parts.items() if size >= 1e3)
-  return (f'{mesh.size} devices ({words(mesh)}); MB on each: {held}; '
-          f'{sum(parts.values()) / 1e6:,.3f} in all')
+  return (
+    f'{mesh.size} devices ({words(mesh)}); MB on each: {held}; '
+    f'{sum(parts.values()) / 1e6:,.3f} in all'
+  )

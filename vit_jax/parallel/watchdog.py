@@ -87,8 +87,12 @@ class Watchdog:
         return
 
   def _late(self, name: str, limit: float) -> None:
-    print(f'vit_jax: process {self._processes.index} has been in phase {name!r} of step '
-          f'{self.step} for more than {limit:g} s (config.limits)', file=sys.stderr, flush=True)
+    print(
+      f'vit_jax: process {self._processes.index} has been in phase {name!r} of step '
+      f'{self.step} for more than {limit:g} s (config.limits)',
+      file=sys.stderr,
+      flush=True,
+    )
     try:
       self._processes.post('stuck')
       time.sleep(PATIENCE)  # the listener answers, and ends the process
@@ -124,7 +128,9 @@ def name_the_stuck(answers: Sequence[tuple[int, str, float] | None]) -> str:
   if silent:
     return f'stuck: process {", ".join(silent)} does not answer'
   places = [(step, phase in WAITING) for step, phase, _ in filter(None, answers)]
-  late = [f'process {i} ({seconds:.0f} s in phase {phase!r} of step {step})'
-          for i, (step, phase, seconds) in enumerate(filter(None, answers))
-          if places[i] == min(places)]
+  late = [
+    f'process {i} ({seconds:.0f} s in phase {phase!r} of step {step})'
+    for i, (step, phase, seconds) in enumerate(filter(None, answers))
+    if places[i] == min(places)
+  ]
   return f'stuck: {", ".join(late)} keeps the {len(answers)} processes waiting'

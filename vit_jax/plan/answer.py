@@ -84,8 +84,14 @@ class Plan:
     return self.setup.steps * self.step_flops / 1e18
 
 
-def make_plan(x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int,
-              num_classes: int, cache: Path | None) -> Plan:
+def make_plan(
+  x: Experiment,
+  place: Topology,
+  devices: Sequence[Any],
+  num_examples: int,
+  num_classes: int,
+  cache: Path | None,
+) -> Plan:
   """Compiles the train step of `x` for a topology and reads the answer from it.
 
   Raises:
@@ -93,8 +99,14 @@ def make_plan(x: Experiment, place: Topology, devices: Sequence[Any], num_exampl
   """
   step = program.lower(x, place, devices, num_examples, num_classes)
   result = program.compiled(step, cache)
-  return Plan(step.setup, place, result, purposes(step.setup, result), program.available(place),
-              _work(step, result))
+  return Plan(
+    step.setup,
+    place,
+    result,
+    purposes(step.setup, result),
+    program.available(place),
+    _work(step, result),
+  )
 
 
 def purposes(setup: Setup, result: Compiled) -> dict[str, float]:
@@ -102,16 +114,22 @@ def purposes(setup: Setup, result: Compiled) -> dict[str, float]:
 
   State and batch are counted from shapes, activations are what automatic differentiation saves.
   """
-  sizes: dict[str, float] = {**estimate.state_bytes(setup),
-                             'batch': estimate.tree_bytes(setup.abstract_batch)}
+  sizes: dict[str, float] = {
+    **estimate.state_bytes(setup),
+    'batch': estimate.tree_bytes(setup.abstract_batch),
+  }
   activations = estimate.activation_bytes(setup)
   if result.out_of_memory:
     return {**sizes, 'activations': activations}
   memory = result.memory
   rest = result.bytes - sum(sizes.values()) - memory['temporaries']
   activations = min(activations, memory['temporaries'])
-  return {**sizes, 'activations': activations,
-          'temporaries': memory['temporaries'] - activations, 'code and padding': rest}
+  return {
+    **sizes,
+    'activations': activations,
+    'temporaries': memory['temporaries'] - activations,
+    'code and padding': rest,
+  }
 
 
 def _work(step: Program, result: Compiled) -> Work | None:
@@ -120,8 +138,11 @@ def _work(step: Program, result: Compiled) -> Work | None:
   module = hlo.parse(result.hlo)
   mesh, chip = step.setup.mesh, step.topology.chip
   place = 'slice_index' if chip.platform == 'tpu' else 'process_index'
-  layout = Layout(tuple(mesh.shape), tuple(mesh.shape.values()),
-                  tuple(getattr(device, place, 0) for device in mesh.devices.flat))
+  layout = Layout(
+    tuple(mesh.shape),
+    tuple(mesh.shape.values()),
+    tuple(getattr(device, place, 0) for device in mesh.devices.flat),
+  )
   flops, traffic = costs.flops(module), costs.traffic(module)
   rows = collectives.collectives(module, layout)
   bound = roofline.roofline(chip, flops, traffic, rows) if chip.peak else None
@@ -134,12 +155,14 @@ def tell(plan: Plan) -> str:
   each = estimate.images_a_pass(setup)
   of = f' of {plan.topology.chips} chips' if chip.devices > 1 else ''
   lines = [
-      f'{x.name}: {x.model.name}, {setup.parameters / 1e6:,.1f} M parameters, on '
-      f'{plan.topology.name}: {plan.devices} devices{of} ({chip.kind})',
-      f'mesh: {rules.words(setup.mesh)}; batch {x.batch_size:,}: {each:g} images a device at a time'
-      + (f', {x.optim.accumulate} times a step' if x.optim.accumulate > 1 else ''),
-      '', 'memory of one device' + (f', of {plan.available / GIB:.2f} GiB that a step may use'
-                                    if plan.available else '')]
+    f'{x.name}: {x.model.name}, {setup.parameters / 1e6:,.1f} M parameters, on '
+    f'{plan.topology.name}: {plan.devices} devices{of} ({chip.kind})',
+    f'mesh: {rules.words(setup.mesh)}; batch {x.batch_size:,}: {each:g} images a device at a time'
+    + (f', {x.optim.accumulate} times a step' if x.optim.accumulate > 1 else ''),
+    '',
+    'memory of one device'
+    + (f', of {plan.available / GIB:.2f} GiB that a step may use' if plan.available else ''),
+  ]
   lines += [f'  {name:18}{size / GIB:9.3f} GiB' for name, size in plan.bytes.items() if size]
   lines += ['  ' + _verdict(plan), '']
   if plan.work:
@@ -156,30 +179,40 @@ def _verdict(plan: Plan) -> str:
     return f'fits: {needed / GIB:.2f} GiB, {(available - needed) / GIB:.2f} GiB to spare'
   if not needed:
     return 'does not fit: ' + plan.compiled.out_of_memory.split('\n')[0]
-  return (f'does not fit: {needed / GIB:.2f} GiB, {(needed - available) / GIB:.2f} GiB too much; '
-          'try --search')
+  return (
+    f'does not fit: {needed / GIB:.2f} GiB, {(needed - available) / GIB:.2f} GiB too much; '
+    'try --search'
+  )
 
 
 def _tell_work(plan: Plan, work: Work) -> list[str]:
   own = plan.step_flops / plan.devices
-  lines = ['one device in one step',
-           f'  {work.flops / 1e12:.3f} TFLOP of matrix products, {own / 1e12:.3f} of them the '
-           "model's own",
-           f'  {work.traffic / 1e9:.3f} GB through HBM', '',
-           f'{"collectives":22}{"over":22}{"count":>7}{"MB":>12}{"MB sent":>12}']
-  lines += [f'  {row.kind:20}{row.axes:22}{row.count:>7}{row.bytes / 1e6:>12.3f}'
-            f'{(row.near + row.far) / 1e6:>12.3f}' for row in work.rows] or ['  none']
+  lines = [
+    'one device in one step',
+    f"  {work.flops / 1e12:.3f} TFLOP of matrix products, {own / 1e12:.3f} of them the model's own",
+    f'  {work.traffic / 1e9:.3f} GB through HBM',
+    '',
+    f'{"collectives":22}{"over":22}{"count":>7}{"MB":>12}{"MB sent":>12}',
+  ]
+  lines += [
+    f'  {row.kind:20}{row.axes:22}{row.count:>7}{row.bytes / 1e6:>12.3f}'
+    f'{(row.near + row.far) / 1e6:>12.3f}'
+    for row in work.rows
+  ] or ['  none']
   if work.roofline is None:
     return lines
   parts = work.roofline
-  return [*lines, '',
-          f'bound (not a forecast): at most {plan.images_per_second:,.0f} images/s, '
-          f'{plan.images_per_second / plan.devices:,.1f} a device, MFU at most {plan.mfu:.1%}; '
-          f'limited by {parts.limit}',
-          f'  least ms a step: compute {parts.compute * 1e3:.2f}, HBM {parts.memory * 1e3:.2f}, '
-          f'links {parts.near * 1e3:.2f}, between nodes {parts.far * 1e3:.2f}',
-          f'recipe: {plan.setup.steps:,} steps, {plan.exaflops:,.2f} exaFLOP, at least '
-          f'{plan.hours:,.2f} hours']
+  return [
+    *lines,
+    '',
+    f'bound (not a forecast): at most {plan.images_per_second:,.0f} images/s, '
+    f'{plan.images_per_second / plan.devices:,.1f} a device, MFU at most {plan.mfu:.1%}; '
+    f'limited by {parts.limit}',
+    f'  least ms a step: compute {parts.compute * 1e3:.2f}, HBM {parts.memory * 1e3:.2f}, '
+    f'links {parts.near * 1e3:.2f}, between nodes {parts.far * 1e3:.2f}',
+    f'recipe: {plan.setup.steps:,} steps, {plan.exaflops:,.2f} exaFLOP, at least '
+    f'{plan.hours:,.2f} hours',
+  ]
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -187,10 +220,12 @@ def _notes(plan: Plan) -> list[str]:
   if plan.work and plan.work.roofline:
     notes.append(f'The bound assumes {roofline.ASSUMPTIONS}.')
   if plan.topology.chip.platform == 'cuda':
-    notes.append(f'A step may use the share of the memory that JAX takes '
-                 f'({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is '
-                 f"XLA's: cuDNN's, which a GPU may take instead, compiles on a card only and "
-                 'needs less memory.')
+    notes.append(
+      f'A step may use the share of the memory that JAX takes '
+      f'({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is '
+      f"XLA's: cuDNN's, which a GPU may take instead, compiles on a card only and "
+      'needs less memory.'
+    )
   if plan.work and plan.work.unknown_loops:
     notes.append(f'{plan.work.unknown_loops} loops of unknown length are counted once.')
   return notes

@@ -57,8 +57,12 @@ def collectives(module: Module, layout: Layout) -> list[Row]:
         continue
       seen.add((kind, channel))
     scope = module.computations[name]
-    size = sum(array.bytes for operand in instruction.operands if operand in scope
-               for array in scope[operand].arrays)
+    size = sum(
+      array.bytes
+      for operand in instruction.operands
+      if operand in scope
+      for array in scope[operand].arrays
+    )
     group = members(instruction, len(layout.groups))
     if len(group) < 2 and kind != 'collective-permute':
       continue
@@ -84,13 +88,15 @@ def _is_sliced(instruction: Instruction, scope: dict[str, Instruction]) -> bool:
   return bool(users) and all(user.opcode == 'dynamic-slice' for user in users)
 
 
-def _sent(kind: str, size: float, group: Sequence[int], instruction: Instruction,
-          layout: Layout) -> tuple[str, float, float]:
+def _sent(
+  kind: str, size: float, group: Sequence[int], instruction: Instruction, layout: Layout
+) -> tuple[str, float, float]:
   """(axes joined by '+', bytes that leave a device on near links, and on far ones)."""
   if kind == 'collective-permute':
     moves = [(a, b) for a, b in pairs(instruction) if a != b]
-    axes = '+'.join(axis for axis in layout.axes
-                    if any(axis in _varying(move, layout) for move in moves))
+    axes = '+'.join(
+      axis for axis in layout.axes if any(axis in _varying(move, layout) for move in moves)
+    )
     crosses = any(layout.groups[a] != layout.groups[b] for a, b in moves)
     return axes, 0.0 if crosses else size, size if crosses else 0.0
   n = len(group)
@@ -131,7 +137,7 @@ def members(instruction: Instruction, partitions: int) -> list[int]:
     if order:
       ids = ids.transpose([int(n) for n in order.split(',')])
     return ids.reshape(int(rows), int(columns))[0].tolist()
-  meshed = re.match(r"mesh\[([^\]]*)\] ?\{([^}]*)\}", text)
+  meshed = re.match(r'mesh\[([^\]]*)\] ?\{([^}]*)\}', text)
   if meshed:
     return _mesh_members(*meshed.groups())
   return list(range(partitions))  # replica_groups={}: all
@@ -139,8 +145,10 @@ def members(instruction: Instruction, partitions: int) -> list[int]:
 
 def _mesh_members(mesh: str, chosen: str) -> list[int]:
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
-  parts = {name: (int(before or 1), int(size) if size else sizes[name])
-           for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)}
+  parts = {
+    name: (int(before or 1), int(size) if size else sizes[name])
+    for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)
+  }
   shape, kept = [], []
   for name, size in sizes.items():
     before, taken = parts.get(name, (size, 1))

@@ -23,15 +23,27 @@ from vit_jax.recipes import load_config
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
-  add('--config', required=True, nargs='+', metavar='FILE[:ARG]',
-      help='recipes; --config.KEY=VALUE changes a key of them all')
-  add('--topology', required=True, nargs='+', metavar='CHIP:SHAPE',
-      help=f'chips: {topology.EXAMPLES}; several recipes or topologies make a table')
-  add('--search', action='store_true',
-      help='find mesh, remat and accumulation that fit and are fast')
+  add(
+    '--config',
+    required=True,
+    nargs='+',
+    metavar='FILE[:ARG]',
+    help='recipes; --config.KEY=VALUE changes a key of them all',
+  )
+  add(
+    '--topology',
+    required=True,
+    nargs='+',
+    metavar='CHIP:SHAPE',
+    help=f'chips: {topology.EXAMPLES}; several recipes or topologies make a table',
+  )
+  add(
+    '--search', action='store_true', help='find mesh, remat and accumulation that fit and are fast'
+  )
   add('--csv', type=flags.output(), help='also write the table here')
-  add('--num_examples', type=flags.at_least(0), default=0,
-      help='of the training split, if not known')
+  add(
+    '--num_examples', type=flags.at_least(0), default=0, help='of the training split, if not known'
+  )
   add('--num_classes', type=flags.at_least(0), default=0, help='likewise')
 
 
@@ -45,8 +57,11 @@ def run(args: argparse.Namespace, overrides: Sequence[str], cache: Path) -> int:
   jax.config.update('jax_platforms', 'cpu')
   places = [topology.parse(text) for text in args.topology]
   recipes = [config.resolve(load_config(spec, overrides)) for spec in args.config]
-  cases = [Case(x, place, *data_size(x.data, args.num_examples, args.num_classes))
-           for x in recipes for place in places]
+  cases = [
+    Case(x, place, *data_size(x.data, args.num_examples, args.num_classes))
+    for x in recipes
+    for place in places
+  ]
   for place in places:
     topology.require(place.chip.platform)
   if args.search:
@@ -63,8 +78,11 @@ def run(args: argparse.Namespace, overrides: Sequence[str], cache: Path) -> int:
     return 0
   rows = []
   for number, case in enumerate(cases, 1):
-    print(f'{number} of {len(cases)}: {case.experiment.model.name} on {case.place.name} ...',
-          file=sys.stderr, flush=True)
+    print(
+      f'{number} of {len(cases)}: {case.experiment.model.name} on {case.place.name} ...',
+      file=sys.stderr,
+      flush=True,
+    )
     try:
       result: Plan | UserError = _plan(case, cache)
     except UserError as error:  # it is told in its row
@@ -83,8 +101,14 @@ class Case(NamedTuple):
 
 
 def _plan(case: Case, cache: Path) -> Plan:
-  return answer.make_plan(case.experiment, case.place, topology.devices(case.place),
-                          case.num_examples, case.num_classes, cache)
+  return answer.make_plan(
+    case.experiment,
+    case.place,
+    topology.devices(case.place),
+    case.num_examples,
+    case.num_classes,
+    cache,
+  )
 
 
 def _write(path: Path | None, rows: Sequence[dict[str, Any]]) -> None:

@@ -12,8 +12,21 @@ from vit_jax.plan.hlo import Array, Instruction, Module
 Scope = Mapping[str, Instruction]
 
 # Instructions that move nothing by themselves.
-FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional',
-        'call', 'after-all', 'partition-id', 'replica-id', 'optimization-barrier', 'domain'}
+FREE = {
+  'parameter',
+  'constant',
+  'tuple',
+  'get-tuple-element',
+  'bitcast',
+  'while',
+  'conditional',
+  'call',
+  'after-all',
+  'partition-id',
+  'replica-id',
+  'optimization-barrier',
+  'domain',
+}
 SLICING = {'dynamic-slice', 'slice', 'gather'}
 # A GPU's library calls that are matrix products.
 GEMMS = ('__cublas$gemm', '__cublas$lt$matmul', '__cublas$lt$matmul$f8', '__onednn$matmul')
@@ -64,24 +77,37 @@ def _convolution_flops(convolution: Instruction, scope: Scope) -> float:
   labels = re.match(r'(\w+)_(\w+)->(\w+)', convolution.attribute(r'dim_labels=([\w>\-]+)'))
   assert labels, convolution
   lhs, rhs, out = labels.groups()
-  window = {key: values for key, values in
-            re.findall(r'(\w+)=([\dx_\-]+)', convolution.attribute(r'window=\{([^}]*)\}'))}
+  window = {
+    key: values
+    for key, values in re.findall(
+      r'(\w+)=([\dx_\-]+)', convolution.attribute(r'window=\{([^}]*)\}')
+    )
+  }
   positions = 1
   for axis in sorted(label for label in lhs if label.isdigit()):
+
     def of(key: str, default: str, axis: str = axis) -> str:
       return window[key].split('x')[int(axis)] if key in window else default
-    positions *= _valid(left[lhs.index(axis)], right[rhs.index(axis)],
-                        convolution.arrays[0].shape[out.index(axis)], int(of('stride', '1')),
-                        int(of('pad', '0_0').split('_')[0]), int(of('lhs_dilate', '1')),
-                        int(of('rhs_dilate', '1')))
+
+    positions *= _valid(
+      left[lhs.index(axis)],
+      right[rhs.index(axis)],
+      convolution.arrays[0].shape[out.index(axis)],
+      int(of('stride', '1')),
+      int(of('pad', '0_0').split('_')[0]),
+      int(of('lhs_dilate', '1')),
+      int(of('rhs_dilate', '1')),
+    )
   groups = int(convolution.attribute(r'batch_group_count=(\d+)') or 1)
-  return 2.0 * positions * left[lhs.index('b')] / groups * \
-      right[rhs.index('i')] * right[rhs.index('o')]
+  return (
+    2.0 * positions * left[lhs.index('b')] / groups * right[rhs.index('i')] * right[rhs.index('o')]
+  )
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _valid(size: int, kernel: int, out: int, stride: int, pad: int, dilate: int,
-           kernel_dilate: int) -> int:
+def _valid(
+  size: int, kernel: int, out: int, stride: int, pad: int, dilate: int, kernel_dilate: int
+) -> int:
   """Pairs of an output and a kernel position that meet an element of the input."""
   count = 0
   for k in range(kernel):
@@ -117,8 +143,8 @@ def _moved(instruction: Instruction, scope: Scope, module: Module) -> float:
   if opcode in SLICING or opcode == 'copy':
     result = _result(instruction)
     return sum(_far((array,)) for array in result) + min(
-        sum(_far(operand.arrays) for operand in operands[:1]),
-        sum(array.bytes for array in result))
+      sum(_far(operand.arrays) for operand in operands[:1]), sum(array.bytes for array in result)
+    )
   if opcode == 'dynamic-update-slice':
     return 2 * _far(operands[1].arrays) if not instruction.arrays[0].near else 0
   if opcode == 'fusion':
@@ -151,12 +177,16 @@ def _fusion_moved(fusion: Instruction, operands: list[Instruction], inside: Scop
   for instruction in inside.values():
     if instruction.opcode != 'parameter':
       continue
-    array = operands[int(instruction.arguments)].arrays if \
-        int(instruction.arguments) < len(operands) else ()
+    array = (
+      operands[int(instruction.arguments)].arrays
+      if int(instruction.arguments) < len(operands)
+      else ()
+    )
     seen = uses(instruction.name)
-    if seen and all(user.opcode in SLICING or (user.opcode == 'dynamic-update-slice'
-                                               and user.operands[0] == name)
-                    for user, name in seen):
+    if seen and all(
+      user.opcode in SLICING or (user.opcode == 'dynamic-update-slice' and user.operands[0] == name)
+      for user, name in seen
+    ):
       part = sum(user.arrays[0].bytes for user, _ in seen if user.opcode in SLICING)
       moved += min(part, _far(array))
     else:

@@ -29,9 +29,12 @@ def state_bytes(setup: Setup) -> dict[str, int]:
   """Bytes one device holds of parameters, optimizer, averages and statistics, and a teacher."""
   state = setup.abstract_state
   sizes = {part: tree_bytes(getattr(state, part)) for part in PARTS}
-  return {'parameters': sizes['params'], 'optimizer': sizes['opt_state'],
-          'averages': sizes['ema'] + sizes['batch_stats'],
-          'teacher': tree_bytes(setup.abstract_frozen)}
+  return {
+    'parameters': sizes['params'],
+    'optimizer': sizes['opt_state'],
+    'averages': sizes['ema'] + sizes['batch_stats'],
+    'teacher': tree_bytes(setup.abstract_frozen),
+  }
 
 
 def images_a_pass(setup: Setup) -> float:
@@ -86,7 +89,8 @@ def pass_flops(model: Any, image_shape: tuple[int, int, int]) -> float:
 
   def gradient(variables, images_BHWC):
     return jax.grad(lambda params: jnp.sum(logits(params, variables, images_BHWC)))(
-        variables['params'])
+      variables['params']
+    )
 
   images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   return 2.0 * flops.jaxpr_macs(jax.make_jaxpr(gradient)(variables, images_BHWC).jaxpr)
@@ -98,8 +102,13 @@ def _training(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Calla
   model = model.clone(**({'unroll': False} if 'unroll' in fields else {}))
 
   def logits(params, variables, images_BHWC):
-    output, _ = model.apply({**variables, 'params': params}, images_BHWC, train=True,
-                            rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats'])
+    output, _ = model.apply(
+      {**variables, 'params': params},
+      images_BHWC,
+      train=True,
+      rngs={'dropout': jax.random.key(0)},
+      mutable=['batch_stats'],
+    )
     return output.logits_BK
 
   return models.variable_shapes(model, image_shape), logits
@@ -112,10 +121,18 @@ def memory_bytes(setup: Setup) -> float:
   options = setup.experiment.model.options
   if options.get('remat', 'none') != 'none':  # one layer is there in full while it is done again
     plain = setup.model.clone(remat='none')
-    working = images_a_pass(setup) * saved_bytes(plain, setup.image_shape) / (
-        setup.model.depth * devices_an_image(setup))
-  return (sum(state.values()) + state['parameters'] * (1 + (setup.experiment.optim.accumulate > 1))
-          + tree_bytes(setup.abstract_batch) + activation_bytes(setup) + working)
+    working = (
+      images_a_pass(setup)
+      * saved_bytes(plain, setup.image_shape)
+      / (setup.model.depth * devices_an_image(setup))
+    )
+  return (
+    sum(state.values())
+    + state['parameters'] * (1 + (setup.experiment.optim.accumulate > 1))
+    + tree_bytes(setup.abstract_batch)
+    + activation_bytes(setup)
+    + working
+  )
 
 
 def expected_rows(setup: Setup, group_devices: int) -> list[Row]:
@@ -134,8 +151,9 @@ def expected_rows(setup: Setup, group_devices: int) -> list[Row]:
     n = shape[axis]
     near = max(1, min(n, group_devices // inside))
     apart = n / near
-    rows.append(Row(kind, axis, passes, sent, sent * (near - 1) / near,
-                    sent * (apart - 1) / apart / near))
+    rows.append(
+      Row(kind, axis, passes, sent, sent * (near - 1) / near, sent * (apart - 1) / apart / near)
+    )
 
   width = getattr(setup.model, 'width', 0)
   tokens = math.prod(setup.grid) if width else 0

@@ -13,10 +13,21 @@ from dataclasses import dataclass, field
 
 DTYPE_BYTES = {'pred': 1, 'c64': 8, 'c128': 16, 'token': 0, 'opaque': 0}
 _SHAPE = re.compile(r'([a-z]\w*)\[([^\]]*)\](?:\{([^}]*)\})?')
-_CALLED = re.compile(r'(?:calls|to_apply|body|branch_computations|true_computation|'
-                     r'false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)')
-_WITH_OPERATOR = {'reduce', 'all-reduce', 'all-reduce-start', 'reduce-scatter', 'scatter',
-                  'reduce-window', 'select-and-scatter', 'sort', 'map'}
+_CALLED = re.compile(
+  r'(?:calls|to_apply|body|branch_computations|true_computation|'
+  r'false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)'
+)
+_WITH_OPERATOR = {
+  'reduce',
+  'all-reduce',
+  'all-reduce-start',
+  'reduce-scatter',
+  'scatter',
+  'reduce-window',
+  'select-and-scatter',
+  'sort',
+  'map',
+}
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _METADATA = re.compile(r', metadata=\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 
@@ -32,8 +43,9 @@ class Array:
   @property
   def bytes(self) -> int:
     bits = re.search(r'\d+', self.dtype)
-    size = DTYPE_BYTES.get(self.dtype) if self.dtype in DTYPE_BYTES else int(bits[0]) / 8 \
-        if bits else 0
+    size = (
+      DTYPE_BYTES.get(self.dtype) if self.dtype in DTYPE_BYTES else int(bits[0]) / 8 if bits else 0
+    )
     if self.dtype.startswith('f8'):  # f8e4m3fn
       size = 1
     return math.ceil(math.prod(self.shape) * (size or 0))
@@ -58,8 +70,11 @@ class Instruction:
     """Computations that it runs; a loop's condition and a reduction's operator apart."""
     if self.opcode in _WITH_OPERATOR or self.opcode.endswith(('-done', '-update')):
       return []
-    return [name.strip().lstrip('%') for found in _CALLED.findall(self.attributes)
-            for name in found.split(',')]
+    return [
+      name.strip().lstrip('%')
+      for found in _CALLED.findall(self.attributes)
+      for name in found.split(',')
+    ]
 
   def attribute(self, pattern: str) -> str:
     """The first group of `pattern` in its attributes, or ''."""
@@ -71,9 +86,13 @@ class Instruction:
 def arrays_of(shape: str) -> tuple[Array, ...]:
   """The arrays of a shape as HLO writes it: f32[8,128]{1,0:T(8,128)S(1)}, or a tuple of such."""
   return tuple(
-      Array(dtype, tuple(int(size.lstrip('<=')) for size in sizes.split(',') if size),
-            bool(re.search(r'S\([1-9]', layout)))
-      for dtype, sizes, layout in _SHAPE.findall(re.sub(r'/\*.*?\*/', '', shape)))
+    Array(
+      dtype,
+      tuple(int(size.lstrip('<=')) for size in sizes.split(',') if size),
+      bool(re.search(r'S\([1-9]', layout)),
+    )
+    for dtype, sizes, layout in _SHAPE.findall(re.sub(r'/\*.*?\*/', '', shape))
+  )
 
 
 @dataclass
@@ -125,10 +144,16 @@ def _instruction(line: str) -> Instruction | None:
   shape, rest = rest[:end], rest[end:].lstrip()
   start = rest.index('(')
   close = _closing(rest, start)
-  arguments = rest[start + 1:close]
-  return Instruction(head.split()[-1].lstrip('%'), shape, rest[:start],
-                     tuple(re.findall(r'%([\w.\-]+)', arguments)), arguments,
-                     rest[close + 1:], head.startswith('ROOT'))
+  arguments = rest[start + 1 : close]
+  return Instruction(
+    head.split()[-1].lstrip('%'),
+    shape,
+    rest[:start],
+    tuple(re.findall(r'%([\w.\-]+)', arguments)),
+    arguments,
+    rest[close + 1 :],
+    head.startswith('ROOT'),
+  )
 
 
 def _closing(text: str, start: int) -> int:
@@ -156,8 +181,9 @@ def _count(module: Module) -> None:
         module.unknown_loops += trips is None
         inner *= 1 if trips is None else trips
       inside = fused or instruction.opcode == 'fusion' or instruction.opcode.endswith('-start')
-      todo += [(called, inner, inside) for called in instruction.called
-               if called in module.computations]
+      todo += [
+        (called, inner, inside) for called in instruction.called if called in module.computations
+      ]
 
 
 def trip_count(module: Module, where: str, loop: Instruction) -> int | None:
@@ -176,17 +202,30 @@ def trip_count(module: Module, where: str, loop: Instruction) -> int | None:
   if root.opcode == 'fusion':
     fused = module.computations[root.called[0]]
     outer, root = root, next(i for i in fused.values() if i.root)
-    parameters = {i.name: outer.operands[int(i.arguments)] for i in fused.values()
-                  if i.opcode == 'parameter'}
+    parameters = {
+      i.name: outer.operands[int(i.arguments)] for i in fused.values() if i.opcode == 'parameter'
+    }
   else:
     parameters = {}
   if root.opcode != 'compare':
     return None
-  sides = [fused.get(name) if name not in parameters else condition.get(parameters[name])
-           for name in root.operands] if fused else [condition.get(n) for n in root.operands]
+  sides = (
+    [
+      fused.get(name) if name not in parameters else condition.get(parameters[name])
+      for name in root.operands
+    ]
+    if fused
+    else [condition.get(n) for n in root.operands]
+  )
   limit = next((_constant(side) for side in sides if side and _constant(side) is not None), None)
-  index = next((side.attribute(r'index=(\d+)') for side in sides
-                if side and side.opcode == 'get-tuple-element'), '')
+  index = next(
+    (
+      side.attribute(r'index=(\d+)')
+      for side in sides
+      if side and side.opcode == 'get-tuple-element'
+    ),
+    '',
+  )
   direction = root.attribute(r'direction=(\w+)')
   if limit is None or not index or direction not in ('LT', 'LE', 'NE'):
     return None

@@ -51,10 +51,17 @@ class Program:
     """Hash of the program, of the devices it is for and where they lie, and of the compilers."""
     mesh = self.setup.mesh
     chip = self.topology.chip
-    parts = [self.text, self.topology.name, gpu_target(chip) if chip.platform == 'cuda' else '',
-             list(mesh.shape.items()), [device.id for device in mesh.devices.flat],
-             topology.versions(chip.platform), compiler_options(mesh),
-             os.environ.get('XLA_FLAGS', ''), os.environ.get('LIBTPU_INIT_ARGS', '')]
+    parts = [
+      self.text,
+      self.topology.name,
+      gpu_target(chip) if chip.platform == 'cuda' else '',
+      list(mesh.shape.items()),
+      [device.id for device in mesh.devices.flat],
+      topology.versions(chip.platform),
+      compiler_options(mesh),
+      os.environ.get('XLA_FLAGS', ''),
+      os.environ.get('LIBTPU_INIT_ARGS', ''),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -77,8 +84,9 @@ class Compiled:
     return m['arguments'] + m['outputs'] - m['aliased'] + m['temporaries'] + m['code']
 
 
-def lower(x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int,
-          num_classes: int) -> Program:
+def lower(
+  x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int, num_classes: int
+) -> Program:
   """Traces the train step of `x` for `devices`; nothing is allocated.
 
   Raises:
@@ -88,8 +96,11 @@ def lower(x: Experiment, place: Topology, devices: Sequence[Any], num_examples: 
   mesh = meshes.make_mesh(x.mesh, devices)
   meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
   setup = assemble(x, Path(), mesh, None, num_examples, num_classes)
-  return Program(setup, place, setup.train_step().lower(
-      setup.abstract_state, setup.abstract_batch, *setup.abstract_frozen))
+  return Program(
+    setup,
+    place,
+    setup.train_step().lower(setup.abstract_state, setup.abstract_batch, *setup.abstract_frozen),
+  )
 
 
 def _without_cudnn(model: Any) -> Any:
@@ -113,8 +124,13 @@ def compiled(program: Program, cache: Path | None) -> Compiled:
     if not str(error).startswith('RESOURCE_EXHAUSTED'):
       raise
     refusal = str(error)
-  result = Compiled(text, memory, refusal, time.perf_counter() - began,
-                    topology.versions(program.topology.chip.platform))
+  result = Compiled(
+    text,
+    memory,
+    refusal,
+    time.perf_counter() - began,
+    topology.versions(program.topology.chip.platform),
+  )
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f'.{os.getpid()}')
@@ -124,9 +140,13 @@ def compiled(program: Program, cache: Path | None) -> Compiled:
 
 
 def _memory(analysis: Any) -> dict[str, int]:
-  return {'arguments': analysis.argument_size_in_bytes, 'outputs': analysis.output_size_in_bytes,
-          'aliased': analysis.alias_size_in_bytes, 'temporaries': analysis.temp_size_in_bytes,
-          'code': analysis.generated_code_size_in_bytes}
+  return {
+    'arguments': analysis.argument_size_in_bytes,
+    'outputs': analysis.output_size_in_bytes,
+    'aliased': analysis.alias_size_in_bytes,
+    'temporaries': analysis.temp_size_in_bytes,
+    'code': analysis.generated_code_size_in_bytes,
+  }
 
 
 def _needed(refusal: str) -> int:
@@ -135,8 +155,10 @@ def _needed(refusal: str) -> int:
   "... the total memory required for HLO temporaries (670.62G) exceeds available HBM (15.75G)" and
   "Used 34.50G of 15.75G hbm" are two of its forms.
   """
-  for pattern in (r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
-                  r'\(([\d.]+)([KMGT]?)\) exceeds available'):
+  for pattern in (
+    r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
+    r'\(([\d.]+)([KMGT]?)\) exceeds available',
+  ):
     found = re.search(pattern, refusal)
     if found:
       return int(float(found[1]) * _UNITS[found[2]])

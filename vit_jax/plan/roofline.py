@@ -9,9 +9,10 @@ from vit_jax.plan.chips import Chip
 from vit_jax.plan.collectives import Row
 
 ASSUMPTIONS = (
-    'every matrix product at the peak rate, HBM and links at the datasheet\'s rate, all three at '
-    'the same time; each fusion reads and writes its arrays in HBM once; rings over all links of a '
-    'device; data, evaluations, checkpoints and failures cost nothing')
+  "every matrix product at the peak rate, HBM and links at the datasheet's rate, all three at "
+  'the same time; each fusion reads and writes its arrays in HBM once; rings over all links of a '
+  'device; data, evaluations, checkpoints and failures cost nothing'
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,12 @@ class Roofline:
   @property
   def limit(self) -> str:
     """What takes longest."""
-    names = {'compute': self.compute, 'HBM': self.memory, 'links': self.near,
-             'links between nodes': self.far}
+    names = {
+      'compute': self.compute,
+      'HBM': self.memory,
+      'links': self.near,
+      'links between nodes': self.far,
+    }
     return max(names, key=lambda name: names[name])
 
 
@@ -48,9 +53,12 @@ def roofline(chip: Chip, flops: float, traffic: float, rows: Sequence[Row]) -> R
     traffic: bytes between HBM and the units.
     rows: its collectives.
   """
-  return Roofline(flops / chip.peak, traffic / chip.bandwidth,
-                  sum(row.near for row in rows) / chip.near,
-                  sum(row.far for row in rows) / chip.far)
+  return Roofline(
+    flops / chip.peak,
+    traffic / chip.bandwidth,
+    sum(row.near for row in rows) / chip.near,
+    sum(row.far for row in rows) / chip.far,
+  )
 
 
 def mfu(model_flops: float, seconds: float, chip: Chip) -> float:

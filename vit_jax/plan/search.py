@@ -49,8 +49,14 @@ class Candidate:
     return float(f'{self.bound.seconds:.3g}'), self.bound.total
 
 
-def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
-           cache: Path | None, say: Callable[[str], None] | None = None) -> list[Plan]:
+def search(
+  x: Experiment,
+  place: Topology,
+  num_examples: int,
+  num_classes: int,
+  cache: Path | None,
+  say: Callable[[str], None] | None = None,
+) -> list[Plan]:
   """The best few plans that fit, the fastest first.
 
   Raises:
@@ -59,14 +65,18 @@ def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
   say = say or (lambda line: print(line, file=sys.stderr, flush=True))
   available = program.available(place)
   if not available:
-    raise UserError(f'--search: the memory of {place.name} is not known; name chips to search for, '
-                    f'such as {topology.EXAMPLES}')
+    raise UserError(
+      f'--search: the memory of {place.name} is not known; name chips to search for, '
+      f'such as {topology.EXAMPLES}'
+    )
   began = time.perf_counter()
   devices = topology.devices(place)
   found, refused = candidates(x, place, devices, num_examples, num_classes)
   left = [c for c in found if c.bytes * LEAST_RATIO <= available]
-  say(f'search: {len(found) + refused} ways, {refused} of them against the rules of sharding, '
-      f'{len(found) - len(left)} too large by arithmetic; {len(left)} left')
+  say(
+    f'search: {len(found) + refused} ways, {refused} of them against the rules of sharding, '
+    f'{len(found) - len(left)} too large by arithmetic; {len(left)} left'
+  )
   plans, ratio, compiled = [], LEAST_RATIO, 0
   for candidate in sorted(left, key=lambda c: c.order):
     if len(plans) == WANTED or compiled == MOST_COMPILED:
@@ -74,8 +84,10 @@ def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
     if candidate.bytes * ratio > available:
       continue
     compiled += 1
-    say(f'{compiled}: {flags(candidate.experiment, x)} ({candidate.bytes / GIB:.1f} GiB by '
-        'arithmetic) ...')
+    say(
+      f'{compiled}: {flags(candidate.experiment, x)} ({candidate.bytes / GIB:.1f} GiB by '
+      'arithmetic) ...'
+    )
     plan = answer.make_plan(candidate.experiment, place, devices, num_examples, num_classes, cache)
     say(f'   {verdict(plan)}, {time.perf_counter() - began:.0f} s since the start')
     if plan.fits:
@@ -84,22 +96,27 @@ def search(x: Experiment, place: Topology, num_examples: int, num_classes: int,
       ratio = max(ratio, (plan.compiled.bytes or available) / candidate.bytes)
   if not plans:
     smallest = min(c.bytes for c in found) / GIB
-    raise UserError(f'--search: nothing fits {x.model.name} with batch {x.batch_size} on '
-                    f'{place.name}, where a device has {available / GIB:.2f} GiB; the smallest '
-                    f'takes {smallest:.1f} GiB by arithmetic; take more devices, or a smaller '
-                    'config.batch_size or config.data.image_size')
+    raise UserError(
+      f'--search: nothing fits {x.model.name} with batch {x.batch_size} on '
+      f'{place.name}, where a device has {available / GIB:.2f} GiB; the smallest '
+      f'takes {smallest:.1f} GiB by arithmetic; take more devices, or a smaller '
+      'config.batch_size or config.data.image_size'
+    )
   return sorted(plans, key=lambda plan: plan.seconds)
 
 
 def verdict(plan: Plan) -> str:
   if not plan.fits:
     return f'out of memory: needs {plan.compiled.bytes / GIB:.2f} of {plan.available / GIB:.2f} GiB'
-  return (f'fits: {plan.compiled.bytes / GIB:.2f} of {plan.available / GIB:.2f} GiB, at most '
-          f'{plan.images_per_second:,.0f} images/s')
+  return (
+    f'fits: {plan.compiled.bytes / GIB:.2f} of {plan.available / GIB:.2f} GiB, at most '
+    f'{plan.images_per_second:,.0f} images/s'
+  )
 
 
-def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int,
-               num_classes: int) -> tuple[list[Candidate], int]:
+def candidates(
+  x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int, num_classes: int
+) -> tuple[list[Candidate], int]:
   """(what could run, how many were against the rules of sharding).
 
   Raises:
@@ -124,8 +141,14 @@ def candidates(x: Experiment, place: Topology, devices: Sequence[Any], num_examp
     for remat, accumulate in itertools.product(_remats(base), pieces):
       y = _with(x, mesh, remat, accumulate)
       model = models.build(y.model.name, num_classes, **y.model.options)
-      setup = dataclasses.replace(base, experiment=y, model=model, mesh=device_mesh,
-                                  abstract_state=state, abstract_frozen=frozen)
+      setup = dataclasses.replace(
+        base,
+        experiment=y,
+        model=model,
+        mesh=device_mesh,
+        abstract_state=state,
+        abstract_frozen=frozen,
+      )
       found.append(Candidate(y, estimate.memory_bytes(setup), _bound(setup, place)))
   if not found:
     raise refused[0]
@@ -136,15 +159,18 @@ def _meshes(x: Experiment, devices: int, most_tensor: int) -> Iterator[config.Me
   """Every split of the devices; `sequence` and `slices` stay as the recipe has them."""
   sequence = max(1, x.mesh.sequence)
   if devices % sequence:
-    raise UserError(f'config.mesh.sequence is {sequence}, which does not divide the {devices} '
-                    'devices; set it to a divisor of their number')
+    raise UserError(
+      f'config.mesh.sequence is {sequence}, which does not divide the {devices} '
+      'devices; set it to a divisor of their number'
+    )
   for tensor in _powers(most_tensor):
     ways = devices // (tensor * sequence)
     if devices % (tensor * sequence):
       continue
     for fsdp in (n for n in range(1, ways + 1) if ways % n == 0):
-      yield dataclasses.replace(x.mesh, replica=ways // fsdp, fsdp=fsdp, tensor=tensor,
-                                sequence=sequence)
+      yield dataclasses.replace(
+        x.mesh, replica=ways // fsdp, fsdp=fsdp, tensor=tensor, sequence=sequence
+      )
 
 
 def _remats(setup: Setup) -> tuple[str, ...]:
@@ -162,15 +188,22 @@ def _with(x: Experiment, mesh: config.Mesh, remat: str, accumulate: int) -> Expe
   options = {**x.model.options}
   if remat != 'none' or 'remat' in options:
     options['remat'] = remat
-  return dataclasses.replace(x, mesh=mesh, model=dataclasses.replace(x.model, options=options),
-                             optim=dataclasses.replace(x.optim, accumulate=accumulate))
+  return dataclasses.replace(
+    x,
+    mesh=mesh,
+    model=dataclasses.replace(x.model, options=options),
+    optim=dataclasses.replace(x.optim, accumulate=accumulate),
+  )
 
 
 def _bound(setup: Setup, place: Topology) -> Roofline:
   images = estimate.images_a_pass(setup) * setup.experiment.optim.accumulate
   shape = setup.mesh.shape
-  flops = images * estimate.pass_flops(setup.model, setup.image_shape) / (
-      estimate.devices_an_image(setup))
+  flops = (
+    images
+    * estimate.pass_flops(setup.model, setup.image_shape)
+    / (estimate.devices_an_image(setup))
+  )
   # Every pass reads the weights forward and backward; the update reads and writes the state.
   state = estimate.state_bytes(setup)
   weights = state['parameters'] * shape['fsdp'] * 2 * setup.experiment.optim.accumulate
@@ -181,8 +214,11 @@ def _bound(setup: Setup, place: Topology) -> Roofline:
 
 def flags(x: Experiment, given: Experiment) -> str:
   """What to add to the command line of `given` to run it as `x`."""
-  axes = [axis for axis in meshes.AXES if axis in ('replica', 'fsdp')
-          or (getattr(x.mesh, axis), getattr(given.mesh, axis)) != (1, 1)]
+  axes = [
+    axis
+    for axis in meshes.AXES
+    if axis in ('replica', 'fsdp') or (getattr(x.mesh, axis), getattr(given.mesh, axis)) != (1, 1)
+  ]
   parts = [f'--config.mesh.{axis}={getattr(x.mesh, axis)}' for axis in axes]
   if 'remat' in x.model.options:
     parts.append(f'--config.model.remat={x.model.options["remat"]}')
@@ -195,9 +231,18 @@ def tell(plans: Sequence[Plan], given: Experiment) -> str:
   for plan in plans:
     needed = plan.compiled.bytes / GIB
     lines.append(
-        f'{plan.images_per_second:>12,.0f}{plan.mfu:>9.1%}{needed:>8.2f}'
-        f'{plan.available / GIB - needed:>10.2f}{estimate.images_a_pass(plan.setup):>11g}  '
-        f'{flags(plan.setup.experiment, given)}')
+      f'{plan.images_per_second:>12,.0f}{plan.mfu:>9.1%}{needed:>8.2f}'
+      f'{plan.available / GIB - needed:>10.2f}{estimate.images_a_pass(plan.setup):>11g}  '
+      f'{flags(plan.setup.experiment, given)}'
+    )
   best = plans[0]
-  return '\n'.join([*lines, '', answer.tell(best), '', 'the best one, to paste:',
-                    flags(best.setup.experiment, given)])
+  return '\n'.join(
+    [
+      *lines,
+      '',
+      answer.tell(best),
+      '',
+      'the best one, to paste:',
+      flags(best.setup.experiment, given),
+    ]
+  )

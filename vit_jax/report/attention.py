@@ -20,8 +20,9 @@ PAIRS_A_ROW = 3
 SIDE = 1.7  # of a picture, in inches
 
 
-def attention_maps(stacks: Mapping[str, np.ndarray], grid: tuple[int, int], has_class_token: bool,
-                   rollout: bool) -> tuple[np.ndarray, str]:
+def attention_maps(
+  stacks: Mapping[str, np.ndarray], grid: tuple[int, int], has_class_token: bool, rollout: bool
+) -> tuple[np.ndarray, str]:
   """Attention to each patch, (images, *grid), and words that say what it is.
 
   It is that of the token, or the query, which the head reads: in the last layer, or rolled out
@@ -80,8 +81,9 @@ def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
   return patches_BN
 
 
-def draw(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], words: str,
-         path: Path) -> None:
+def draw(
+  images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], words: str, path: Path
+) -> None:
   """Writes a PNG: each image, and beside it the image lit where the attention is.
 
   Args:

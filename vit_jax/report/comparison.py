@@ -18,12 +18,17 @@ from vit_jax.report.models import as_text, write_csv
 from vit_jax.report.run import read_run
 
 INDEX = 'comparison.json'  # as `vit_jax compare` writes it
-COSTS = {'parameters': 'parameters', 'mflops': 'million FLOPs an image',
-         'seconds_in_all': 'seconds in all'}
-NOTE = ("top1 and spread (standard deviation over seeds) in per cent, on the test images. mflops: "
-        'matrix products and convolutions of one image, 2 FLOP a multiply-accumulate. seconds: of '
-        'training once, compilation included; in all: with every choice on held-out images, and '
-        'with what the teacher took.')
+COSTS = {
+  'parameters': 'parameters',
+  'mflops': 'million FLOPs an image',
+  'seconds_in_all': 'seconds in all',
+}
+NOTE = (
+  'top1 and spread (standard deviation over seeds) in per cent, on the test images. mflops: '
+  'matrix products and convolutions of one image, 2 FLOP a multiply-accumulate. seconds: of '
+  'training once, compilation included; in all: with every choice on held-out images, and '
+  'with what the teacher took.'
+)
 
 
 class Row(NamedTuple):
@@ -42,8 +47,9 @@ class Row(NamedTuple):
   chosen: str
 
 
-def write_comparison(root: Path, csv: Path | None = None, json_path: Path | None = None,
-                     plot: Path | None = None) -> str:
+def write_comparison(
+  root: Path, csv: Path | None = None, json_path: Path | None = None, plot: Path | None = None
+) -> str:
   """The table of a folder that `vit_jax compare` filled, as text, and in the files asked for.
 
   Raises:
@@ -89,28 +95,49 @@ def _row(root: Path, entry: Mapping[str, Any], before: Mapping[str, Row]) -> Row
   # What is no network counts for itself.
   macs = first.summary['macs'] if 'macs' in first.summary else counting.run_macs(first)
   return Row(
-      entry['system'], entry['year'], min(first.config['data']['image_size']), float(np.mean(top1)),
-      float(np.std(top1, ddof=1)) if len(runs) > 1 else None, len(runs),
-      first.summary['parameters'], 2 * macs / 1e6, seconds, in_all,
-      chosen or first.summary.get('feature', ''))
+    entry['system'],
+    entry['year'],
+    min(first.config['data']['image_size']),
+    float(np.mean(top1)),
+    float(np.std(top1, ddof=1)) if len(runs) > 1 else None,
+    len(runs),
+    first.summary['parameters'],
+    2 * macs / 1e6,
+    seconds,
+    in_all,
+    chosen or first.summary.get('feature', ''),
+  )
 
 
 def draw(rows: list[Row]) -> Figure:
   """Accuracy against each cost, on a scale of powers of ten; bars are the spread over seeds."""
   with matplotlib.rc_context(plots.STYLE):
     figure = plots.new_figure(11, 3.9)
-    for axes, (cost, label) in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS.items(),
-                                   strict=True):
+    for axes, (cost, label) in zip(
+      figure.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True
+    ):
       for row, colour in zip(rows, plots.colours(len(rows)), strict=False):
         x = getattr(row, cost)
-        axes.errorbar(x, row.top1, row.spread, fmt='o', color=colour, markersize=6, capsize=3,
-                      label=plots.shown(f'{row.system} ({row.year})'))
+        axes.errorbar(
+          x,
+          row.top1,
+          row.spread,
+          fmt='o',
+          color=colour,
+          markersize=6,
+          capsize=3,
+          label=plots.shown(f'{row.system} ({row.year})'),
+        )
       axes.set_xscale('log')
       axes.xaxis.set_major_formatter(EngFormatter(sep=''))
       axes.xaxis.set_minor_formatter(NullFormatter())
       axes.margins(x=0.12, y=0.12)
       axes.set_xlabel(label)
     figure.axes[0].set_ylabel('top-1 on test images, %')
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside upper center',
-                  ncols=len(rows), fontsize=8)
+    figure.legend(
+      *figure.axes[0].get_legend_handles_labels(),
+      loc='outside upper center',
+      ncols=len(rows),
+      fontsize=8,
+    )
     return figure

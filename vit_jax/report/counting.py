@@ -51,15 +51,22 @@ def run_macs(run: Run, train: bool = False) -> int:
   """
   model, data = run.config['model'], run.config['data']
   classes = data['num_classes'] or len(run.predictions[run.evals[0]].class_names)
-  return _macs(model['name'], json.dumps(model['options'], sort_keys=True), classes,
-               (*data['image_size'], data['channels']), train)
+  return _macs(
+    model['name'],
+    json.dumps(model['options'], sort_keys=True),
+    classes,
+    (*data['image_size'], data['channels']),
+    train,
+  )
 
 
 @functools.cache  # many runs share a model
-def _macs(name: str, options: str, classes: int, image_shape: tuple[int, int, int],
-          train: bool) -> int:
-  return flops.forward_macs(models.build(name, classes, **json.loads(options)), image_shape,
-                            train=train)
+def _macs(
+  name: str, options: str, classes: int, image_shape: tuple[int, int, int], train: bool
+) -> int:
+  return flops.forward_macs(
+    models.build(name, classes, **json.loads(options)), image_shape, train=train
+  )
 
 
 @functools.cache

@@ -19,9 +19,16 @@ from typing import Any
 from vit_jax.errors import UserError
 
 PHASES = ('step', 'init', 'compile', 'data', 'evaluate', 'save', 'lost', 'down')
-MEANINGS = {'step': 'training that counts', 'init': 'start and restore', 'compile': 'the compiler',
-            'data': 'waiting for data', 'evaluate': 'evaluation', 'save': 'saving',
-            'lost': 'training done again', 'down': 'not running'}
+MEANINGS = {
+  'step': 'training that counts',
+  'init': 'start and restore',
+  'compile': 'the compiler',
+  'data': 'waiting for data',
+  'evaluate': 'evaluation',
+  'save': 'saving',
+  'lost': 'training done again',
+  'down': 'not running',
+}
 CLOCKS_APART = 0.01  # of wall time, that the parts may miss it by
 
 
@@ -69,13 +76,17 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
       step = event['step']
     last = event['time']
   seconds['step'] = sum(spent for _, _, spent in trained)
-  return Goodput(seconds, wall=last - events[0]['time'],
-                 starts=sum(event['event'] == 'start' for event in events),
-                 ended=events[-1]['event'] == 'end')
+  return Goodput(
+    seconds,
+    wall=last - events[0]['time'],
+    starts=sum(event['event'] == 'start' for event in events),
+    ended=events[-1]['event'] == 'end',
+  )
 
 
-def _rewind(trained: Sequence[tuple[float, float, float]],
-            resumed: float) -> tuple[list[tuple[float, float, float]], float]:
+def _rewind(
+  trained: Sequence[tuple[float, float, float]], resumed: float
+) -> tuple[list[tuple[float, float, float]], float]:
   """(what of the training lies before the step that was resumed from, seconds of the rest)."""
   kept, lost = [], 0.0
   for begin, end, spent in trained:
@@ -112,8 +123,9 @@ def write_goodput(run_dirs: Sequence[Path], csv_path: Path | None = None) -> str
   for run_dir in run_dirs:
     spent = read_goodput(run_dir)
     if spent is None:
-      raise UserError(f'{run_dir} has no events in events.jsonl; name a run folder that '
-                      '`vit_jax train` wrote')
+      raise UserError(
+        f'{run_dir} has no events in events.jsonl; name a run folder that `vit_jax train` wrote'
+      )
     accounts[run_dir] = spent
   if csv_path:
     try:
@@ -122,20 +134,27 @@ def write_goodput(run_dirs: Sequence[Path], csv_path: Path | None = None) -> str
         writer.writerow(['run', 'phase', 'seconds', 'share_of_wall'])
         for run_dir, spent in accounts.items():
           rows = [*spent.seconds.items(), ('wall', spent.wall)]
-          writer.writerows([run_dir, phase, f'{seconds:.3f}', f'{_share(seconds, spent):.5f}']
-                           for phase, seconds in rows)
+          writer.writerows(
+            [run_dir, phase, f'{seconds:.3f}', f'{_share(seconds, spent):.5f}']
+            for phase, seconds in rows
+          )
     except OSError as error:
       raise UserError(f'--csv={csv_path} cannot be written ({error.strerror})') from None
   return '\n\n'.join(_table(run_dir, spent) for run_dir, spent in accounts.items())
 
 
 def _table(run_dir: Path, spent: Goodput) -> str:
-  lines = [f'{run_dir}: goodput {spent.goodput:.1%} of {clock(spent.wall)}, '
-           f'{spent.starts} start{"s" if spent.starts > 1 else ""}'
-           + ('' if spent.ended else '; the last has not said how it ended')]
-  lines += [f'  {phase:10}{_share(seconds, spent):7.1%}  {clock(seconds):>12}  '
-            f'{MEANINGS.get(phase, "")}'.rstrip()
-            for phase, seconds in spent.seconds.items() if seconds]
+  lines = [
+    f'{run_dir}: goodput {spent.goodput:.1%} of {clock(spent.wall)}, '
+    f'{spent.starts} start{"s" if spent.starts > 1 else ""}'
+    + ('' if spent.ended else '; the last has not said how it ended')
+  ]
+  lines += [
+    f'  {phase:10}{_share(seconds, spent):7.1%}  {clock(seconds):>12}  '
+    f'{MEANINGS.get(phase, "")}'.rstrip()
+    for phase, seconds in spent.seconds.items()
+    if seconds
+  ]
   if abs(spent.total - spent.wall) > CLOCKS_APART * spent.wall:
     lines.append(f'  the parts add up to {clock(spent.total)}: a clock was set while the run ran')
   return '\n'.join(lines)
@@ -144,15 +163,22 @@ def _table(run_dir: Path, spent: Goodput) -> str:
 def bar(spent: Goodput) -> str:
   """The account as one stacked bar, in HTML for report.html."""
   parts = [(phase, _share(seconds, spent)) for phase, seconds in spent.seconds.items() if seconds]
-  pieces = ''.join(f'<span class="{escape(phase)}" style="width:{100 * share:.2f}%"></span>'
-                   for phase, share in parts)
-  items = ''.join(f'<li class="{escape(phase)}">{escape(phase)} {share:.1%} '
-                  f'<small>{clock(spent.seconds[phase])}</small></li>' for phase, share in parts)
+  pieces = ''.join(
+    f'<span class="{escape(phase)}" style="width:{100 * share:.2f}%"></span>'
+    for phase, share in parts
+  )
+  items = ''.join(
+    f'<li class="{escape(phase)}">{escape(phase)} {share:.1%} '
+    f'<small>{clock(spent.seconds[phase])}</small></li>'
+    for phase, share in parts
+  )
   words = ', '.join(f'{phase} {share:.1%}' for phase, share in parts)
-  return (f'<h2>Where the hours went</h2>\n<p class="note">Goodput {spent.goodput:.1%} of '
-          f'{clock(spent.wall)}, {spent.starts} start{"s" if spent.starts > 1 else ""}</p>\n'
-          f'<div class="goodput" role="img" aria-label="Time by phase: {escape(words)}">{pieces}'
-          f'</div>\n<ul class="goodput-key">{items}</ul>')
+  return (
+    f'<h2>Where the hours went</h2>\n<p class="note">Goodput {spent.goodput:.1%} of '
+    f'{clock(spent.wall)}, {spent.starts} start{"s" if spent.starts > 1 else ""}</p>\n'
+    f'<div class="goodput" role="img" aria-label="Time by phase: {escape(words)}">{pieces}'
+    f'</div>\n<ul class="goodput-key">{items}</ul>'
+  )
 
 
 def clock(seconds: float) -> str:

@@ -38,8 +38,10 @@ class Law(NamedTuple):
 
 # What Figure 2 of the paper prints in it, C in TPUv3 core-days. The figure is a picture, of which
 # the constants were read in a note about the paper and not in its text.
-PUBLISHED = {'Scaling ViT, ImageNet fine-tuned': Law(0.26, 0.35, 0.09, 0.01),
-             'Scaling ViT, ImageNet 10-shot': Law(0.63, 0.32, 0.12, 0.52)}
+PUBLISHED = {
+  'Scaling ViT, ImageNet fine-tuned': Law(0.26, 0.35, 0.09, 0.01),
+  'Scaling ViT, ImageNet 10-shot': Law(0.63, 0.32, 0.12, 0.52),
+}
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,14 @@ def frontier(compute_N: np.ndarray, error_N: np.ndarray) -> np.ndarray:
   return np.array(found, int)
 
 
-def fit(compute_N: np.ndarray, error_N: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0,
-        watched: Callable[[Iterable[int]], Iterable[int]] = iter) -> Fit:
+def fit(
+  compute_N: np.ndarray,
+  error_N: np.ndarray,
+  *,
+  resamples: int = RESAMPLES,
+  seed: int = 0,
+  watched: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Fit:
   """Fits the law to points of a frontier, and again to `resamples` of them drawn with replacement.
 
   Args:
@@ -94,15 +102,20 @@ def fit(compute_N: np.ndarray, error_N: np.ndarray, *, resamples: int = RESAMPLE
     raise ValueError(f'a law needs {LEAST_POINTS} points of positive compute and error')
   unit = float(np.exp(np.log(compute_N).mean()))  # near 1, where the solver does best
   x_N = compute_N / unit
-  law = min((_solve(x_N, error_N, start) for start in _starts(error_N)),
-            key=lambda law: float(np.square(_residual(law, x_N, error_N)).sum()))
+  law = min(
+    (_solve(x_N, error_N, start) for start in _starts(error_N)),
+    key=lambda law: float(np.square(_residual(law, x_N, error_N)).sum()),
+  )
   rng, laws = np.random.default_rng(seed), []
   for _ in watched(range(resamples)):
     drawn = _draw(rng, len(x_N))
     laws.append(_solve(x_N[drawn], error_N[drawn], law))
   scale = np.sqrt(len(x_N) / (len(x_N) - len(law)))
-  return Fit(law.per(1 / unit), tuple(each.per(1 / unit) for each in laws),
-             scale * _residual(law, x_N, error_N))
+  return Fit(
+    law.per(1 / unit),
+    tuple(each.per(1 / unit) for each in laws),
+    scale * _residual(law, x_N, error_N),
+  )
 
 
 def _draw(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -140,6 +153,12 @@ def _solve(x_N: np.ndarray, error_N: np.ndarray, start: Law) -> Law:
   point = np.array([np.log(start.a), start.b, start.c, np.log(start.d)])
   inside = np.clip(point, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
   solve: Any = least_squares  # its types know no function for the slope
-  found = solve(lambda point: _residual(law(point), x_N, error_N), inside, slope,
-                bounds=(low, high), method='dogbox', max_nfev=100)
+  found = solve(
+    lambda point: _residual(law(point), x_N, error_N),
+    inside,
+    slope,
+    bounds=(low, high),
+    method='dogbox',
+    max_nfev=100,
+  )
   return law(found.x)

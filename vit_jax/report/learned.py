@@ -64,29 +64,53 @@ def section(run: Run, of: str) -> str:
   try:
     learned = look(make_predictor('', str(run.path), Path()), images_SHWC)
   except (UserError, RunFault, OSError) as error:
-    return ('<p class="note">Without pictures of what the model has learnt: '
-            f'{escape(str(error))}</p>')
+    return (
+      f'<p class="note">Without pictures of what the model has learnt: {escape(str(error))}</p>'
+    )
   if learned is None:
     return ''
-  figures = [_figure('Filters', "principal components of the patch embedding's",
-                     filters_figure(learned), _words_of_filters(learned) + of)
-             if learned.filters_FPPC is not None else '',
-             _figure('Positions', 'cosine similarity of the embedding of each patch with all '
-                     'others', positions_figure(learned), _words_of_positions(learned) + of)
-             if learned.similarity_NN is not None else '',
-             _figure('Attention distance', f'of each head, mean of {len(images_SHWC)} images; '
-                     'dotted: uniform attention', distance_figure(learned),
-                     _words_of_distance(learned) + of)]
-  maps_BHW, words = attention.attention_maps(learned.stacks, learned.grid,
-                                             learned.has_class_token, rollout=False)
+  figures = [
+    _figure(
+      'Filters',
+      "principal components of the patch embedding's",
+      filters_figure(learned),
+      _words_of_filters(learned) + of,
+    )
+    if learned.filters_FPPC is not None
+    else '',
+    _figure(
+      'Positions',
+      'cosine similarity of the embedding of each patch with all others',
+      positions_figure(learned),
+      _words_of_positions(learned) + of,
+    )
+    if learned.similarity_NN is not None
+    else '',
+    _figure(
+      'Attention distance',
+      f'of each head, mean of {len(images_SHWC)} images; dotted: uniform attention',
+      distance_figure(learned),
+      _words_of_distance(learned) + of,
+    ),
+  ]
+  maps_BHW, words = attention.attention_maps(
+    learned.stacks, learned.grid, learned.has_class_token, rollout=False
+  )
   shown = min(SHOWN, len(images_SHWC))
   labels = [int(judged.label_N[n]) for n in judged.sample_S[:shown]]
-  looks = attention.picture(images_SHWC[:shown], maps_BHW[:shown],
-                            [judged.class_names[k] if k >= 0 else '' for k in labels])
-  return (f'<h2>What the model has learnt{escape(of)}</h2>\n<div class="pair">'
-          f'{chr(10).join(filter(None, figures))}</div>\n'
-          + _figure('Attention', words, looks, f'{shown} images, each beside itself lit where the '
-                    f'attention is ({words}){of}'))
+  looks = attention.picture(
+    images_SHWC[:shown], maps_BHW[:shown], [judged.class_names[k] if k >= 0 else '' for k in labels]
+  )
+  return (
+    f'<h2>What the model has learnt{escape(of)}</h2>\n<div class="pair">'
+    f'{chr(10).join(filter(None, figures))}</div>\n'
+    + _figure(
+      'Attention',
+      words,
+      looks,
+      f'{shown} images, each beside itself lit where the attention is ({words}){of}',
+    )
+  )
 
 
 def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
@@ -106,15 +130,19 @@ def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
     seen_BHWC = normalise(images_BHWC, predictor.mean, predictor.std)
     weights = attention_weights(predictor.model, variables, seen_BHWC)
     distance_LBA = attention_distance(weights[attention.SELF], jnp.asarray(distance_NN))
-    stacks = {name: jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
-              for name, weights_LBANT in weights.items()}
+    stacks = {
+      name: jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
+      for name, weights_LBANT in weights.items()
+    }
     return stacks, distance_LBA.swapaxes(0, 1)
 
   attended = in_batches(attend, predictor.variables, 1)
   stacks, first_BLA = attended(images_NHWC[:SHOWN])
   # The weights of so many images at a time: those of all could fill the memory.
-  others = [attended(images_NHWC[start : start + SHOWN])[1]
-            for start in range(SHOWN, len(images_NHWC), SHOWN)]
+  others = [
+    attended(images_NHWC[start : start + SHOWN])[1]
+    for start in range(SHOWN, len(images_NHWC), SHOWN)
+  ]
   distance_BLA = np.concatenate([first_BLA, *others])
   filters_FPPC, explained = None, 0.0
   stem = {name for name in flat if name.startswith('embedding/')}
@@ -123,11 +151,19 @@ def look(predictor: Predictor, images_NHWC: np.ndarray) -> Learned | None:
     filters_FPPC, explained = principal_components(np.asarray(flat['embedding/kernel']))
   similarity_NN = None
   if 'pos_embedding' in flat:
-    similarity_NN = similarity(np.asarray(flat['pos_embedding'])[0, -rows * columns:])
+    similarity_NN = similarity(np.asarray(flat['pos_embedding'])[0, -rows * columns :])
   elif getattr(predictor.model, 'posemb', '') == 'sincos2d':
     similarity_NN = similarity(sincos2d(rows, columns, predictor.model.width)[0])
-  return Learned((rows, columns), filters_FPPC, explained, similarity_NN, distance_BLA.mean(0),
-                 float(distance_NN.mean()), stacks, predictor.has_class_token)
+  return Learned(
+    (rows, columns),
+    filters_FPPC,
+    explained,
+    similarity_NN,
+    distance_BLA.mean(0),
+    float(distance_NN.mean()),
+    stacks,
+    predictor.has_class_token,
+  )
 
 
 def distances(grid: tuple[int, int], patch: tuple[float, float]) -> np.ndarray:
@@ -150,19 +186,18 @@ def attention_distance(weights_LBANT: Array, distance_NN: Array) -> Array:
   N = len(distance_NN)
   weights_LBANN = weights_LBANT[..., -N:, -N:]
   weights_LBANN /= jnp.sum(weights_LBANN, axis=-1, keepdims=True)
-  return jnp.einsum('lbant,nt->lba', weights_LBANN, distance_NN,
-                    precision=jax.lax.Precision.HIGHEST) / N
+  return (
+    jnp.einsum('lbant,nt->lba', weights_LBANN, distance_NN, precision=jax.lax.Precision.HIGHEST) / N
+  )
 
 
-def principal_components(kernel_PPCD: np.ndarray, count: int = FILTERS
-                         ) -> tuple[np.ndarray, float]:
+def principal_components(kernel_PPCD: np.ndarray, count: int = FILTERS) -> tuple[np.ndarray, float]:
   """(the first components of the D filters, (F, P, P, C); their share of the variance).
 
   Their sign, which means nothing, makes the entry of largest magnitude positive.
   """
   filters_DV = kernel_PPCD.reshape(-1, kernel_PPCD.shape[-1]).T.astype(np.float64)
-  _, strength_F, components_FV = np.linalg.svd(filters_DV - filters_DV.mean(0),
-                                               full_matrices=False)
+  _, strength_F, components_FV = np.linalg.svd(filters_DV - filters_DV.mean(0), full_matrices=False)
   shown_FV = components_FV[:count]
   peaks_F1 = np.take_along_axis(shown_FV, np.abs(shown_FV).argmax(1)[:, None], axis=1)
   variance_F = strength_F**2
@@ -180,8 +215,10 @@ def similarity(table_ND: np.ndarray) -> np.ndarray:
 
 
 def _figure(title: str, note: str, figure: Figure, words: str) -> str:
-  return (f'<figure><figcaption>{escape(title)} <small>{escape(note)}</small></figcaption>'
-          f'{plots.to_svg(figure, words)}</figure>')
+  return (
+    f'<figure><figcaption>{escape(title)} <small>{escape(note)}</small></figcaption>'
+    f'{plots.to_svg(figure, words)}</figure>'
+  )
 
 
 def _tiles(tiles_RCHW: np.ndarray, gap: int = 1) -> np.ndarray:
@@ -214,16 +251,19 @@ def positions_figure(learned: Learned) -> Figure:
   assert learned.similarity_NN is not None
   rows, columns = learned.grid
   maps_RCHW = learned.similarity_NN.reshape(rows, columns, rows, columns)
-  some = [np.unique(np.linspace(0, side - 1, min(side, MAPS)).round().astype(int))
-          for side in (rows, columns)]
+  some = [
+    np.unique(np.linspace(0, side - 1, min(side, MAPS)).round().astype(int))
+    for side in (rows, columns)
+  ]
   shown_HW = _tiles(maps_RCHW[np.ix_(*some)])
   with matplotlib.rc_context(plots.STYLE):
     figure = plots.new_figure(5.2, 4.4)
     axes = figure.add_subplot()
     picture = axes.imshow(shown_HW, cmap='viridis', vmax=1, interpolation='none')
     for axis, side, chosen in ((axes.yaxis, rows, some[0]), (axes.xaxis, columns, some[1])):
-      axis.set_ticks((side - 1) / 2 + (side + 1) * np.arange(len(chosen)),
-                     [str(place + 1) for place in chosen])
+      axis.set_ticks(
+        (side - 1) / 2 + (side + 1) * np.arange(len(chosen)), [str(place + 1) for place in chosen]
+      )
     axes.set(xlabel='column of the patch', ylabel='row of the patch')
     axes.grid(False)
     axes.tick_params(length=0)
@@ -249,21 +289,30 @@ def distance_figure(learned: Learned) -> Figure:
 
 def _words_of_filters(learned: Learned) -> str:
   assert learned.filters_FPPC is not None
-  return (f"The first {len(learned.filters_FPPC)} principal components of the patch embedding's "
-          f'filters, which hold {learned.explained:.0%} of their variance')
+  return (
+    f"The first {len(learned.filters_FPPC)} principal components of the patch embedding's "
+    f'filters, which hold {learned.explained:.0%} of their variance'
+  )
 
 
 def _words_of_positions(learned: Learned) -> str:
   assert learned.similarity_NN is not None
   near_NN = distances(learned.grid, (1, 1)) == 1
   others = ~near_NN & ~np.eye(len(near_NN), dtype=bool)
-  words = [f'{name} {learned.similarity_NN[which].mean():.2f}'
-           for name, which in (('neighbours', near_NN), ('others', others)) if which.any()]
+  words = [
+    f'{name} {learned.similarity_NN[which].mean():.2f}'
+    for name, which in (('neighbours', near_NN), ('others', others))
+    if which.any()
+  ]
   return f'Cosine similarity of position embeddings; means: {", ".join(words) or "one patch"}'
 
 
 def _words_of_distance(learned: Learned) -> str:
-  layers = [f'layer {layer}: {distance_A.min():.1f} to {distance_A.max():.1f}, mean '
-            f'{distance_A.mean():.1f}' for layer, distance_A in enumerate(learned.distance_LA, 1)]
-  return (f'Mean attention distance of the heads in pixels; {"; ".join(layers)}; uniform attention '
-          f'has {learned.uniform:.1f}')
+  layers = [
+    f'layer {layer}: {distance_A.min():.1f} to {distance_A.max():.1f}, mean {distance_A.mean():.1f}'
+    for layer, distance_A in enumerate(learned.distance_LA, 1)
+  ]
+  return (
+    f'Mean attention distance of the heads in pixels; {"; ".join(layers)}; uniform attention '
+    f'has {learned.uniform:.1f}'
+  )

@@ -96,8 +96,10 @@ def map_figure(predictions: Predictions) -> Figure:
   verdicts = {'wrong': plots.WRONG, 'right': plots.RIGHT, 'none of the classes': NO_CLASS}
   if raster.held_out_N is not None:
     verdict_N = np.where(raster.held_out_N | (verdict_N == 2), verdict_N, verdict_N + 3)
-    verdicts |= {'wrong, training region': (plots.WRONG, 0.4),
-                 'right, training region': (plots.RIGHT, 0.33)}
+    verdicts |= {
+      'wrong, training region': (plots.WRONG, 0.4),
+      'right, training region': (plots.RIGHT, 0.33),
+    }
   with matplotlib.rc_context(plots.STYLE):
     figure = plots.new_figure(10.4, 5.9)
     grid = figure.subplots(2, 2)
@@ -109,8 +111,14 @@ def map_figure(predictions: Predictions) -> Figure:
     grid[1, 0].set_title(agreement(predictions).capitalize())
     grid[1, 0].legend(
       handles=[Patch(color=colour, label=word, linewidth=0) for word, colour in verdicts.items()],
-      loc='upper center', bbox_to_anchor=(0.5, -0.06), ncols=len(verdicts), fontsize=7,
-      handlelength=0.9, columnspacing=1.2, handletextpad=0.4)
+      loc='upper center',
+      bbox_to_anchor=(0.5, -0.06),
+      ncols=len(verdicts),
+      fontsize=7,
+      handlelength=0.9,
+      columnspacing=1.2,
+      handletextpad=0.4,
+    )
     _legend(grid[1, 1], predictions, raster, colours)
     return figure
 
@@ -160,11 +168,15 @@ def _legend(axes: Axes, predictions: Predictions, raster: Raster, colours: Seque
   for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
     mine_N = judged_N & (predictions.label_N == k)
     found = predictions.correct_N[mine_N].mean() if mine_N.any() else 0.0
-    bars = [(0.0, 0.036, 0.36, colour, 1.0), (start, full, 0.28, plots.INK, 0.1),
-            (start, full * found, 0.28, colour, 1.0)]
+    bars = [
+      (0.0, 0.036, 0.36, colour, 1.0),
+      (start, full, 0.28, plots.INK, 0.1),
+      (start, full * found, 0.28, colour, 1.0),
+    ]
     for left, width, half, fill, alpha in bars:
-      axes.add_patch(Rectangle((left, k - half), width, 2 * half, color=fill, alpha=alpha,
-                               linewidth=0))
+      axes.add_patch(
+        Rectangle((left, k - half), width, 2 * half, color=fill, alpha=alpha, linewidth=0)
+      )
     axes.text(0.05, k, name, va='center', fontsize=size, fontweight='bold')
     if name in KOEPPEN:
       axes.text(0.125, k, KOEPPEN[name][1], va='center', fontsize=size)

@@ -41,11 +41,19 @@ OURS: dict[str, str] = {
   'resnet101': 'ResNet-101', 'resnet152': 'ResNet-152',
 }  # fmt: skip
 # Published without a head: ImageNet-21k weights whose own head is left away there.
-HEADLESS = ('vit_small_patch8_224', 'vit_large_patch32_224', 'vit_huge_patch14_224',
-            'vit_base_r50_s16_224')
+HEADLESS = (
+  'vit_small_patch8_224',
+  'vit_large_patch32_224',
+  'vit_huge_patch14_224',
+  'vit_base_r50_s16_224',
+)
 _RESNET_D = 'its stem is a ResNet-D with BatchNorm, which no published weights have'
-NOT_COMPARABLE = {'vit_small_resnet26d_224': _RESNET_D, 'vit_small_resnet50d_s16_224': _RESNET_D,
-                  'vit_base_resnet26d_224': _RESNET_D, 'vit_base_resnet50d_224': _RESNET_D}
+NOT_COMPARABLE = {
+  'vit_small_resnet26d_224': _RESNET_D,
+  'vit_small_resnet50d_s16_224': _RESNET_D,
+  'vit_base_resnet26d_224': _RESNET_D,
+  'vit_base_resnet50d_224': _RESNET_D,
+}
 
 
 class Cost(NamedTuple):
@@ -111,24 +119,40 @@ def compare(row: Mapping[str, str]) -> Comparison:
   timm, size = row['model'], int(row['image_size'])
   parameters, gmacs = float(row['parameters_M']), float(row['gmacs'])
   if timm in NOT_COMPARABLE:
-    return Comparison(timm, size, '', parameters, None, None, None, gmacs, None, None,
-                      NOT_COMPARABLE[timm])
+    return Comparison(
+      timm, size, '', parameters, None, None, None, gmacs, None, None, NOT_COMPARABLE[timm]
+    )
   name = OURS[re.sub(r'(_\d+)?(_in21ft1k)?$', '', timm)]
-  model, ours, macs, convolutions = _cost(name, 0 if timm in HEADLESS else CLASSES,
-                                          (size, size, 3))
+  model, ours, macs, convolutions = _cost(name, 0 if timm in HEADLESS else CLASSES, (size, size, 3))
   timms_way = macs + normalisations(model, size, *convolutions)
-  return Comparison(timm, size, name, parameters, ours / 1e6, 100 * (ours / 1e6 / parameters - 1),
-                    macs / 1e9, gmacs, timms_way / 1e9, 100 * (timms_way / 1e9 / gmacs - 1), '')
+  return Comparison(
+    timm,
+    size,
+    name,
+    parameters,
+    ours / 1e6,
+    100 * (ours / 1e6 / parameters - 1),
+    macs / 1e9,
+    gmacs,
+    timms_way / 1e9,
+    100 * (timms_way / 1e9 / gmacs - 1),
+    '',
+  )
 
 
 @functools.cache  # timm lists shapes again for other weights
-def _cost(name: str, num_classes: int, image_shape: tuple[int, int, int]
-          ) -> tuple[Any, int, int, tuple[int, int]]:
+def _cost(
+  name: str, num_classes: int, image_shape: tuple[int, int, int]
+) -> tuple[Any, int, int, tuple[int, int]]:
   """(model, parameters, multiply-accumulates, `flops.convolutions`)."""
   model = models.build(name, num_classes)
   jaxpr = flops.trace(model, image_shape)
-  return (model, flops.count_parameters(model, image_shape), flops.jaxpr_macs(jaxpr),
-          flops.convolutions(jaxpr))
+  return (
+    model,
+    flops.count_parameters(model, image_shape),
+    flops.jaxpr_macs(jaxpr),
+    flops.convolutions(jaxpr),
+  )
 
 
 def normalisations(model: Any, size: int, outputs: int, weights: int) -> int:
@@ -148,8 +172,12 @@ def normalisations(model: Any, size: int, outputs: int, weights: int) -> int:
 
 TABLES: dict[str, tuple[Any, Callable[[], list], str]] = {
   'models': (Cost, costs, ''),
-  'timm': (Comparison, comparisons, "gmacs: matrix products and convolutions; timm's way: with "
-           'normalisations, which its counter adds.'),
+  'timm': (
+    Comparison,
+    comparisons,
+    "gmacs: matrix products and convolutions; timm's way: with "
+    'normalisations, which its counter adds.',
+  ),
 }
 
 
@@ -181,13 +209,19 @@ def write_csv(path: Path, lines: Iterable[Iterable[Any]]) -> None:
 
 def as_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
   """Columns one below the other: words left, numbers right."""
-  cells = [[field.replace('_', ' ') for field in head],
-           *([_cell(value) for value in row] for row in rows)]
+  cells = [
+    [field.replace('_', ' ') for field in head],
+    *([_cell(value) for value in row] for row in rows),
+  ]
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   words = [all(isinstance(row[i], str) for row in rows) for i in range(len(head))]
-  lines = ['  '.join(cell.ljust(width) if left else cell.rjust(width)
-                     for cell, width, left in zip(line, widths, words, strict=True)).rstrip()
-           for line in cells]
+  lines = [
+    '  '.join(
+      cell.ljust(width) if left else cell.rjust(width)
+      for cell, width, left in zip(line, widths, words, strict=True)
+    ).rstrip()
+    for line in cells
+  ]
   return '\n'.join(lines)
 
 

@@ -40,8 +40,9 @@ DOCUMENT = """<!doctype html>
 """
 
 
-def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
-               weights: bool = True) -> Path:
+def write_page(
+  run_dirs: Sequence[Path | str], page: Path | None = None, *, weights: bool = True
+) -> Path:
   """Writes report.html into the first run folder, and each run's maps into its figures/NAME.png.
 
   Several runs are compared on one page. A run that has not ended gives a page of what there is.
@@ -59,22 +60,37 @@ def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
   if not runs:
     raise UserError('no run folder is named; name at least one, such as runs/earth_climate')
   title = ' and '.join(dict.fromkeys(run.name for run in runs))
-  maps_of = [{name: maps.map_figure(predictions)
-              for name, predictions in run.predictions.items() if predictions.raster}
-             for run in runs]
+  maps_of = [
+    {
+      name: maps.map_figure(predictions)
+      for name, predictions in run.predictions.items()
+      if predictions.raster
+    }
+    for run in runs
+  ]
   labels = _labels(runs)
-  parts = [f'<h1>{escape(title)}</h1>', *(_lead(run) for run in runs), _bars(runs),
-           results(runs, labels), comparison(runs, labels)]
+  parts = [
+    f'<h1>{escape(title)}</h1>',
+    *(_lead(run) for run in runs),
+    _bars(runs),
+    results(runs, labels),
+    comparison(runs, labels),
+  ]
   if len(runs) > 1:
     parts += [_training(runs), features(runs, labels)]
   for run, label, figures in zip(runs, labels, maps_of, strict=True):
     of = f' of {label}' if len(runs) > 1 else ''
     parts += [f'<h2>{escape(label)}</h2>' if of else '', _facts(run)]
-    parts += [_map(name + of, run.predictions[name], figure)
-              for name, figure in sorted(figures.items(), key=lambda item: item[0] in run.evals)]
+    parts += [
+      _map(name + of, run.predictions[name], figure)
+      for name, figure in sorted(figures.items(), key=lambda item: item[0] in run.evals)
+    ]
     parts.append('' if of else _training(runs) + features(runs, labels) + _features(run))
-    parts += [_split(name + of, predictions) for name, predictions in run.predictions.items()
-              if name in run.evals or not predictions.raster]
+    parts += [
+      _split(name + of, predictions)
+      for name, predictions in run.predictions.items()
+      if name in run.evals or not predictions.raster
+    ]
     parts.append(learned.section(run, of) if weights else '')
     spent = goodput.read_goodput(run.path)
     parts.append(goodput.bar(spent) if spent else '')
@@ -88,8 +104,10 @@ def write_page(run_dirs: Sequence[Path | str], page: Path | None = None, *,
         (run.path / 'figures').mkdir(exist_ok=True)
         plots.save_png(figure, run.path / 'figures' / f'{name}.png')
   except OSError as error:
-    raise UserError(f'the report cannot be written to {path.parent} ({error.strerror}); make room '
-                    'there, or make the folder writable') from None
+    raise UserError(
+      f'the report cannot be written to {path.parent} ({error.strerror}); make room '
+      'there, or make the folder writable'
+    ) from None
   return path
 
 
@@ -100,10 +118,13 @@ def _labels(runs: Sequence[Run]) -> list[str]:
   """
   parts = [run.path.name.split(',') for run in runs]
   common = set.intersection(*map(set, parts)) if len(runs) > 1 else set()
-  names = [','.join(part for part in mine if part not in common) or run.path.name
-           for run, mine in zip(runs, parts, strict=True)]
-  return [str(run.path) if names.count(name) > 1 else name
-          for run, name in zip(runs, names, strict=True)]
+  names = [
+    ','.join(part for part in mine if part not in common) or run.path.name
+    for run, mine in zip(runs, parts, strict=True)
+  ]
+  return [
+    str(run.path) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)
+  ]
 
 
 def _lead(run: Run) -> str:
@@ -130,23 +151,33 @@ def _bars(runs: Sequence[Run]) -> str:
     if 'top1' in result:
       note = f'{label}, seed {run.config["seed"]}' if len(runs) > 1 else ''
       rows.append((run.config['model']['name'], note, result['top1'], 'ours'))
-  lines = [f'<tr class="{kind}"><th scope="row">{escape(label)}<small>{escape(note)}</small></th>'
-           f'<td><div class="track"><div class="bar" style="width:{100 * top1:.2f}%"></div></div>'
-           f'</td><td class="value">{top1:.1%}</td></tr>' for label, note, top1, kind in rows]
+  lines = [
+    f'<tr class="{kind}"><th scope="row">{escape(label)}<small>{escape(note)}</small></th>'
+    f'<td><div class="track"><div class="bar" style="width:{100 * top1:.2f}%"></div></div>'
+    f'</td><td class="value">{top1:.1%}</td></tr>'
+    for label, note, top1, kind in rows
+  ]
   if not lines:
     return ''
-  return (f'<table class="bars"><caption>Accuracy (top-1) on {escape(split)}</caption>\n'
-          f'<tbody>\n{chr(10).join(lines)}\n</tbody></table>')
+  return (
+    f'<table class="bars"><caption>Accuracy (top-1) on {escape(split)}</caption>\n'
+    f'<tbody>\n{chr(10).join(lines)}\n</tbody></table>'
+  )
 
 
 def _baselines(runs: Sequence[Run]) -> list[tuple[str, str, float]]:
   """(name, what it is, top-1) of the baselines, from the first run that judged them."""
   judged = next((run.summary['baselines'] for run in runs if 'baselines' in run.summary), {})
-  return [(BASELINES[key] if key in BASELINES else key.replace('_', ' '),
-           ', '.join(str(judged[key][part]) for part in ('feature', 'classifier')
-                     if part in judged[key]),
-           judged[key]['top1'])
-          for key in sorted(judged, key=lambda key: judged[key]['top1'])]
+  return [
+    (
+      BASELINES[key] if key in BASELINES else key.replace('_', ' '),
+      ', '.join(
+        str(judged[key][part]) for part in ('feature', 'classifier') if part in judged[key]
+      ),
+      judged[key]['top1'],
+    )
+    for key in sorted(judged, key=lambda key: judged[key]['top1'])
+  ]
 
 
 def _facts(run: Run) -> str:
@@ -161,13 +192,16 @@ def _facts(run: Run) -> str:
   if 'seconds' in run.summary:
     for name, seconds in run.summary['seconds'].items():
       facts[f'seconds, {name}'] = f'{seconds:,.0f}'
-  for name, label, form in (('images_per_second', 'images a second, median', ',.0f'),
-                            ('fraction_of_peak', 'share of peak FLOP/s, median', '.0%')):
+  for name, label, form in (
+    ('images_per_second', 'images a second, median', ',.0f'),
+    ('fraction_of_peak', 'share of peak FLOP/s, median', '.0%'),
+  ):
     values = run.series(f'train/{name}')[1]
     if len(values):
       facts[label] = format(np.median(values), form)
-  items = [f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>'
-           for name, value in facts.items()]
+  items = [
+    f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in facts.items()
+  ]
   return f'<dl class="facts">\n{chr(10).join(items)}\n</dl>' if items else ''
 
 
@@ -175,8 +209,11 @@ def _training(runs: Sequence[Run]) -> str:
   """Loss, accuracy, learning rate and throughput over steps."""
   panels = [
     ('Loss', _lines(runs, 'loss'), {}),
-    ('Accuracy', _lines(runs, 'top1'),
-     {'percent': True, 'levels': {name: top1 for name, _, top1 in _baselines(runs)}}),
+    (
+      'Accuracy',
+      _lines(runs, 'top1'),
+      {'percent': True, 'levels': {name: top1 for name, _, top1 in _baselines(runs)}},
+    ),
     ('Learning rate', _lines(runs, 'lr'), {}),
     ('Images a second', _lines(runs, 'images_per_second'), {'from_zero': True}),
   ]
@@ -189,8 +226,10 @@ def _features(run: Run) -> str:
   figures = []
   for name, metrics in run.features.items():
     series = {metric: run.series(f'{name}/{metric}') for metric in metrics}
-    lines = [Line(metric, *values, colour, points=True) for (metric, values), colour
-             in zip(series.items(), plots.colours(len(series)), strict=False)]
+    lines = [
+      Line(metric, *values, colour, points=True)
+      for (metric, values), colour in zip(series.items(), plots.colours(len(series)), strict=False)
+    ]
     if all(len(line.step_T) > 1 for line in lines):
       figures.append(_curves(name, lines, {'percent': True}))
   return f'<div class="pair">{chr(10).join(figures)}</div>' if figures else ''
@@ -213,15 +252,26 @@ def _lines(runs: Sequence[Run], metric: str) -> list[Line]:
       name = 'train, as augmented' if split == 'train' and metric in METRICS else split
       label = name if len(runs) == 1 else f'{of}, {split}'
       if len(step_T):
-        lines.append(Line(label, step_T, value_T, colour, points=split != 'train',
-                          faint=len(runs) > 1 and split == 'train' and metric in METRICS))
+        lines.append(
+          Line(
+            label,
+            step_T,
+            value_T,
+            colour,
+            points=split != 'train',
+            faint=len(runs) > 1 and split == 'train' and metric in METRICS,
+          )
+        )
   return lines
 
 
 def _map(name: str, predictions: Predictions, figure: Figure) -> str:
   words = maps.agreement(predictions)
-  svg = plots.to_svg(figure, f'Maps of {name}: predicted classes, true classes, and where they '
-                             f'agree; {words}. The share found of each class is listed beside.')
+  svg = plots.to_svg(
+    figure,
+    f'Maps of {name}: predicted classes, true classes, and where they '
+    f'agree; {words}. The share found of each class is listed beside.',
+  )
   return f'<h2>Map of {escape(name)}</h2>\n<figure class="map">{svg}</figure>'
 
 
@@ -229,22 +279,33 @@ def _split(name: str, predictions: Predictions) -> str:
   """Images, confusions and calibration of a split."""
   parts = []
   if len(predictions.images_SHWC):
-    parts += [f'<h2>Images of {escape(name)}</h2>',
-              '<p class="note">Drawn at random. Below each: the prediction and its confidence, and '
-              'the true class where it is another.</p>', samples.image_grid(predictions)]
+    parts += [
+      f'<h2>Images of {escape(name)}</h2>',
+      '<p class="note">Drawn at random. Below each: the prediction and its confidence, and '
+      'the true class where it is another.</p>',
+      samples.image_grid(predictions),
+    ]
   if predictions.labelled_N.any():
     figures = []
     if len(predictions.class_names) <= MATRIX_CLASSES:
-      svg = plots.to_svg(plots.confusion(predictions), f'Confusion matrix of {name}; its largest '
-                                                       'entries are listed beside it as text')
-      figures.append('<figure><figcaption>Confusion <small>percent of each true class</small>'
-                     f'</figcaption>{svg}</figure>')
+      svg = plots.to_svg(
+        plots.confusion(predictions),
+        f'Confusion matrix of {name}; its largest entries are listed beside it as text',
+      )
+      figures.append(
+        '<figure><figcaption>Confusion <small>percent of each true class</small>'
+        f'</figcaption>{svg}</figure>'
+      )
     svg = plots.to_svg(plots.reliability(predictions), f'Accuracy against confidence on {name}')
-    figures.append('<div><figure><figcaption>Calibration <small>accuracy at each confidence; on '
-                   f'the dotted line if calibrated</small></figcaption>{svg}</figure>'
-                   f'{_worst_pairs(predictions)}</div>')
-    parts += [f'<h2>Mistakes on {escape(name)}</h2>',
-              f'<div class="pair">{chr(10).join(figures)}</div>']
+    figures.append(
+      '<div><figure><figcaption>Calibration <small>accuracy at each confidence; on '
+      f'the dotted line if calibrated</small></figcaption>{svg}</figure>'
+      f'{_worst_pairs(predictions)}</div>'
+    )
+    parts += [
+      f'<h2>Mistakes on {escape(name)}</h2>',
+      f'<div class="pair">{chr(10).join(figures)}</div>',
+    ]
   return '\n'.join(parts)
 
 
@@ -252,17 +313,24 @@ def _worst_pairs(predictions: Predictions) -> str:
   counts_KK, names = predictions.confusion_KK, predictions.class_names
   wrong_KK = counts_KK * (1 - np.eye(len(names), dtype=counts_KK.dtype))
   worst = np.argsort(-wrong_KK, axis=None, kind='stable')[:WORST_PAIRS]
-  rows = [row(f'{names[k]} taken for {names[j]}', [f'{wrong_KK[k, j]} of {counts_KK[k].sum()}'])
-          for k, j in zip(*np.unravel_index(worst, wrong_KK.shape), strict=True) if wrong_KK[k, j]]
+  rows = [
+    row(f'{names[k]} taken for {names[j]}', [f'{wrong_KK[k, j]} of {counts_KK[k].sum()}'])
+    for k, j in zip(*np.unravel_index(worst, wrong_KK.shape), strict=True)
+    if wrong_KK[k, j]
+  ]
   if not rows:
     return ''
-  return ('<h3>Most frequent mistakes</h3>\n<table class="results"><tbody>\n'
-          f'{chr(10).join(rows)}\n</tbody></table>')
+  return (
+    '<h3>Most frequent mistakes</h3>\n<table class="results"><tbody>\n'
+    f'{chr(10).join(rows)}\n</tbody></table>'
+  )
 
 
 def _config(run: Run) -> str:
   text = escape(json.dumps(run.config, indent=2))
   versions = run.summary['versions'] if 'versions' in run.summary else {}
   made_with = ', '.join(f'{name} {version}' for name, version in versions.items())
-  return ('<details><summary>The resolved recipe</summary>\n'
-          f'<p class="note">{escape(made_with)}</p>\n<pre>{text}</pre></details>')
+  return (
+    '<details><summary>The resolved recipe</summary>\n'
+    f'<p class="note">{escape(made_with)}</p>\n<pre>{text}</pre></details>'
+  )

@@ -69,20 +69,38 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout='constrained', facecolor='none')
 
 
-def curves(lines: Sequence[Line], *, percent: bool = False, from_zero: bool = False,
-           levels: Mapping[str, float] | None = None) -> Figure:
+def curves(
+  lines: Sequence[Line],
+  *,
+  percent: bool = False,
+  from_zero: bool = False,
+  levels: Mapping[str, float] | None = None,
+) -> Figure:
   """Curves over steps in one picture, with dotted horizontal lines at named levels."""
   with matplotlib.rc_context(STYLE):
     figure = new_figure(5.2, 2.9)
     axes = figure.add_subplot()
     for line in lines:
-      axes.plot(line.step_T, line.value_T, color=line.colour, label=shown(line.label),
-                alpha=0.4 if line.faint else 1, markersize=3.2,
-                marker='o' if line.points or len(line.step_T) == 1 else None)
+      axes.plot(
+        line.step_T,
+        line.value_T,
+        color=line.colour,
+        label=shown(line.label),
+        alpha=0.4 if line.faint else 1,
+        markersize=3.2,
+        marker='o' if line.points or len(line.step_T) == 1 else None,
+      )
     for label, value in (levels or {}).items():
       axes.axhline(value, color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
-      axes.annotate(label, (0, value), xycoords=('axes fraction', 'data'), xytext=(3, 3),
-                    textcoords='offset points', fontsize=7.5, alpha=0.8)
+      axes.annotate(
+        label,
+        (0, value),
+        xycoords=('axes fraction', 'data'),
+        xytext=(3, 3),
+        textcoords='offset points',
+        fontsize=7.5,
+        alpha=0.8,
+      )
     axes.set_xlabel('step')
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -113,8 +131,15 @@ def confusion(predictions: Predictions) -> Figure:
     for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
       share = share_KK[true, predicted]
       if K <= 32 and share >= 0.005:
-        axes.text(predicted, true, f'{100 * share:.0f}', ha='center', va='center', fontsize=7,
-                  color='white' if share > 0.5 else INK)
+        axes.text(
+          predicted,
+          true,
+          f'{100 * share:.0f}',
+          ha='center',
+          va='center',
+          fontsize=7,
+          color='white' if share > 0.5 else INK,
+        )
     axes.set_xticks(range(K), names, rotation=0 if max(map(len, names)) <= 3 else 90)
     axes.set_yticks(range(K), names)
     axes.tick_params(length=0, labelsize=8 if K <= 32 else 5)
@@ -138,11 +163,16 @@ def reliability(predictions: Predictions) -> Figure:
     figure = new_figure(5.2, 4.2)
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     upper.plot((0, 1), (0, 1), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
-    upper.bar(centre_M[filled_M], right_M[filled_M] / count_M[filled_M],
-              0.9 / CALIBRATION_BINS, color=COLOURS[0])
+    upper.bar(
+      centre_M[filled_M],
+      right_M[filled_M] / count_M[filled_M],
+      0.9 / CALIBRATION_BINS,
+      color=COLOURS[0],
+    )
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
-    lower.bar(centre_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK,
-              alpha=0.35)
+    lower.bar(
+      centre_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK, alpha=0.35
+    )
     lower.set(xlabel='confidence', ylabel='share')
     for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
       axis.set_major_formatter(PercentFormatter(1, decimals=0))

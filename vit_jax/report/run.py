@@ -109,12 +109,16 @@ def read_run(path: Path | str) -> Run:
   if not path.is_dir():
     raise UserError(f'{path} is not a folder; name the run folder that training wrote')
   if not (path / 'config.json').is_file():
-    raise UserError(f'{path} is not a run folder: it holds no config.json; name the folder that '
-                    '`vit_jax train` wrote, such as runs/earth_climate')
+    raise UserError(
+      f'{path} is not a run folder: it holds no config.json; name the folder that '
+      '`vit_jax train` wrote, such as runs/earth_climate'
+    )
   config = _read_object(path / 'config.json')
   if not {'name', 'data', 'checkpoint'} <= config.keys():
-    raise UserError(f'{path} is not a run folder: its config.json is not one that `vit_jax train` '
-                    'wrote (it lacks name, data or checkpoint)')
+    raise UserError(
+      f'{path} is not a run folder: its config.json is not one that `vit_jax train` '
+      'wrote (it lacks name, data or checkpoint)'
+    )
   summary_path = path / 'summary.json'
   summary = _read_object(summary_path) if summary_path.is_file() else {}
   evals = _evals(config, summary)
@@ -144,8 +148,10 @@ def _read_object(path: Path) -> dict[str, Any]:
   except (json.JSONDecodeError, UnicodeDecodeError):
     value = None
   if not isinstance(value, dict):
-    raise UserError(f'{path} is damaged: it does not hold a JSON object; run the training command '
-                    'again, which writes it anew')
+    raise UserError(
+      f'{path} is damaged: it does not hold a JSON object; run the training command '
+      'again, which writes it anew'
+    )
   return value
 
 
@@ -178,10 +184,19 @@ def _read_predictions(path: Path) -> Predictions:
       sample_S=arrays['sample_S'],
       raster=_raster(arrays),
     )
-  except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile,
-          zlib.error) as error:
-    raise UserError(f'{path} is damaged ({error}); delete it, or run the training command again, '
-                    'which writes it anew') from None
+  except (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+  ) as error:
+    raise UserError(
+      f'{path} is damaged ({error}); delete it, or run the training command again, '
+      'which writes it anew'
+    ) from None
 
 
 def _raster(arrays: Mapping[str, np.ndarray]) -> Raster | None:
@@ -189,5 +204,6 @@ def _raster(arrays: Mapping[str, np.ndarray]) -> Raster | None:
     return None
   height, width = (int(side) for side in arrays['raster_size'])
   held_out_N = arrays['held_out_N'].astype(bool) if 'held_out_N' in arrays else None
-  return Raster(arrays['row_N'], arrays['col_N'], height, width, int(arrays['patch_size']),
-                held_out_N)
+  return Raster(
+    arrays['row_N'], arrays['col_N'], height, width, int(arrays['patch_size']), held_out_N
+  )

@@ -32,7 +32,8 @@ def image_grid(predictions: Predictions) -> str:
       f'<figure class="{kind}"><img class="{size}" src="{data_uri(image_HWC)}" '
       f'alt="{escape(f"predicted {said}: {truth}")}"><figcaption>'
       f'<b>{mark}{escape(predicted)}</b> <small>{predictions.confidence_N[n]:.0%}'
-      f'{" · " + escape(truth) if kind != "right" else ""}</small></figcaption></figure>')
+      f'{" · " + escape(truth) if kind != "right" else ""}</small></figcaption></figure>'
+    )
   return f'<div class="images">\n{chr(10).join(figures)}\n</div>'
 
 

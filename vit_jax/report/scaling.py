@@ -25,8 +25,14 @@ from vit_jax.report.models import as_text, write_csv
 from vit_jax.report.run import Run, read_run
 
 EXA = 1e18
-UNITS = {'megaFLOPs': 1e6, 'gigaFLOPs': 1e9, 'teraFLOPs': 1e12, 'petaFLOPs': 1e15,
-         'exaFLOPs': EXA, 'zettaFLOPs': 1e21}
+UNITS = {
+  'megaFLOPs': 1e6,
+  'gigaFLOPs': 1e9,
+  'teraFLOPs': 1e12,
+  'petaFLOPs': 1e15,
+  'exaFLOPs': EXA,
+  'zettaFLOPs': 1e21,
+}
 BEYOND = 10  # times the largest compute, where the law is read as well
 
 
@@ -68,8 +74,11 @@ class Study(NamedTuple):
   def unit(self) -> str:
     """Of compute, such that most numbers are above 1."""
     middle = EXA * float(np.median([point.exaflops for point in self.points]))
-    return max((name for name, size in UNITS.items() if size <= middle), key=UNITS.__getitem__,
-               default='megaFLOPs')
+    return max(
+      (name for name, size in UNITS.items() if size <= middle),
+      key=UNITS.__getitem__,
+      default='megaFLOPs',
+    )
 
   @property
   def predicted(self) -> tuple[float, float, float]:
@@ -77,8 +86,12 @@ class Study(NamedTuple):
     return self.blind.predict(self.held_out.exaflops)
 
 
-def write_scaling(paths: Sequence[Path], csv_path: Path | None = None,
-                  draw: Callable[[Study], None] | None = None, metric: str = '') -> str:
+def write_scaling(
+  paths: Sequence[Path],
+  csv_path: Path | None = None,
+  draw: Callable[[Study], None] | None = None,
+  metric: str = '',
+) -> str:
   """The study as text; also its points as CSV, and drawn by `draw`, where these are given.
 
   Args:
@@ -112,37 +125,54 @@ def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
   points += [point for path in tables for point in _read_csv(path)]
   for point in points:
     if point.data != points[0].data:
-      raise UserError(f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
-                      f'{point.run} of {point.data!r}; errors of different data sets follow no '
-                      'common law: name runs of one')
+      raise UserError(
+        f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
+        f'{point.run} of {point.data!r}; errors of different data sets follow no '
+        'common law: name runs of one'
+      )
     if point.metric != (metric or points[0].metric):
-      raise UserError(f'--scaling: {point.run} is judged by {point.metric} and not by '
-                      f'{metric or points[0].metric}; name runs, or a table, of one metric')
+      raise UserError(
+        f'--scaling: {point.run} is judged by {point.metric} and not by '
+        f'{metric or points[0].metric}; name runs, or a table, of one metric'
+      )
     if not point.error:
-      raise UserError(f'--scaling: {point.run} makes no mistake by {point.metric} on '
-                      f'{point.data}, and a power law never reaches 0; leave it out')
+      raise UserError(
+        f'--scaling: {point.run} makes no mistake by {point.metric} on '
+        f'{point.data}, and a power law never reaches 0; leave it out'
+      )
   return sorted(points, key=lambda point: (point.exaflops, point.error))
 
 
 def _differing(options: Sequence[dict[str, Any]]) -> list[str]:
   """Keys whose values are not the same in all."""
-  return sorted(key for key in {key for each in options for key in each}
-                if len({json.dumps(each.get(key)) for each in options}) > 1)
+  return sorted(
+    key
+    for key in {key for each in options for key in each}
+    if len({json.dumps(each.get(key)) for each in options}) > 1
+  )
 
 
 def _point(run: Run, options: Sequence[str], metric: str) -> Point:
   config, data, summary = run.config, run.config['data'], run.summary
   if 'examples' not in summary:
-    raise UserError(f'--scaling: {run.path} has not ended: its summary.json is missing, or has no '
-                    'number of training examples; train it to its end, or leave it out')
+    raise UserError(
+      f'--scaling: {run.path} has not ended: its summary.json is missing, or has no '
+      'number of training examples; train it to its end, or leave it out'
+    )
   if config['init_from']:
-    raise UserError(f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
-                    'not all that went into it; leave it out')
+    raise UserError(
+      f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
+      'not all that went into it; leave it out'
+    )
   split = 'test' if 'test' in run.evals else run.evals[0]
   metric = metric or f'{split}/top1'
-  known = {f'{judged}/{key}': value for judged, result in summary.items()
-           if isinstance(result, dict) and judged not in NOT_EVALS
-           for key, value in result.items() if not lower_is_better(key)}
+  known = {
+    f'{judged}/{key}': value
+    for judged, result in summary.items()
+    if isinstance(result, dict) and judged not in NOT_EVALS
+    for key, value in result.items()
+    if not lower_is_better(key)
+  }
   if metric not in known:
     raise UserError(f'--metric: {run.path} has not measured {metric!r}; {nearest(metric, known)}')
   name, its = config['model']['name'], config['model']['options']
@@ -150,12 +180,20 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
   images = summary['steps'] * config['batch_size']
   folder = f':{Path(data["dir"]).name}' if data['name'] == 'folder' else ''
   return Point(
-      run=run.path.resolve().name, data=data['name'] + folder,
-      model=' '.join([name, *(f'{key}={its[key]}' for key in options if key in its)]),
-      seed=config['seed'], parameters=summary['parameters'], examples=summary['examples'],
-      images=images, gflops=2 * macs / 1e9, exaflops=6 * macs * images / EXA,
-      metric=metric, error=round(1 - known[metric], 9), loss=summary[split]['loss'],
-      seconds=summary['seconds']['train'])
+    run=run.path.resolve().name,
+    data=data['name'] + folder,
+    model=' '.join([name, *(f'{key}={its[key]}' for key in options if key in its)]),
+    seed=config['seed'],
+    parameters=summary['parameters'],
+    examples=summary['examples'],
+    images=images,
+    gflops=2 * macs / 1e9,
+    exaflops=6 * macs * images / EXA,
+    metric=metric,
+    error=round(1 - known[metric], 9),
+    loss=summary[split]['loss'],
+    seconds=summary['seconds']['train'],
+  )
 
 
 def _read_csv(path: Path) -> list[Point]:
@@ -165,8 +203,10 @@ def _read_csv(path: Path) -> list[Point]:
       rows = list(csv.DictReader(file))
     return [Point(**{name: kinds[name](row[name]) for name in Point._fields}) for row in rows]
   except (KeyError, TypeError, ValueError, csv.Error):
-    raise UserError(f'--scaling: {path} is not a table of runs; it needs the columns '
-                    f'{", ".join(Point._fields)}, as --csv writes them') from None
+    raise UserError(
+      f'--scaling: {path} is not a table of runs; it needs the columns '
+      f'{", ".join(Point._fields)}, as --csv writes them'
+    ) from None
 
 
 def study(points: Sequence[Point], resamples: int = laws.RESAMPLES) -> Study:
@@ -180,13 +220,20 @@ def study(points: Sequence[Point], resamples: int = laws.RESAMPLES) -> Study:
   smaller = [point for point in points if point.exaflops < largest * (1 - 1e-9)]
   best, seen = (_frontier(some) for some in (points, smaller))
   if len(seen) < laws.LEAST_POINTS:
-    raise UserError(f'--scaling: of the {len(points)} runs named {len(seen)} lie on the frontier '
-                    f'below the largest compute, and a law of four constants needs '
-                    f'{laws.LEAST_POINTS}; add runs of other sizes or lengths')
-  held_out = min((point for point in points if point not in smaller),
-                 key=lambda point: point.error)
-  fit, blind = (laws.fit(*_arrays(some), resamples=resamples, watched=lambda count: tqdm(
-      count, 'resampling', leave=False, disable=None)) for some in (best, seen))
+    raise UserError(
+      f'--scaling: of the {len(points)} runs named {len(seen)} lie on the frontier '
+      f'below the largest compute, and a law of four constants needs '
+      f'{laws.LEAST_POINTS}; add runs of other sizes or lengths'
+    )
+  held_out = min((point for point in points if point not in smaller), key=lambda point: point.error)
+  fit, blind = (
+    laws.fit(
+      *_arrays(some),
+      resamples=resamples,
+      watched=lambda count: tqdm(count, 'resampling', leave=False, disable=None),
+    )
+    for some in (best, seen)
+  )
   return Study(points, best, fit, held_out, blind)
 
 
@@ -195,8 +242,10 @@ def _frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def _arrays(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
-  return (np.array([point.exaflops for point in points]),
-          np.array([point.error for point in points]))
+  return (
+    np.array([point.exaflops for point in points]),
+    np.array([point.error for point in points]),
+  )
 
 
 def as_words(found: Study) -> str:
@@ -204,27 +253,55 @@ def as_words(found: Study) -> str:
   points, unit = found.points, found.unit
   sizes = sorted({point.parameters for point in points})
   amounts = sorted({point.examples for point in points})
-  lead = (f'{len(points)} runs on {points[0].data}, judged by {points[0].metric}: {len(sizes)} '
-          f'models of {sizes[0]:,} to {sizes[-1]:,} parameters, {len(amounts)} data sizes '
-          f'({", ".join(f"{amount:,}" for amount in amounts)}), '
-          f'{clock(sum(point.seconds for point in points))} of training')
-  rows = [(point.model, point.parameters, point.examples, point.images,
-           EXA / UNITS[unit] * point.exaflops, 100 * point.error, point.loss)
-          for point in found.best]
+  lead = (
+    f'{len(points)} runs on {points[0].data}, judged by {points[0].metric}: {len(sizes)} '
+    f'models of {sizes[0]:,} to {sizes[-1]:,} parameters, {len(amounts)} data sizes '
+    f'({", ".join(f"{amount:,}" for amount in amounts)}), '
+    f'{clock(sum(point.seconds for point in points))} of training'
+  )
+  rows = [
+    (
+      point.model,
+      point.parameters,
+      point.examples,
+      point.images,
+      EXA / UNITS[unit] * point.exaflops,
+      100 * point.error,
+      point.loss,
+    )
+    for point in found.best
+  ]
   best = as_text(('model', 'parameters', 'examples', 'images', unit, 'error %', 'loss'), rows)
-  return '\n\n'.join([lead, 'The frontier: no run of as little compute has a lower error.', best,
-                      _law_table(found), _verdict(found)])
+  return '\n\n'.join(
+    [
+      lead,
+      'The frontier: no run of as little compute has a lower error.',
+      best,
+      _law_table(found),
+      _verdict(found),
+    ]
+  )
 
 
 def _law_table(found: Study) -> str:
   scale = UNITS[found.unit] / EXA
-  ours = [f'{value:.3g} ({low:.3g} to {high:.3g})' for value, low, high in zip(
-      found.fit.law.per(scale), *found.fit.interval(lambda law: law.per(scale)), strict=True)]
-  rows = [(f'{found.points[0].data}, here', found.unit, *ours),
-          *((name, 'TPUv3 core-days', *(f'{value:g}' for value in law))
-            for name, law in laws.PUBLISHED.items())]
-  return 'E = a (C + d)^-b + c, in brackets what 90 % of the resampled frontiers give\n\n' + \
-      as_text(('error E of', 'C in', *Law._fields), rows)
+  ours = [
+    f'{value:.3g} ({low:.3g} to {high:.3g})'
+    for value, low, high in zip(
+      found.fit.law.per(scale), *found.fit.interval(lambda law: law.per(scale)), strict=True
+    )
+  ]
+  rows = [
+    (f'{found.points[0].data}, here', found.unit, *ours),
+    *(
+      (name, 'TPUv3 core-days', *(f'{value:g}' for value in law))
+      for name, law in laws.PUBLISHED.items()
+    ),
+  ]
+  return (
+    'E = a (C + d)^-b + c, in brackets what 90 % of the resampled frontiers give\n\n'
+    + as_text(('error E of', 'C in', *Law._fields), rows)
+  )
 
 
 def _verdict(found: Study) -> str:
@@ -234,8 +311,10 @@ def _verdict(found: Study) -> str:
   within = 'within' if low <= truth <= high else 'outside'
   further = BEYOND * point.exaflops
   lower, upper = 100 * found.fit.interval(lambda law: law(further))
-  return (f'Held out: {point.model}, {point.images:,} images of {point.examples:,} examples. From '
-          f'the runs of less compute: {predicted:.2f} % ({low:.2f} to {high:.2f}). Measured: '
-          f'{truth:.2f} %, {within} the interval.\n'
-          f'The law at {BEYOND} times the largest compute: {100 * found.fit.law(further):.2f} % '
-          f'({lower:.2f} to {upper:.2f}).')
+  return (
+    f'Held out: {point.model}, {point.images:,} images of {point.examples:,} examples. From '
+    f'the runs of less compute: {predicted:.2f} % ({low:.2f} to {high:.2f}). Measured: '
+    f'{truth:.2f} %, {within} the interval.\n'
+    f'The law at {BEYOND} times the largest compute: {100 * found.fit.law(further):.2f} % '
+    f'({lower:.2f} to {upper:.2f}).'
+  )

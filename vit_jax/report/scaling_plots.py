@@ -66,21 +66,53 @@ def _markers(points: Sequence[Point]) -> dict[int, str]:
 def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
   markers = _markers(study.points)
   for point in study.points:
-    axes.plot(EXA * point.exaflops, point.error, markers[point.examples], markersize=4.5,
-              color=colours[point.parameters], alpha=0.85)
-  axes.step([EXA * point.exaflops for point in study.best], [p.error for p in study.best],
-            where='post', color=INK, linewidth=0.9, alpha=0.6, label='frontier')
+    axes.plot(
+      EXA * point.exaflops,
+      point.error,
+      markers[point.examples],
+      markersize=4.5,
+      color=colours[point.parameters],
+      alpha=0.85,
+    )
+  axes.step(
+    [EXA * point.exaflops for point in study.best],
+    [p.error for p in study.best],
+    where='post',
+    color=INK,
+    linewidth=0.9,
+    alpha=0.6,
+    label='frontier',
+  )
   ends = [point.exaflops for point in study.points]
   compute_T = np.geomspace(min(ends), FURTHER * max(ends), 200)
   law = study.fit.law
-  axes.plot(EXA * compute_T, law(compute_T), color=INK, linestyle=(0, (4, 2)), linewidth=1.3,
-            label=f'a (C + d)^-{law.b:.2f} + {100 * law.c:.1f} %, with 90 % of the resamples')
-  axes.fill_between(EXA * compute_T, *study.fit.interval(lambda law: law(compute_T)), color=INK,
-                    alpha=0.12, linewidth=0)
+  axes.plot(
+    EXA * compute_T,
+    law(compute_T),
+    color=INK,
+    linestyle=(0, (4, 2)),
+    linewidth=1.3,
+    label=f'a (C + d)^-{law.b:.2f} + {100 * law.c:.1f} %, with 90 % of the resamples',
+  )
+  axes.fill_between(
+    EXA * compute_T,
+    *study.fit.interval(lambda law: law(compute_T)),
+    color=INK,
+    alpha=0.12,
+    linewidth=0,
+  )
   predicted, low, high = study.predicted
-  axes.errorbar(EXA * study.held_out.exaflops, predicted, [[predicted - low], [high - predicted]],
-                fmt='_', color='#d6409f', capsize=3, markersize=7, linewidth=1.3,
-                label='the largest compute, foretold by the rest')
+  axes.errorbar(
+    EXA * study.held_out.exaflops,
+    predicted,
+    [[predicted - low], [high - predicted]],
+    fmt='_',
+    color='#d6409f',
+    capsize=3,
+    markersize=7,
+    linewidth=1.3,
+    label='the largest compute, foretold by the rest',
+  )
   axes.set(xscale='log', xlabel='training compute', ylabel=f'error: 1 - {study.points[0].metric}')
   axes.xaxis.set_major_formatter(EngFormatter('FLOP'))
   axes.legend(fontsize=8, loc='lower left')
@@ -109,8 +141,28 @@ def _percent(axes: Axes, errors: Sequence[float]) -> None:
   low, high = min(errors) * 0.85, min(max(errors) * 1.1, 1.0)
   axes.set_yscale('log')
   axes.set_ylim(low, high)
-  steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2,
-           0.25, 0.3, 0.4, 0.5, 0.7, 1.0]
+  steps = [
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.06,
+    0.08,
+    0.1,
+    0.12,
+    0.15,
+    0.2,
+    0.25,
+    0.3,
+    0.4,
+    0.5,
+    0.7,
+    1.0,
+  ]
   axes.yaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
   axes.yaxis.set_minor_locator(NullLocator())
   axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))

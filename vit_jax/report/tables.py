@@ -44,20 +44,25 @@ def write_table(name: str, run_dirs: Sequence[Path] = (), csv_path: Path | None 
     UserError: there is no such table, a folder is not a run, or the file cannot be written.
   """
   if name not in {**models.TABLES, **TABLES}:
-    raise UserError(f'--table: there is no table {name!r}; '
-                    f'{nearest(name, [*models.TABLES, *TABLES])}')
+    raise UserError(
+      f'--table: there is no table {name!r}; {nearest(name, [*models.TABLES, *TABLES])}'
+    )
   if name in models.TABLES:
     if run_dirs:
-      raise UserError(f'--table: {name!r} is of models, not of run folders; leave {run_dirs[0]} '
-                      'out')
+      raise UserError(
+        f'--table: {name!r} is of models, not of run folders; leave {run_dirs[0]} out'
+      )
     return models.write_table(name, csv_path)
   table, runs = TABLES[name], [read_run(path) for path in run_dirs]
-  rows = [compare(table, paper, runs)
-          for paper in tqdm(read_paper(name), 'counting', leave=False, disable=None)]
+  rows = [
+    compare(table, paper, runs)
+    for paper in tqdm(read_paper(name), 'counting', leave=False, disable=None)
+  ]
   if csv_path is not None:
     lines = list(_csv_lines(table, rows))
-    models.write_csv(csv_path, [lines[0], *([line[column] for column in lines[0]]
-                                            for line in lines)])
+    models.write_csv(
+      csv_path, [lines[0], *([line[column] for column in lines[0]] for line in lines)]
+    )
   return as_text(table, rows, runs)
 
 
@@ -71,13 +76,16 @@ def compare(table: Table, paper: Mapping[str, str], runs: Iterable[Run] = ()) ->
   """One row of a paper beside ours; without figures of ours where we lack the model."""
   if not paper['ours']:
     return Row(paper, {}, {})
-  spec = Spec(paper['ours'], paper.get('options', ''), int(paper['classes']),
-              int(paper['image_size']))
+  spec = Spec(
+    paper['ours'], paper.get('options', ''), int(paper['classes']), int(paper['image_size'])
+  )
   counted = spec._replace(classes=int(paper.get('parameters_classes') or spec.classes))
   macs, of_padding = counting.forward_macs(spec)
   macs -= 0 if table.padding else of_padding
-  ours = {'parameters_M': counting.parameters(counted) / 1e6,
-          'gflops': table.flop_a_mac * macs / 1e9}
+  ours = {
+    'parameters_M': counting.parameters(counted) / 1e6,
+    'gflops': table.flop_a_mac * macs / 1e9,
+  }
   if paper.get('images'):
     ours['exaflops'] = 2 * table.passes * macs * int(paper['images']) / 1e18
   reached = {str(run.path): _results(table, paper, spec, run) for run in runs}
@@ -90,15 +98,21 @@ def _results(table: Table, paper: Mapping[str, str], spec: Spec, run: Run) -> di
   size = int(paper.get('finetune_size') or spec.image_size)
   if data['image_size'] != [size, size]:
     return {}
-  if config['epochs'] and not config['init_from'] and \
-      paper.get('epochs', '') not in ('', f'{config["epochs"]:g}'):
+  if (
+    config['epochs']
+    and not config['init_from']
+    and paper.get('epochs', '') not in ('', f'{config["epochs"]:g}')
+  ):
     return {}
   found = {}
   for column, result in table.results.items():
     pretrained = result.pretrained or paper.get('pretrain_data', '')
     metrics = run.result(result.split or ('test' if 'test' in run.evals else run.evals[0]))
-    if (result.data == data['name'].partition(':')[0] and result.metric in metrics
-        and (not pretrained or _pretrained_on(run) == pretrained)):
+    if (
+      result.data == data['name'].partition(':')[0]
+      and result.metric in metrics
+      and (not pretrained or _pretrained_on(run) == pretrained)
+    ):
       found[column] = 100 * metrics[result.metric]
   if not found:
     return {}
@@ -158,8 +172,10 @@ class Line(NamedTuple):
 def as_text(table: Table, rows: Sequence[Row], runs: Sequence[Run] = ()) -> str:
   """The table in at most 120 columns, in several parts where it is wider, and its footnotes."""
   lines = [line for row in rows for line in _lines(row)]
-  words = [[name.replace('_', ' '), *(_word(line, name, i == 0) for line in lines)]
-           for i, name in enumerate(table.words)]
+  words = [
+    [name.replace('_', ' '), *(_word(line, name, i == 0) for line in lines)]
+    for i, name in enumerate(table.words)
+  ]
   figures = [group for column in FIGURES if (group := _figure(column, lines))]
   results = [[column, *(_result(line, column) for line in lines)] for column in table.results]
   groups = [*figures, results]
@@ -185,11 +201,17 @@ def _word(line: Line, name: str, is_first: bool) -> str:
 
 def _figure(column: str, lines: Sequence[Line]) -> list[list[str]]:
   """The columns of a figure: the paper's, ours, and by how much ours is off; those there are."""
-  cells = [('', '', '') if line.run else
-           _compared(line.row.paper.get(column, ''), line.row.ours.get(column)) for line in lines]
+  cells = [
+    ('', '', '')
+    if line.run
+    else _compared(line.row.paper.get(column, ''), line.row.ours.get(column))
+    for line in lines
+  ]
   head = FIGURES[column]
-  paper, ours, off = ([name, *column] for name, column in
-                      zip((head, 'ours', 'off %'), zip(*cells, strict=True), strict=True))
+  paper, ours, off = (
+    [name, *column]
+    for name, column in zip((head, 'ours', 'off %'), zip(*cells, strict=True), strict=True)
+  )
   if not any(cell.strip('-') for cell in paper[1:]):
     return [[f'{head} ours', *ours[1:]]] if any(cell.strip('-') for cell in ours[1:]) else []
   return [paper, ours, off]
@@ -198,8 +220,11 @@ def _figure(column: str, lines: Sequence[Line]) -> list[list[str]]:
 def _compared(paper: str, ours: float | None) -> tuple[str, str, str]:
   off = _off(paper, ours)
   digits = max(len(paper.partition('.')[2]), 1 if ours is None or ours >= 10 else 2)
-  return (paper or '-', '-' if ours is None else f'{ours:.{digits}f}',
-          '-' if off is None else f'{off:+z.2f}')
+  return (
+    paper or '-',
+    '-' if ours is None else f'{ours:.{digits}f}',
+    '-' if off is None else f'{off:+z.2f}',
+  )
 
 
 def _result(line: Line, column: str) -> str:
@@ -232,10 +257,11 @@ def _parts(words: list[list[str]], groups: list[list[list[str]]]) -> list[list[l
 def _aligned(words: list[list[str]], numbers: list[list[str]]) -> Iterator[str]:
   """Words left and numbers right; without the lines that have no number."""
   for cells in zip(*words, *numbers, strict=True):
-    if any(cells[len(words):]):
-      yield '  '.join(cell.ljust(_width(column)) if i < len(words) else cell.rjust(_width(column))
-                      for i, (cell, column) in enumerate(zip(cells, words + numbers, strict=True))
-                      ).rstrip()
+    if any(cells[len(words) :]):
+      yield '  '.join(
+        cell.ljust(_width(column)) if i < len(words) else cell.rjust(_width(column))
+        for i, (cell, column) in enumerate(zip(cells, words + numbers, strict=True))
+      ).rstrip()
 
 
 def _footnotes(table: Table, rows: Sequence[Row], runs: Sequence[Run]) -> Iterator[str]:
@@ -243,12 +269,21 @@ def _footnotes(table: Table, rows: Sequence[Row], runs: Sequence[Run]) -> Iterat
   for row in rows:
     if row.paper.get('remark'):
       remarks.setdefault(row.paper['remark'], []).append(
-          ' '.join(row.paper[word] for word in table.words))
+        ' '.join(row.paper[word] for word in table.words)
+      )
   texts = [f'{"; ".join(names)}: {remark}' for remark, names in remarks.items()]
-  sources = dict.fromkeys(part for column in ('source', 'parameters_source') for row in rows
-                          for part in row.paper.get(column, '').split('; ') if part)
-  texts += [table.note, f'Sources: {"; ".join(sources)}. Ours: counted from the shapes of our '
-            'models (vit_jax/models/flops.py).']
+  sources = dict.fromkeys(
+    part
+    for column in ('source', 'parameters_source')
+    for row in rows
+    for part in row.paper.get(column, '').split('; ')
+    if part
+  )
+  texts += [
+    table.note,
+    f'Sources: {"; ".join(sources)}. Ours: counted from the shapes of our '
+    'models (vit_jax/models/flops.py).',
+  ]
   for run in runs:
     fits = any(str(run.path) in row.reached for row in rows)
     model, data = run.config['model'], run.config['data']
@@ -260,5 +295,6 @@ def _footnotes(table: Table, rows: Sequence[Row], runs: Sequence[Run]) -> Iterat
 
 
 def _filled(text: str) -> str:
-  return textwrap.fill(text, WIDTH, subsequent_indent='  ', break_long_words=False,
-                       break_on_hyphens=False)
+  return textwrap.fill(
+    text, WIDTH, subsequent_indent='  ', break_long_words=False, break_on_hyphens=False
+  )

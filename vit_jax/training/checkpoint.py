@@ -73,11 +73,16 @@ class Checkpoints:
     policies: Any = ocp.training.preservation_policies  # its types do not name each other
     keep: list[Any] = [policies.LatestN(options.keep_last)]
     if options.keep_best:
-      keep.append(policies.BestN(get_metric_fn=self._worth, n=options.keep_best,
-                                 keep_checkpoints_without_metrics=False))
+      keep.append(
+        policies.BestN(
+          get_metric_fn=self._worth, n=options.keep_best, keep_checkpoints_without_metrics=False
+        )
+      )
     self._checkpointer: Any = ocp.training.Checkpointer(
-        str(self.directory), preservation_policy=policies.AnyPreservationPolicy(keep),
-        cleanup_tmp_directories=clean)
+      str(self.directory),
+      preservation_policy=policies.AnyPreservationPolicy(keep),
+      cleanup_tmp_directories=clean,
+    )
 
   def steps(self) -> list[int]:
     """Committed steps, oldest first, asked of the storage."""
@@ -87,17 +92,20 @@ class Checkpoints:
   def best_step(self) -> int | None:
     """The committed step with the best metric, or None where none was measured."""
     self._checkpointer.reload()
-    measured = [(self._worth(checkpoint.metrics), checkpoint.step)
-                for checkpoint in self._checkpointer.checkpoints
-                if checkpoint.metrics and self._best in checkpoint.metrics]
+    measured = [
+      (self._worth(checkpoint.metrics), checkpoint.step)
+      for checkpoint in self._checkpointer.checkpoints
+      if checkpoint.metrics and self._best in checkpoint.metrics
+    ]
     return max(measured)[1] if measured else None
 
   def _worth(self, metrics: dict[str, float]) -> float:
     # One that was saved when another metric was the best one's has not this one.
     return config.worth(self._best, metrics.get(self._best, math.nan))
 
-  def save(self, step: int, state: TrainState, beside: dict[str, Any],
-           metrics: dict[str, float] | None) -> None:
+  def save(
+    self, step: int, state: TrainState, beside: dict[str, Any], metrics: dict[str, float] | None
+  ) -> None:
     """Starts a save and returns once the state is copied; waits first for the one before.
 
     Raises:
@@ -109,11 +117,18 @@ class Checkpoints:
     tree = _as_dict(state)
     sums = checksums(tree)
     _failures.last = None
-    beside = {**beside, 'leaves': {name: [*leaf.shape, sums[name]]
-                                   for name, leaf in flatten(tree).items()}}
+    beside = {
+      **beside,
+      'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
+    }
     started = self._checkpointer.save_async(
-        step, tree, force=True, overwrite=True, metrics=metrics,
-        custom_metadata={**beside, 'checksum': _checksum(beside)})
+      step,
+      tree,
+      force=True,
+      overwrite=True,
+      metrics=metrics,
+      custom_metadata={**beside, 'checksum': _checksum(beside)},
+    )
     if started is None:
       raise RunFault(f'the checkpoint of step {step} was not saved: the writer passed over it')
     self._under_way = step, started
@@ -136,11 +151,14 @@ class Checkpoints:
         self.check()
     self._under_way = None
     if step not in self.steps():
-      raise RunFault(f'the checkpoint of step {step} is not in {self.directory}, although its '
-                     'save ended without an error')
+      raise RunFault(
+        f'the checkpoint of step {step} is not in {self.directory}, although its '
+        'save ended without an error'
+      )
 
-  def restore(self, step: int, abstract: TrainState, gather: Gather = lambda fault: [fault]
-              ) -> tuple[TrainState, dict[str, Any]]:
+  def restore(
+    self, step: int, abstract: TrainState, gather: Gather = lambda fault: [fault]
+  ) -> tuple[TrainState, dict[str, Any]]:
     """(state on the shardings of `abstract`, what was saved beside it).
 
     Args:
@@ -157,8 +175,11 @@ class Checkpoints:
       stored = self._checkpointer.metadata(step)
       beside = _unwrap(stored.custom_metadata)
       wanted = _as_dict(abstract)
-      check_shapes({name: leaf[:-1] for name, leaf in beside['leaves'].items()}, wanted,
-                   f'checkpoint {self.directory / str(step)}')
+      check_shapes(
+        {name: leaf[:-1] for name, leaf in beside['leaves'].items()},
+        wanted,
+        f'checkpoint {self.directory / str(step)}',
+      )
       state = self._read(step, wanted)
     except UserError:
       raise
@@ -200,12 +221,16 @@ class Checkpoints:
     try:
       stored = self._checkpointer.metadata(step)
       beside = _unwrap(stored.custom_metadata)
-      state = self._read(step, jax.tree.map(
-          lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-          stored.metadata))
+      state = self._read(
+        step,
+        jax.tree.map(
+          lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored.metadata
+        ),
+      )
     except Exception as error:
-      raise Damaged(f'{self.directory / str(step)} is damaged ({error})'.partition('\n')[0]
-                    ) from error
+      raise Damaged(
+        f'{self.directory / str(step)} is damaged ({error})'.partition('\n')[0]
+      ) from error
     _check_sums(state, beside, step)
     return jax.device_get(state)
 
@@ -222,8 +247,11 @@ class Checkpoints:
   def _read(self, step: int, abstract: Any) -> dict[str, Any]:
     """Each process reads for itself: one that fails must not leave the others at a barrier."""
     me = jax.process_index()
-    with ocp.Context(multiprocessing_options=ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'reader_{me}')):
+    with ocp.Context(
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'reader_{me}'
+      )
+    ):
       return ocp.load(str(self.directory / str(step)), abstract, checkpointable_name='state')
 
 
@@ -254,15 +282,20 @@ def pick_step(checkpoints: Checkpoints, workdir: Path, which: str) -> int:
     return steps[-1] if best is None else best
   if which.isdigit() and int(which) in steps:
     return int(which)
-  raise UserError(f"--checkpoint is {which!r}; it must be 'last', 'best' or one of the steps "
-                  f'{", ".join(map(str, steps))}')
+  raise UserError(
+    f"--checkpoint is {which!r}; it must be 'last', 'best' or one of the steps "
+    f'{", ".join(map(str, steps))}'
+  )
 
 
 def check_shapes(has: dict[str, list[int]], wanted: Any, where: str) -> None:
   """Raises a UserError that lists the leaves whose names or shapes differ."""
   wants = {name: list(leaf.shape) for name, leaf in flatten(wanted).items()}
-  wrong = [f'{name} is {tuple(has[name])}, not {tuple(wants[name])}'
-           for name in wants if name in has and has[name] != wants[name]]
+  wrong = [
+    f'{name} is {tuple(has[name])}, not {tuple(wants[name])}'
+    for name in wants
+    if name in has and has[name] != wants[name]
+  ]
   wrong += [f'{name} is missing' for name in wants if name not in has]
   wrong += [f'{name} is not of this model' for name in has if name not in wants]
   if wrong:
@@ -270,8 +303,11 @@ def check_shapes(has: dict[str, list[int]], wanted: Any, where: str) -> None:
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:
-  return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)
-          if getattr(state, field.name) is not None}
+  return {
+    field.name: getattr(state, field.name)
+    for field in dataclasses.fields(state)
+    if getattr(state, field.name) is not None
+  }
 
 
 def _checksum(beside: dict[str, Any]) -> int:
@@ -290,5 +326,6 @@ def _check_sums(state: Any, beside: dict[str, Any], step: int) -> None:
   read, written = checksums(state), beside['leaves']
   wrong = [name for name in read if read[name] != written[name][-1]]
   if wrong:
-    raise Damaged(f'the checkpoint of step {step} is damaged (another checksum: '
-                  f'{first_few(wrong)})')
+    raise Damaged(
+      f'the checkpoint of step {step} is damaged (another checksum: {first_few(wrong)})'
+    )

@@ -33,7 +33,7 @@ def _checksum(x: jax.Array) -> jax.Array:
   bits = x.astype(jnp.uint8) if x.dtype == bool else jax.lax.bitcast_convert_type(x, width)
   position = jnp.zeros(bits.shape, jnp.uint32)
   for axis in range(bits.ndim):
-    stride = math.prod(bits.shape[axis + 1:]) % 2**32
+    stride = math.prod(bits.shape[axis + 1 :]) % 2**32
     position += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * jnp.uint32(stride)
   return jnp.sum(_mix(bits.astype(jnp.uint32) ^ _mix(position)), dtype=jnp.uint32)
 

@@ -50,8 +50,9 @@ class Member:
     return max(self.choices, key=lambda choice: read_summary(choice[1])['val']['top1'])
 
 
-def compare(file: str, overrides: Sequence[str], seeds: Sequence[int], root: Path,
-            data_dir: Path) -> int:
+def compare(
+  file: str, overrides: Sequence[str], seeds: Sequence[int], root: Path, data_dir: Path
+) -> int:
   """Trains and judges what is not done yet; returns the exit code, 0 or 75.
 
   Args:
@@ -69,8 +70,10 @@ def compare(file: str, overrides: Sequence[str], seeds: Sequence[int], root: Pat
     teaches = any(other.teacher == system.name for other in systems)
     choices = system.choices or ([{}] if teaches else [])
     members[system.name] = Member(
-        system, [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
-        {seed: folder / f'seed-{seed}' for seed in seeds})
+      system,
+      [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
+      {seed: folder / f'seed-{seed}' for seed in seeds},
+    )
   for member in members.values():  # a fault is told before an hour of training
     for choice, _ in member.choices:
       _experiment(file, overrides, member.system, choice, SEED, 'a run')
@@ -82,8 +85,14 @@ def compare(file: str, overrides: Sequence[str], seeds: Sequence[int], root: Pat
   return 0
 
 
-def _experiment(file: str, overrides: Sequence[str], system: System, choice: dict[str, Any],
-                seed: int, teacher: Path | str | None) -> Experiment:
+def _experiment(
+  file: str,
+  overrides: Sequence[str],
+  system: System,
+  choice: dict[str, Any],
+  seed: int,
+  teacher: Path | str | None,
+) -> Experiment:
   """The resolved recipe of a system with this choice."""
   flags = [*overrides, f'--config.seed={seed}']
   if system.teacher:
@@ -92,8 +101,9 @@ def _experiment(file: str, overrides: Sequence[str], system: System, choice: dic
   return config.resolve(load_config(f'{file}:{system.name}', flags))
 
 
-def _train(file: str, overrides: Sequence[str], member: Member, teacher: Member | None,
-           data_dir: Path) -> int:
+def _train(
+  file: str, overrides: Sequence[str], member: Member, teacher: Member | None, data_dir: Path
+) -> int:
   """Chooses, then trains once a seed; the exit code of the run that was stopped, else 0."""
   system = member.system
   taught = teacher.best[1] if teacher and teacher.best else None
@@ -112,18 +122,26 @@ def _train(file: str, overrides: Sequence[str], member: Member, teacher: Member 
 
 def _as_choice(x: Experiment) -> Experiment:
   """Shorter, on a part of the training images, and judged on those held out."""
-  data = dataclasses.replace(x.data, train=f'{x.data.train}:kept', predict={},
-                             evals={'val': f'{x.data.train}:held'})
-  optim = dataclasses.replace(x.optim, warmup=_share(x.optim.warmup),
-                              cooldown=_share(x.optim.cooldown))
+  data = dataclasses.replace(
+    x.data, train=f'{x.data.train}:kept', predict={}, evals={'val': f'{x.data.train}:held'}
+  )
+  optim = dataclasses.replace(
+    x.optim, warmup=_share(x.optim.warmup), cooldown=_share(x.optim.cooldown)
+  )
   return dataclasses.replace(
-      x, data=data, optim=optim, baseline='none', **dataclasses.asdict(_share(x.length)),
-      checkpoint=dataclasses.replace(x.checkpoint, best='val/top1'))
+    x,
+    data=data,
+    optim=optim,
+    baseline='none',
+    **dataclasses.asdict(_share(x.length)),
+    checkpoint=dataclasses.replace(x.checkpoint, best='val/top1'),
+  )
 
 
 def _share(length: Duration) -> Duration:
-  return Duration(math.ceil(length.steps * SHARE), length.epochs * SHARE,
-                  math.ceil(length.examples * SHARE))
+  return Duration(
+    math.ceil(length.steps * SHARE), length.epochs * SHARE, math.ceil(length.examples * SHARE)
+  )
 
 
 def run_once(x: Experiment, workdir: Path, data_dir: Path, words: str) -> int:
@@ -152,8 +170,12 @@ def run_bag(x: Experiment, workdir: Path, data_dir: Path) -> None:
   name, split = next(iter(x.data.evals.items()))
   train, test = (sources.open_source(x.data, part, data_dir) for part in (x.data.train, split))
   began = time.perf_counter()
-  found = bovw.judge_bag_of_words(*finish.read_all(train, x.data), *finish.read_all(test, x.data),
-                                  held_out.groups(train)[:, 0], x.seed)['bag_of_words']
+  found = bovw.judge_bag_of_words(
+    *finish.read_all(train, x.data),
+    *finish.read_all(test, x.data),
+    held_out.groups(train)[:, 0],
+    x.seed,
+  )['bag_of_words']
   seconds = {'train': found['seconds'], 'total': round(time.perf_counter() - began, 2)}
   summary = {name: {'top1': found['top1']}, **found, 'seconds': seconds, 'seed': x.seed}
   write_atomically(workdir / 'summary.json', json.dumps(summary, indent=2) + '\n')
@@ -166,11 +188,16 @@ def _write_index(root: Path, members: dict[str, Member]) -> None:
   for member in members.values():
     if not all((path / 'summary.json').is_file() for path in member.runs.values()):
       continue
-    rows.append({
-        'system': member.system.name, 'year': member.system.year,
-        'teacher': member.system.teacher, 'chosen': member.best[0] if member.best else {},
+    rows.append(
+      {
+        'system': member.system.name,
+        'year': member.system.year,
+        'teacher': member.system.teacher,
+        'chosen': member.best[0] if member.best else {},
         'choices': [str(path.relative_to(root)) for _, path in member.choices],
-        'runs': [str(path.relative_to(root)) for path in member.runs.values()]})
+        'runs': [str(path.relative_to(root)) for path in member.runs.values()],
+      }
+    )
   write_atomically(root / INDEX, json.dumps(rows, indent=2) + '\n')
 
 

@@ -19,8 +19,9 @@ from vit_jax.training.setup import set_up
 from vit_jax.training.writers import write_atomically
 
 
-def evaluate_run(workdir: Path, which: str, data_dir: Path, overrides: Sequence[str] = ()
-                 ) -> dict[str, dict[str, float]]:
+def evaluate_run(
+  workdir: Path, which: str, data_dir: Path, overrides: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
   """Evaluates the 'last', the 'best' or a numbered checkpoint on every eval split of its recipe.
 
   Also judges the features on the data sets of config.evals. Prints a table and the confusion
@@ -35,8 +36,10 @@ def evaluate_run(workdir: Path, which: str, data_dir: Path, overrides: Sequence[
   """
   x = config.resolve(override(ConfigDict(run_folder.recipe_of(workdir)), overrides))
   if changed := run_folder.differences(run_folder.from_run(workdir), x):
-    raise UserError(f'{workdir} holds another run: {"; ".join(changed)}; an evaluation may change '
-                    f'{", ".join(run_folder.FREE_TO_CHANGE)}')
+    raise UserError(
+      f'{workdir} holds another run: {"; ".join(changed)}; an evaluation may change '
+      f'{", ".join(run_folder.FREE_TO_CHANGE)}'
+    )
   setup = set_up(x, data_dir)
   checkpoints = Checkpoints(workdir, x.checkpoint)
   try:
@@ -68,11 +71,14 @@ def confusion_table(evaluation: finish.Evaluation, widest: int = 24) -> str:
   if len(names) <= widest:
     short = [name[:6] for name in names]
     lines = [' ' * 7 + ''.join(f'{name:>7}' for name in short)]
-    lines += [f'{name:>6} ' + ''.join(f'{count:7d}' for count in row)
-              for name, row in zip(short, confusion_KK, strict=True)]
+    lines += [
+      f'{name:>6} ' + ''.join(f'{count:7d}' for count in row)
+      for name, row in zip(short, confusion_KK, strict=True)
+    ]
     return '\n'.join(lines)
   np.fill_diagonal(confusion_KK, 0)
   worst = np.argsort(confusion_KK, axis=None)[::-1][:20]
   return 'most confused (true -> predicted: count)\n' + '\n'.join(
-      f'{names[true]} -> {names[predicted]}: {confusion_KK[true, predicted]}'
-      for true, predicted in zip(*np.unravel_index(worst, confusion_KK.shape), strict=True))
+    f'{names[true]} -> {names[predicted]}: {confusion_KK[true, predicted]}'
+    for true, predicted in zip(*np.unravel_index(worst, confusion_KK.shape), strict=True)
+  )

@@ -19,9 +19,13 @@ from vit_jax.transfer.extract import Features
 Judged = dict[str, dict[str, float]]  # {eval: {metric: accuracy in [0, 1]}}
 
 
-def judge(setup: Setup, variables: Any, before_batch: Callable[[], None] = lambda: None,
-          before_method: Callable[[], None] = lambda: None,
-          share: Callable[[Callable[[], Any]], Any] = lambda make: make()) -> Judged:
+def judge(
+  setup: Setup,
+  variables: Any,
+  before_batch: Callable[[], None] = lambda: None,
+  before_method: Callable[[], None] = lambda: None,
+  share: Callable[[Callable[[], Any]], Any] = lambda make: make(),
+) -> Judged:
   """{eval: {'5-shot': ..., 'knn-20': ..., 'linear': ...}}, the same on every process.
 
   Args:
@@ -34,16 +38,23 @@ def judge(setup: Setup, variables: Any, before_batch: Callable[[], None] = lambd
   """
   results = {}
   for name, its in setup.experiment.evals.items():
-    train, test = (Features(*setup.features(variables, its.data, split, before_batch))
-                   for split in (its.train, its.test))
+    train, test = (
+      Features(*setup.features(variables, its.data, split, before_batch))
+      for split in (its.train, its.test)
+    )
 
     def accuracies(train: Any = train, test: Any = test, its: Any = its) -> dict[str, float]:
-      return {verdict.metric: float(np.mean(verdict.top1s[0])) for method in its.methods
-              for verdict in suite.verdicts(train, [test], method)}
+      return {
+        verdict.metric: float(np.mean(verdict.top1s[0]))
+        for method in its.methods
+        for verdict in suite.verdicts(train, [test], method)
+      }
 
     before_method()
     results[name] = share(accuracies)
     if not results[name]:
-      raise UserError(f'config.evals.{name}: {its.data}, split {its.train!r}, has too few examples '
-                      f'of a class for {" and ".join(its.methods)}; give it a larger split')
+      raise UserError(
+        f'config.evals.{name}: {its.data}, split {its.train!r}, has too few examples '
+        f'of a class for {" and ".join(its.methods)}; give it a larger split'
+      )
   return results

@@ -36,8 +36,9 @@ class Stopped(Exception):
     self.code = code
 
 
-def check(recipe: str, overrides: Sequence[str], judged: Sequence[Contestant],
-          tasks: Sequence[Task]) -> None:
+def check(
+  recipe: str, overrides: Sequence[str], judged: Sequence[Contestant], tasks: Sequence[Task]
+) -> None:
   """Says what is wrong with the recipe or a task before an hour of training.
 
   Raises:
@@ -46,31 +47,45 @@ def check(recipe: str, overrides: Sequence[str], judged: Sequence[Contestant],
   """
   for task in tasks:
     if task.rule or task.held_out or task.whole or task.gain != 1:
-      raise UserError(f'--methods {METHOD}: task {task.name!r} has labels, images or splits of its '
-                      f'own; fine-tune on data sets, as in --data {task.data}')
+      raise UserError(
+        f'--methods {METHOD}: task {task.name!r} has labels, images or splits of its '
+        f'own; fine-tune on data sets, as in --data {task.data}'
+      )
     for contestant in judged:
       choices = load_sweep(f'{recipe}:{task.data}')
       for choice in choices:
         x = _experiment(recipe, overrides, contestant, task, choice, 0)
         wanted = {'val', 'test'} if len(choices) > 1 else {'test'}
         if not wanted <= set(x.data.evals):
-          raise UserError(f'--recipe: {recipe} has the eval splits {", ".join(x.data.evals)}; its '
-                          f'{len(choices)} ways to train want {" and ".join(sorted(wanted))}')
+          raise UserError(
+            f'--recipe: {recipe} has the eval splits {", ".join(x.data.evals)}; its '
+            f'{len(choices)} ways to train want {" and ".join(sorted(wanted))}'
+          )
         _check_size(contestant, recipe, x.data.image_size)
 
 
 def _check_size(contestant: Contestant, recipe: str, image_size: tuple[int, int]) -> None:
   side = _start(contestant).image_size
   if side and image_size != (side, side):
-    raise UserError(f'--methods {METHOD}: {contestant.name} is wanted at {side} pixels, but '
-                    f'{recipe} trains at {image_size[0]} x {image_size[1]}; leave the size out, or '
-                    f"train at it with --config.data.image_size='({side}, {side})' "
-                    f'--config.data.eval_resize={side}')
+    raise UserError(
+      f'--methods {METHOD}: {contestant.name} is wanted at {side} pixels, but '
+      f'{recipe} trains at {image_size[0]} x {image_size[1]}; leave the size out, or '
+      f"train at it with --config.data.image_size='({side}, {side})' "
+      f'--config.data.eval_resize={side}'
+    )
 
 
-def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
-              overrides: Sequence[str], seeds: Sequence[int], root: Path,
-              data_dir: Path, batch: int = 64) -> Iterator[Row]:
+def fine_tune(
+  contestant: Contestant,
+  task: Task,
+  opened: Opened,
+  recipe: str,
+  overrides: Sequence[str],
+  seeds: Sequence[int],
+  root: Path,
+  data_dir: Path,
+  batch: int = 64,
+) -> Iterator[Row]:
   """The row of a task, and one for each of its other exams.
 
   Args:
@@ -91,8 +106,7 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
     words = words_of(choice)
     workdir = folder / _plain(words) / f'seed-{seed}'
     x = _experiment(recipe, overrides, contestant, task, choice, seed)
-    code = run_once(x, workdir, data_dir,
-                    f'{contestant.name} on {task.name}, {words}, seed {seed}')
+    code = run_once(x, workdir, data_dir, f'{contestant.name} on {task.name}, {words}, seed {seed}')
     if code:
       raise Stopped(code)
     return workdir, x
@@ -108,27 +122,54 @@ def fine_tune(contestant: Contestant, task: Task, opened: Opened, recipe: str,
   seconds = sum(read_summary(workdir)['seconds']['train'] for workdir, _ in runs)
 
   def row(name: str, top1s: list[float], count: int) -> Row:
-    return Row(contestant.name, name, METHOD, METHOD, words, 100 * float(np.mean(top1s)),
-               100 * float(np.std(top1s)), 'seeds', len(train), count, round(seconds, 2))
+    return Row(
+      contestant.name,
+      name,
+      METHOD,
+      METHOD,
+      words,
+      100 * float(np.mean(top1s)),
+      100 * float(np.std(top1s)),
+      'seeds',
+      len(train),
+      count,
+      round(seconds, 2),
+    )
 
   yield row(task.name, [_top1(workdir, 'test') for workdir, _ in runs], len(test))
   others = opened._replace(exams=opened.exams[1:])
-  tuned = [contestants([str(workdir)], '', data_dir, None, batch)[0]
-           for workdir, _ in runs] if others.exams else []
+  tuned = (
+    [contestants([str(workdir)], '', data_dir, None, batch)[0] for workdir, _ in runs]
+    if others.exams
+    else []
+  )
   judged = [list(judge_head(run, task, others, data_dir / 'features', batch)) for run in tuned]
   for of_seeds in zip(*judged, strict=True):
     yield row(of_seeds[0].task, [one.top1 / 100 for one in of_seeds], of_seeds[0].test_examples)
 
 
-def _experiment(recipe: str, overrides: Sequence[str], contestant: Contestant, task: Task,
-                choice: dict[str, Any], seed: int) -> Experiment:
+def _experiment(
+  recipe: str,
+  overrides: Sequence[str],
+  contestant: Contestant,
+  task: Task,
+  choice: dict[str, Any],
+  seed: int,
+) -> Experiment:
   """The recipe, resolved, with the model and its inputs; what the command line says comes last."""
   start = _start(contestant)
-  values = {**{f'model.{key}': value for key, value in start.model.items()},
-            'init_from': start.weights, 'data.mean': start.mean, 'data.std': start.std,
-            'data.channels': len(start.mean), 'seed': seed, **choice}
-  values |= {f'data.{key}': value for key, value in (('image', task.image), ('label', task.label))
-             if value}
+  values = {
+    **{f'model.{key}': value for key, value in start.model.items()},
+    'init_from': start.weights,
+    'data.mean': start.mean,
+    'data.std': start.std,
+    'data.channels': len(start.mean),
+    'seed': seed,
+    **choice,
+  }
+  values |= {
+    f'data.{key}': value for key, value in (('image', task.image), ('label', task.label)) if value
+  }
   flags = [f'--config.{key}={value!r}' for key, value in values.items()]
   return config.resolve(load_config(f'{recipe}:{task.data}', [*flags, *overrides]))
 

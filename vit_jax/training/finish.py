@@ -52,9 +52,17 @@ def write_config(workdir: Path, x: Experiment) -> None:
   write_atomically(workdir / 'config.json', x.to_json())
 
 
-def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str, Evaluation],
-           judged: Judged, *, train_seconds: float, total_seconds: float,
-           before_batch: Callable[[], None]) -> None:
+def finish(
+  setup: Setup,
+  workdir: Path,
+  variables: Any,
+  evaluations: Mapping[str, Evaluation],
+  judged: Judged,
+  *,
+  train_seconds: float,
+  total_seconds: float,
+  before_batch: Callable[[], None],
+) -> None:
   """Writes predictions/*.npz and summary.json, and prints the result beside the baselines.
 
   Every process calls it, for they predict together; process 0 writes and prints.
@@ -62,18 +70,31 @@ def finish(setup: Setup, workdir: Path, variables: Any, evaluations: Mapping[str
   x = setup.experiment
   results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
   summary: dict[str, Any] = {
-      **results, **judged,
-      'seconds': {'train': round(train_seconds, 2), 'total': round(total_seconds, 2)},
-      'seed': x.seed, 'steps': setup.steps, 'examples': len(setup.source),
-      'parameters': setup.parameters,
-      'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-      'versions': {'vit_jax': vit_jax.__version__, 'jax': jax.__version__,
-                   'jaxlib': jaxlib.version.__version__, 'flax': flax.__version__,
-                   'optax': optax.__version__, 'python': platform.python_version()}}
+    **results,
+    **judged,
+    'seconds': {'train': round(train_seconds, 2), 'total': round(total_seconds, 2)},
+    'seed': x.seed,
+    'steps': setup.steps,
+    'examples': len(setup.source),
+    'parameters': setup.parameters,
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'versions': {
+      'vit_jax': vit_jax.__version__,
+      'jax': jax.__version__,
+      'jaxlib': jaxlib.version.__version__,
+      'flax': flax.__version__,
+      'optax': optax.__version__,
+      'python': platform.python_version(),
+    },
+  }
   first = next(iter(evaluations))
-  predictions = {**evaluations,
-                 **{name: Evaluation(*setup.evaluate(variables, split, before_batch))
-                    for name, split in x.data.predict.items()}}
+  predictions = {
+    **evaluations,
+    **{
+      name: Evaluation(*setup.evaluate(variables, split, before_batch))
+      for name, split in x.data.predict.items()
+    },
+  }
   if jax.process_index():
     return
   for name, evaluation in predictions.items():
@@ -94,11 +115,16 @@ def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
   sample_S = np.sort(np.random.default_rng(0).permutation(count)[:SHOWN_IMAGES])
   shown = loader.Loader(source, setup.experiment.data, seed=0, batch_size=1, train=False)
   images_SHWC = np.stack([shown.batch(int(i))['image'][0] for i in rows['index'][sample_S]])
-  arrays = {'label_N': rows['label'], 'prediction_N': rows['prediction'],
-            'confidence_N': rows['confidence'], 'index_N': rows['index'],
-            'confusion_KK': metrics.confusion(rows, len(source.class_names)),
-            'class_names': np.array(source.class_names), 'images_SHWC': images_SHWC,
-            'sample_S': sample_S}
+  arrays = {
+    'label_N': rows['label'],
+    'prediction_N': rows['prediction'],
+    'confidence_N': rows['confidence'],
+    'index_N': rows['index'],
+    'confusion_KK': metrics.confusion(rows, len(source.class_names)),
+    'class_names': np.array(source.class_names),
+    'images_SHWC': images_SHWC,
+    'sample_S': sample_S,
+  }
   for name in ('row', 'col', 'held_out'):  # where the example lies on a map
     column_N = source.column(name)
     if column_N is not None:
@@ -113,8 +139,10 @@ def write_predictions(setup: Setup, path: Path, evaluation: Evaluation) -> None:
 def _baselines(setup: Setup, eval_name: str) -> dict[str, Any]:
   """A colour histogram with a linear classifier, and the majority class, on the same split."""
   data = setup.experiment.data
-  splits = [sources.open_source(data, split, setup.data_dir)
-            for split in (data.train, data.evals[eval_name])]
+  splits = [
+    sources.open_source(data, split, setup.data_dir)
+    for split in (data.train, data.evals[eval_name])
+  ]
   arrays = [array for source in splits for array in read_all(source, data)]
   return histogram.judge_colour_histogram(*arrays)
 
@@ -124,6 +152,7 @@ def read_all(source: sources.Source, data: config.Data) -> tuple[np.ndarray, np.
   batches = loader.Loader(source, data, seed=0, batch_size=256, train=False)
   rows = [batches.batch(i) for i in range(batches.num_batches)]
   keep_N = np.concatenate([row['mask'] for row in rows])
-  images_NHWC, labels_N = (np.concatenate([row[name] for row in rows])[keep_N]
-                           for name in ('image', 'label'))
+  images_NHWC, labels_N = (
+    np.concatenate([row[name] for row in rows])[keep_N] for name in ('image', 'label')
+  )
   return images_NHWC, labels_N

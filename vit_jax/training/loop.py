@@ -41,8 +41,10 @@ def train(x: Experiment, workdir: Path, data_dir: Path, preemption: Preemption) 
     UserError: a fault in the input, or a run folder that belongs to another experiment.
     RunFault: no good checkpoint is left, one could not be saved, or other processes are gone.
   """
-  with (processes.start(x.limits) as here,
-        Watchdog(here, workdir, x.limits.start, preemption.began) as watch):
+  with (
+    processes.start(x.limits) as here,
+    Watchdog(here, workdir, x.limits.start, preemption.began) as watch,
+  ):
     preemption.attach(here)
     here.listen()
     here.share(lambda: finish.claim(workdir, x))
@@ -78,9 +80,16 @@ def train(x: Experiment, workdir: Path, data_dir: Path, preemption: Preemption) 
 class Loop:
   """The moving parts of one `train` call."""
 
-  def __init__(self, setup: Setup, workdir: Path, checkpoints: Checkpoints,
-               beside: Mapping[str, Any], here: processes.Processes, watch: Watchdog,
-               preemption: Preemption):
+  def __init__(
+    self,
+    setup: Setup,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    beside: Mapping[str, Any],
+    here: processes.Processes,
+    watch: Watchdog,
+    preemption: Preemption,
+  ):
     x = setup.experiment
     self.setup, self.checkpoints, self._workdir = setup, checkpoints, workdir
     self._watch, self._preemption, self._limits = watch, preemption, x.limits
@@ -95,10 +104,13 @@ class Loop:
     self._window_steps = 0  # of this process: what throughput is measured over
     self._evaluation: tuple[int, dict[str, finish.Evaluation], features.Judged] = (-1, {}, {})
     self._lead = here.index == 0
-    judged = here.share(lambda: [
+    judged = here.share(
+      lambda: [
         (row['step'], config.worth(x.checkpoint.best, row[x.checkpoint.best]))
         for row in writers.read_rows(workdir / 'metrics.jsonl')
-        if x.checkpoint.best in row and row['step'] <= self.start])
+        if x.checkpoint.best in row and row['step'] <= self.start
+      ]
+    )
     self._evaluated = {step for step, _ in judged}
     self._best = [value for _, value in judged]
     self._writers = writers.open_writers(x, workdir, self.start) if self._lead else []
@@ -149,8 +161,9 @@ class Loop:
     train_loader = self.setup.train_loader()
     pending = None  # (step, metrics) of the last update, still on the device
     last_save = time.perf_counter()
-    prefetched = loader.prefetch(train_loader, self.start, steps,
-                                 lambda batch: self.setup.put(batch, x.batch_size))
+    prefetched = loader.prefetch(
+      train_loader, self.start, steps, lambda batch: self.setup.put(batch, x.batch_size)
+    )
     # The others may be compiling still while this process waits in its first step.
     with watch.phase('step', limits.start), contextlib.closing(prefetched) as batches:
       for s in range(self.start, steps + 1):
@@ -196,9 +209,15 @@ class Loop:
     with self._watch.phase('evaluate', self._limits.start):
       if self._evaluation[0] != self.step:  # a restart had only the checkpoint
         self.evaluate(state, self.step)
-      finish.finish(self.setup, self._workdir, state.eval_variables, *self._evaluation[1:],
-                    train_seconds=self.train_seconds, total_seconds=self.total_seconds,
-                    before_batch=lambda: self._watch.renew(self._limits.save))
+      finish.finish(
+        self.setup,
+        self._workdir,
+        state.eval_variables,
+        *self._evaluation[1:],
+        train_seconds=self.train_seconds,
+        total_seconds=self.total_seconds,
+        before_batch=lambda: self._watch.renew(self._limits.save),
+      )
 
   def evaluate(self, state: TrainState, s: int) -> dict[str, float] | None:
     """Judges every eval split; writes one row, unless the run folder has it already. None where
@@ -206,24 +225,39 @@ class Loop:
     x = self.setup.experiment
     try:
       with self._watch.phase('evaluate', self._limits.start):
-        evaluations = {name: finish.Evaluation(*self.setup.evaluate(
-            state.eval_variables, split, self._before_batch))
-            for name, split in x.data.evals.items()}
-        judged = features.judge(self.setup, state.eval_variables, self._before_batch,
-                                lambda: self._watch.renew(self._limits.start),
-                                self._here.share)
+        evaluations = {
+          name: finish.Evaluation(
+            *self.setup.evaluate(state.eval_variables, split, self._before_batch)
+          )
+          for name, split in x.data.evals.items()
+        }
+        judged = features.judge(
+          self.setup,
+          state.eval_variables,
+          self._before_batch,
+          lambda: self._watch.renew(self._limits.start),
+          self._here.share,
+        )
     except Stopped:
       self.stopped = True
       return None
     self._evaluation = s, evaluations, judged
     results = {name: metrics.summarise(evaluation.rows) for name, evaluation in evaluations.items()}
-    row = {f'{name}/{metric}': value for name, result in {**results, **judged}.items()
-           for metric, value in result.items()}
+    row = {
+      f'{name}/{metric}': value
+      for name, result in {**results, **judged}.items()
+      for metric, value in result.items()
+    }
     if s not in self._evaluated:
       self._write(s, row)
-      self.say(f'step {s}/{self.setup.steps}  ' + '  '.join(
-          f'{key} {value:.4f}' for key, value in row.items()
-          if key.split('/')[0] in judged or key.endswith(('/top1', '/loss'))))
+      self.say(
+        f'step {s}/{self.setup.steps}  '
+        + '  '.join(
+          f'{key} {value:.4f}'
+          for key, value in row.items()
+          if key.split('/')[0] in judged or key.endswith(('/top1', '/loss'))
+        )
+      )
     return row
 
   def _before_batch(self) -> None:
@@ -253,12 +287,15 @@ class Loop:
     window, seconds = self._window, self.train_seconds
     examples, updates = max(window['examples'], 1.0), window['updates']
     speed = self._window_steps * x.batch_size / (seconds - self._window_began)
-    row = {'train/loss': window['loss'] / examples, 'train/top1': window['top1'] / examples,
-           'train/grad_norm': window['grad_norm'] / updates,
-           'train/lr': float(jax.device_get(self.setup.schedule(s - 1))),
-           'train/images_per_second': speed,
-           'train/fraction_of_peak': speed * self._flop_per_image / self._peak,
-           'train/seconds': seconds}
+    row = {
+      'train/loss': window['loss'] / examples,
+      'train/top1': window['top1'] / examples,
+      'train/grad_norm': window['grad_norm'] / updates,
+      'train/lr': float(jax.device_get(self.setup.schedule(s - 1))),
+      'train/images_per_second': speed,
+      'train/fraction_of_peak': speed * self._flop_per_image / self._peak,
+      'train/seconds': seconds,
+    }
     self._write(s, row)
     self._progress.show(s, row)
     self._window, self._window_steps, self._window_began = {}, 0, seconds
@@ -269,16 +306,22 @@ class Loop:
     if measured is None or not options.keep_best:
       return False
     if options.best not in measured:
-      raise UserError(f'config.checkpoint.best is {options.best!r}, which was not measured; '
-                      f'{nearest(options.best, measured)}')
+      raise UserError(
+        f'config.checkpoint.best is {options.best!r}, which was not measured; '
+        f'{nearest(options.best, measured)}'
+      )
     value, before = config.worth(options.best, measured[options.best]), list(self._best)
     self._best.append(value)
     return value > max(before, default=-math.inf)
 
   def _save(self, state: TrainState, s: int, measured: dict[str, float] | None) -> None:
     # A copy of the window: the save reads it while training goes on.
-    beside = {'data_position': s * self.setup.experiment.batch_size, 'window': {**self._window},
-              'train_seconds': self.train_seconds, 'total_seconds': self.total_seconds}
+    beside = {
+      'data_position': s * self.setup.experiment.batch_size,
+      'window': {**self._window},
+      'train_seconds': self.train_seconds,
+      'total_seconds': self.total_seconds,
+    }
     with self._watch.phase('save', self._limits.save):
       if s == self.start and self._here.share(lambda: s in self.checkpoints.steps()):
         self._here.share(lambda: self.checkpoints.make_way(s))

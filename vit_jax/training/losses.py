@@ -40,4 +40,4 @@ def soft_distillation(logits_BK: Array, teacher_BK: Array, tau: float) -> Array:
   """
   log_p_BK = jax.nn.log_softmax(teacher_BK / tau)
   log_q_BK = jax.nn.log_softmax(logits_BK / tau)
-  return tau ** 2 * jnp.sum(jnp.exp(log_p_BK) * (log_p_BK - log_q_BK), axis=-1)
+  return tau**2 * jnp.sum(jnp.exp(log_p_BK) * (log_p_BK - log_q_BK), axis=-1)

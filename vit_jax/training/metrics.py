@@ -30,11 +30,14 @@ def summarise(rows: Rows) -> dict[str, float]:
   correct_N = rows['rank'] < 1
   confidence_N = np.nan_to_num(rows['confidence'].astype(np.float64))
   bin_N = np.minimum((confidence_N * ECE_BINS).astype(int), ECE_BINS - 1)
-  gap_M = (np.bincount(bin_N, correct_N, ECE_BINS) - np.bincount(bin_N, confidence_N, ECE_BINS))
+  gap_M = np.bincount(bin_N, correct_N, ECE_BINS) - np.bincount(bin_N, confidence_N, ECE_BINS)
   count = len(correct_N) or math.nan
-  return {'top1': float(correct_N.sum() / count), 'top5': float((rows['rank'] < 5).sum() / count),
-          'loss': float(rows['loss'].astype(np.float64).sum() / count),
-          'ece': float(np.abs(gap_M).sum() / count)}
+  return {
+    'top1': float(correct_N.sum() / count),
+    'top5': float((rows['rank'] < 5).sum() / count),
+    'loss': float(rows['loss'].astype(np.float64).sum() / count),
+    'ece': float(np.abs(gap_M).sum() / count),
+  }
 
 
 def confusion(rows: Rows, num_classes: int) -> np.ndarray:

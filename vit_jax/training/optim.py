@@ -25,8 +25,10 @@ def make_schedule(optim: Optim, steps: int, batch_size: int, num_examples: int) 
   warmup = optim.warmup.to_steps(batch_size, num_examples)
   cooldown = optim.cooldown.to_steps(batch_size, num_examples)
   if warmup + cooldown > steps:
-    raise UserError(f'config.optim.warmup ({warmup} steps) and cooldown ({cooldown} steps) do not '
-                    f'fit into a run of {steps} steps')
+    raise UserError(
+      f'config.optim.warmup ({warmup} steps) and cooldown ({cooldown} steps) do not '
+      f'fit into a run of {steps} steps'
+    )
 
   def schedule(count):
     step = jnp.asarray(count, jnp.float32)

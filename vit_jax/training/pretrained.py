@@ -13,8 +13,9 @@ from vit_jax.weights.adapt import Source, adapt
 from vit_jax.weights.fetch import is_remote
 
 
-def pretrained(source: str, model: Any, variables: Mapping[str, Any], image_size: tuple[int, int],
-               data_dir: Path) -> tuple[dict[str, Any], str]:
+def pretrained(
+  source: str, model: Any, variables: Mapping[str, Any], image_size: tuple[int, int], data_dir: Path
+) -> tuple[dict[str, Any], str]:
   """(variables of `model` from `source`, one line that says what was done).
 
   Args:
@@ -30,8 +31,12 @@ def pretrained(source: str, model: Any, variables: Mapping[str, Any], image_size
   path = Path(source).expanduser()
   if path.is_dir():
     loaded, old_size, where = latest_weights(path)
-    out, line = adapt(load.flat_variables(loaded), load.flat_variables(variables),
-                      Source(where, model.grid(old_size)), grid)
+    out, line = adapt(
+      load.flat_variables(loaded),
+      load.flat_variables(variables),
+      Source(where, model.grid(old_size)),
+      grid,
+    )
     return load.tree_variables(out), line
   if not (is_remote(source) or source.startswith(augreg.PREFIX)):
     if not Path(source.partition('#')[0]).expanduser().exists():
@@ -39,6 +44,9 @@ def pretrained(source: str, model: Any, variables: Mapping[str, Any], image_size
   published = load.read(source, data_dir / 'weights')
   out, line = load.fit(published, variables, grid)
   told = load.traits(model)
-  other = [f'{option}={value}' for option, value in published.traits.items()
-           if told.get(option, value) != value]
+  other = [
+    f'{option}={value}'
+    for option, value in published.traits.items()
+    if told.get(option, value) != value
+  ]
   return out, f'{line}; trained with model.{", model.".join(other)}' if other else line

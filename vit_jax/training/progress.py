@@ -16,6 +16,7 @@ class Progress:
     self._bar = None
     if not quiet and sys.stderr.isatty():
       from tqdm import tqdm
+
       self._bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True)
 
   def advance(self) -> None:

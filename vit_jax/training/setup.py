@@ -57,13 +57,18 @@ class Setup:
   def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes with shardings of a global training batch, as `put` makes it."""
     sharding = NamedSharding(self.mesh, meshes.BATCH_SPEC)
-    rows = {'image': (self.image_shape, jnp.uint8), 'label': ((), jnp.int32),
-            'mask': ((), jnp.bool_), 'index': ((), jnp.int32)}
+    rows = {
+      'image': (self.image_shape, jnp.uint8),
+      'label': ((), jnp.int32),
+      'mask': ((), jnp.bool_),
+      'index': ((), jnp.int32),
+    }
     if self.experiment.data.soft_label:
       rows['soft_label'] = (self.task.num_classes,), jnp.float32
-    return {name: jax.ShapeDtypeStruct((self.experiment.batch_size, *shape), dtype,
-                                       sharding=sharding)
-            for name, (shape, dtype) in rows.items()}
+    return {
+      name: jax.ShapeDtypeStruct((self.experiment.batch_size, *shape), dtype, sharding=sharding)
+      for name, (shape, dtype) in rows.items()
+    }
 
   @cached_property
   def parameters(self) -> int:
@@ -79,17 +84,25 @@ class Setup:
   def fresh_state(self) -> TrainState:
     """A new state, initialised where it will live."""
     x = self.experiment
-    init = jax.jit(lambda: init_state(self.model, self.tx, self.image_shape, x.seed,
-                                      bool(x.optim.ema)),
-                   out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state))
+    init = jax.jit(
+      lambda: init_state(self.model, self.tx, self.image_shape, x.seed, bool(x.optim.ema)),
+      out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state),
+    )
     return init()
 
   def train_step(self) -> Callable:
     x = self.experiment
-    return step.make_train_step(self.model, self.task, self.tx, mesh=self.mesh,
-                                state=self.abstract_state, seed=x.seed,
-                                accumulate=x.optim.accumulate, ema=x.optim.ema,
-                                frozen=self.abstract_frozen)
+    return step.make_train_step(
+      self.model,
+      self.task,
+      self.tx,
+      mesh=self.mesh,
+      state=self.abstract_state,
+      seed=x.seed,
+      accumulate=x.optim.accumulate,
+      ema=x.optim.ema,
+      frozen=self.abstract_frozen,
+    )
 
   def load_frozen(self) -> tuple[Any, ...]:
     """What a training step takes after state and batch: a teacher's variables, or nothing."""
@@ -98,19 +111,27 @@ class Setup:
   def train_loader(self) -> loader.Loader:
     """This process's rows of each global training batch."""
     x = self.experiment
-    return loader.Loader(self.source, x.data, seed=x.seed, batch_size=x.batch_size, train=True,
-                         rows=meshes.local_rows(x.batch_size, self.mesh))
+    return loader.Loader(
+      self.source,
+      x.data,
+      seed=x.seed,
+      batch_size=x.batch_size,
+      train=True,
+      rows=meshes.local_rows(x.batch_size, self.mesh),
+    )
 
   def put(self, batch: Mapping[str, Any], batch_size: int) -> dict[str, jax.Array]:
     return meshes.put_batch(batch, self.mesh, batch_size)
 
   @cached_property
   def eval_step(self) -> Callable:
-    return step.make_eval_step(self.model, self.task, mesh=self.mesh,
-                               variables=self.abstract_state.eval_variables)
+    return step.make_eval_step(
+      self.model, self.task, mesh=self.mesh, variables=self.abstract_state.eval_variables
+    )
 
-  def evaluate(self, variables: Any, split: str, before_batch: Callable[[], None] = lambda: None
-               ) -> tuple[metrics.Rows, sources.Source]:
+  def evaluate(
+    self, variables: Any, split: str, before_batch: Callable[[], None] = lambda: None
+  ) -> tuple[metrics.Rows, sources.Source]:
     """(one row for each example of `split`, in order, the same on every process; the source).
 
     Args:
@@ -121,11 +142,13 @@ class Setup:
 
   @cached_property
   def features_step(self) -> Callable:
-    return step.make_features_step(self.model, self.task, mesh=self.mesh,
-                                   variables=self.abstract_state.eval_variables)
+    return step.make_features_step(
+      self.model, self.task, mesh=self.mesh, variables=self.abstract_state.eval_variables
+    )
 
-  def features(self, variables: Any, name: str, split: str,
-               before_batch: Callable[[], None] = lambda: None) -> tuple[np.ndarray, np.ndarray]:
+  def features(
+    self, variables: Any, name: str, split: str, before_batch: Callable[[], None] = lambda: None
+  ) -> tuple[np.ndarray, np.ndarray]:
     """(features_ND, labels_N) of a split of another data set, seen as an evaluation sees one."""
     batches = self._eval_loader(self._other(name), split)
     rows = self._rows(self.features_step, variables, batches, before_batch)
@@ -141,11 +164,13 @@ class Setup:
         self._eval_loader(self._other(judged.data), split)
 
   def _other(self, name: str) -> Data:
-    return dataclasses.replace(self.experiment.data, name=name, dir='', num_classes=0, image='',
-                               label='', soft_label='')
+    return dataclasses.replace(
+      self.experiment.data, name=name, dir='', num_classes=0, image='', label='', soft_label=''
+    )
 
-  def _rows(self, judge: Callable, variables: Any, batches: loader.Loader,
-            before_batch: Callable[[], None]) -> dict[str, np.ndarray]:
+  def _rows(
+    self, judge: Callable, variables: Any, batches: loader.Loader, before_batch: Callable[[], None]
+  ) -> dict[str, np.ndarray]:
     size, rows = self.experiment.eval_batch_size, []
     prefetched = loader.prefetch(batches, 0, batches.num_batches, lambda b: self.put(b, size))
     with closing(prefetched):
@@ -159,9 +184,13 @@ class Setup:
     x, key = self.experiment, (data.name, split)
     if key not in self._eval_loaders:
       self._eval_loaders[key] = loader.Loader(
-          sources.open_source(data, split, self.data_dir), data, seed=x.seed,
-          batch_size=x.eval_batch_size, train=False,
-          rows=meshes.local_rows(x.eval_batch_size, self.mesh))
+        sources.open_source(data, split, self.data_dir),
+        data,
+        seed=x.seed,
+        batch_size=x.eval_batch_size,
+        train=False,
+        rows=meshes.local_rows(x.eval_batch_size, self.mesh),
+      )
     return self._eval_loaders[key]
 
   @cached_property
@@ -185,8 +214,9 @@ def set_up(x: Experiment, data_dir: Path) -> Setup:
   return setup
 
 
-def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_examples: int,
-             num_classes: int) -> Setup:
+def assemble(
+  x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_examples: int, num_classes: int
+) -> Setup:
   """A Setup from the sizes of the data alone: what plans and abstract checks need."""
   model = models.build(x.model.name, num_classes, **x.model.options)
   meshes.check_tokens(model, x.data.image_size, mesh)
@@ -197,5 +227,16 @@ def assemble(x: Experiment, data_dir: Path, mesh: DeviceMesh, source: Any, num_e
   image_shape = *x.data.image_size, x.data.channels
   shapes = jax.eval_shape(lambda: init_state(model, tx, image_shape, x.seed, bool(x.optim.ema)))
   frozen = teacher.abstract_frozen(task, image_shape, mesh)
-  return Setup(x, data_dir, mesh, source, model, task, schedule, tx, steps,
-               rules.abstract(shapes, mesh), frozen)
+  return Setup(
+    x,
+    data_dir,
+    mesh,
+    source,
+    model,
+    task,
+    schedule,
+    tx,
+    steps,
+    rules.abstract(shapes, mesh),
+    frozen,
+  )

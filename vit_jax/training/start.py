@@ -40,20 +40,25 @@ def resume(setup: Setup, checkpoints: Checkpoints, steps: list[int], processes: 
       continue
     processes.share(lambda: [str(checkpoints.put_aside(bad)) for bad in faults])
     checkpoints.steps()  # on every process, without those
-    lines = [f'{fault}; it was put aside in {checkpoints.directory.parent / "damaged"}'
-             for fault in faults.values()]
+    lines = [
+      f'{fault}; it was put aside in {checkpoints.directory.parent / "damaged"}'
+      for fault in faults.values()
+    ]
     where = f'start: checkpoint of step {step} in {checkpoints.directory}'
     return state, beside, '\n'.join([*lines, where])
-  raise RunFault(f'no checkpoint in {checkpoints.directory} is good: {"; ".join(faults.values())}; '
-                 'put a copy of one there, or delete that folder to start again')
+  raise RunFault(
+    f'no checkpoint in {checkpoints.directory} is good: {"; ".join(faults.values())}; '
+    'put a copy of one there, or delete that folder to start again'
+  )
 
 
 def begin(setup: Setup) -> Start:
   x, state = setup.experiment, setup.fresh_state()
   if not x.init_from:
     return state, NOTHING_BESIDE, f'start: fresh, seed {x.seed}'
-  loaded, line = pretrained(x.init_from, setup.model, state.variables, x.data.image_size,
-                            setup.data_dir)
+  loaded, line = pretrained(
+    x.init_from, setup.model, state.variables, x.data.image_size, setup.data_dir
+  )
   variables = jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, state.variables))
   ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), variables)
   return dataclasses.replace(state, ema=ema, **variables), NOTHING_BESIDE, f'start: {line}'

@@ -34,8 +34,13 @@ def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
   return {'params': params} | ({} if batch_stats is None else {'batch_stats': batch_stats})
 
 
-def init_state(model: Any, tx: optax.GradientTransformation, image_shape: tuple[int, int, int],
-               seed: int, ema: bool = False) -> TrainState:
+def init_state(
+  model: Any,
+  tx: optax.GradientTransformation,
+  image_shape: tuple[int, int, int],
+  seed: int,
+  ema: bool = False,
+) -> TrainState:
   """A fresh state; pure, so `jax.eval_shape` and `jax.jit` with shardings both take it.
 
   Args:

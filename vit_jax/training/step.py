@@ -22,14 +22,25 @@ Metrics = dict[str, jax.Array]
 # By platform. On some numbers of chips, 16 but not 64 or 256, XLA would split a product and the
 # gather of its weight into a ring of small ones, which takes more memory.
 COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-    'tpu': {'xla_tpu_enable_windowed_einsum_for_all_gather': False,
-            'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False}}
+  'tpu': {
+    'xla_tpu_enable_windowed_einsum_for_all_gather': False,
+    'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False,
+  }
+}
 
 
-def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
-                    mesh: DeviceMesh, state: TrainState, seed: int = 0, accumulate: int = 1,
-                    ema: float = 0.0, frozen: tuple[Any, ...] = ()
-                    ) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_train_step(
+  model: Any,
+  task: Any,
+  tx: optax.GradientTransformation,
+  *,
+  mesh: DeviceMesh,
+  state: TrainState,
+  seed: int = 0,
+  accumulate: int = 1,
+  ema: float = 0.0,
+  frozen: tuple[Any, ...] = (),
+) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
 
   A batch has `image` (B, H, W, C) uint8, `label` (B,) int32 and `mask` (B,) bool; a masked row
@@ -48,8 +59,14 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
     augment_key, dropout_key = jax.random.split(key)
     images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
     counts = {} if batch_stats is None else {'mask_B': batch['mask']}
-    output, updated = model.apply(as_variables(params, batch_stats), images_BHWC, train=True,
-                                  rngs={'dropout': dropout_key}, mutable=['batch_stats'], **counts)
+    output, updated = model.apply(
+      as_variables(params, batch_stats),
+      images_BHWC,
+      train=True,
+      rngs={'dropout': dropout_key},
+      mutable=['batch_stats'],
+      **counts,
+    )
     mask_B = batch['mask'].astype(jnp.float32)
     loss = jnp.sum(task.loss(output, targets, train=True) * mask_B)
     correct_B = jnp.argmax(output.logits_BK, axis=-1) == jnp.argmax(targets.labels_BK, axis=-1)
@@ -66,12 +83,14 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
       key = jax.random.fold_in(jax.random.key(seed), state.step)
       total = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
       if accumulate == 1:
-        grads, (sums, batch_stats) = micro_grad(state.params, state.batch_stats, batch, key,
-                                                total, frozen)
+        grads, (sums, batch_stats) = micro_grad(
+          state.params, state.batch_stats, batch, key, total, frozen
+        )
       else:
         # Row i goes to micro-batch i % accumulate, so that no row leaves its device.
         micro = jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch)
+          lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
+        )
 
         def add_one(carry, xs):
           summed, batch_stats = carry
@@ -79,8 +98,14 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
           return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
 
         xs = micro, jax.random.split(key, accumulate)
-        grads, (sums, _) = jax.eval_shape(micro_grad, state.params, state.batch_stats,
-                                          *jax.tree.map(lambda x: x[0], xs), total, frozen)
+        grads, (sums, _) = jax.eval_shape(
+          micro_grad,
+          state.params,
+          state.batch_stats,
+          *jax.tree.map(lambda x: x[0], xs),
+          total,
+          frozen,
+        )
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
         zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]
         ((grads, sums), batch_stats), _ = jax.lax.scan(add_one, (zeros, state.batch_stats), xs)
@@ -90,15 +115,19 @@ def make_train_step(model: Any, task: Any, tx: optax.GradientTransformation, *,
       if averaged is not None:
         # Warmed up as in Adam's bias correction, or the first epochs would average the init.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-        averaged = jax.tree.map(lambda a, v: a * decay + v * (1 - decay), averaged,
-                                as_variables(params, batch_stats))
+        averaged = jax.tree.map(
+          lambda a, v: a * decay + v * (1 - decay), averaged, as_variables(params, batch_stats)
+        )
       metrics = {**sums, 'grad_norm': optax.global_norm(grads)}
       return TrainState(state.step + 1, params, opt_state, averaged, batch_stats), metrics
 
-  return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(mesh),
-                 in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC),
-                               *rules.shardings(frozen, mesh)),
-                 out_shardings=(state_shardings, NamedSharding(mesh, P())))
+  return jax.jit(
+    train_step,
+    donate_argnums=0,
+    compiler_options=compiler_options(mesh),
+    in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC), *rules.shardings(frozen, mesh)),
+    out_shardings=(state_shardings, NamedSharding(mesh, P())),
+  )
 
 
 def compiler_options(mesh: DeviceMesh) -> dict[str, Any]:
@@ -106,8 +135,9 @@ def compiler_options(mesh: DeviceMesh) -> dict[str, Any]:
   return COMPILER_OPTIONS.get(mesh.devices.flat[0].platform, {})
 
 
-def make_features_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
-                       ) -> Callable[[Any, Batch], Batch]:
+def make_features_step(
+  model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
+) -> Callable[[Any, Batch], Batch]:
   """The jitted (variables, batch) -> `features`, what the head would see, and labels over B."""
 
   def features_step(variables, batch: Batch) -> Batch:
@@ -119,8 +149,9 @@ def make_features_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: An
   return _judging(features_step, mesh, variables)
 
 
-def make_eval_step(model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
-                   ) -> Callable[[Any, Batch], Batch]:
+def make_eval_step(
+  model: Any, task: Any, *, mesh: DeviceMesh, variables: Any
+) -> Callable[[Any, Batch], Batch]:
   """The jitted (variables, batch) -> arrays over B, the same on every process.
 
   Args:
@@ -141,7 +172,11 @@ def _known(batch: Batch) -> Batch:
   return {name: batch[name] for name in ('label', 'index', 'mask')}
 
 
-def _judging(function: Callable[[Any, Batch], Batch], mesh: DeviceMesh, variables: Any
-             ) -> Callable[[Any, Batch], Batch]:
-  return jax.jit(function, out_shardings=NamedSharding(mesh, P()),
-                 in_shardings=(rules.shardings(variables, mesh), NamedSharding(mesh, BATCH_SPEC)))
+def _judging(
+  function: Callable[[Any, Batch], Batch], mesh: DeviceMesh, variables: Any
+) -> Callable[[Any, Batch], Batch]:
+  return jax.jit(
+    function,
+    out_shardings=NamedSharding(mesh, P()),
+    in_shardings=(rules.shardings(variables, mesh), NamedSharding(mesh, BATCH_SPEC)),
+  )

@@ -73,9 +73,12 @@ class Classification:
     logits_BK = output.logits_BK.astype(jnp.float32)
     label_B1 = jnp.maximum(batch['label'], 0)[:, None]
     true_B1 = jnp.take_along_axis(logits_BK, label_B1, axis=1)
-    return {'loss': loss_B, 'prediction': jnp.argmax(logits_BK, axis=-1).astype(jnp.int32),
-            'rank': jnp.sum(~(logits_BK < true_B1), axis=-1).astype(jnp.int32) - 1,
-            'confidence': jnp.max(jax.nn.softmax(logits_BK), axis=-1)}
+    return {
+      'loss': loss_B,
+      'prediction': jnp.argmax(logits_BK, axis=-1).astype(jnp.int32),
+      'rank': jnp.sum(~(logits_BK < true_B1), axis=-1).astype(jnp.int32) - 1,
+      'confidence': jnp.max(jax.nn.softmax(logits_BK), axis=-1),
+    }
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ class Distillation(Classification):
   teacher_mean: tuple[float, ...]
   teacher_std: tuple[float, ...]
 
-  def inputs(self, batch: Batch, key: Array | None,
-             teacher_variables: Any = None) -> tuple[Array, Targets]:
+  def inputs(
+    self, batch: Batch, key: Array | None, teacher_variables: Any = None
+  ) -> tuple[Array, Targets]:
     """Likewise; with a key the targets hold the logits of `teacher` with `teacher_variables`."""
     if key is None:
       return super().inputs(batch, key)

@@ -34,16 +34,18 @@ def make_task(x: Experiment, num_classes: int) -> Classification:
   return Distillation(*task, teacher, inputs.mean, inputs.std)
 
 
-def abstract_frozen(task: Classification, image_shape: tuple[int, int, int],
-                    mesh: DeviceMesh) -> tuple[Any, ...]:
+def abstract_frozen(
+  task: Classification, image_shape: tuple[int, int, int], mesh: DeviceMesh
+) -> tuple[Any, ...]:
   """Shapes with shardings of what the task reads and no step changes: a teacher's variables."""
   if not isinstance(task, Distillation):
     return ()
-  return rules.abstract(models.variable_shapes(task.teacher, image_shape), mesh),
+  return (rules.abstract(models.variable_shapes(task.teacher, image_shape), mesh),)
 
 
-def load_frozen(x: Experiment, task: Classification, abstract: tuple[Any, ...],
-                data_dir: Path) -> tuple[Any, ...]:
+def load_frozen(
+  x: Experiment, task: Classification, abstract: tuple[Any, ...], data_dir: Path
+) -> tuple[Any, ...]:
   """The same as arrays where they will live; prints one line that says where from.
 
   Raises:
@@ -54,8 +56,10 @@ def load_frozen(x: Experiment, task: Classification, abstract: tuple[Any, ...],
   weights = x.loss.distill.teacher_weights
   variables, line = pretrained(weights, task.teacher, abstract[0], x.data.image_size, data_dir)
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables)):
-    raise UserError(f'config.loss.distill.teacher_weights: {weights} has no head for the '
-                    f'{task.num_classes} classes of this data, which a teacher needs')
+    raise UserError(
+      f'config.loss.distill.teacher_weights: {weights} has no head for the '
+      f'{task.num_classes} classes of this data, which a teacher needs'
+    )
   if jax.process_index() == 0:
     print(f'teacher: {line}', flush=True)
   return jax.device_put((variables,), jax.tree.map(lambda leaf: leaf.sharding, abstract))

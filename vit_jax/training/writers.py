@@ -44,8 +44,9 @@ class TensorBoardWriter:
     try:
       from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError:
-      raise UserError('config.log.tensorboard needs the package tensorboardX: '
-                      "pip install 'vit-jax[log]'") from None
+      raise UserError(
+        "config.log.tensorboard needs the package tensorboardX: pip install 'vit-jax[log]'"
+      ) from None
     self._writer = SummaryWriter(str(workdir / 'tensorboard'), purge_step=resume_step + 1)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -61,10 +62,17 @@ class WandbWriter:
     try:
       import wandb  # pyright: ignore[reportMissingImports]
     except ImportError:
-      raise UserError("config.log.wandb needs the package wandb: pip install 'vit-jax[log]'"
-                      ) from None
-    self._run = wandb.init(project='vit_jax', name=name, config=dict(config), dir=str(workdir),
-                           id=run_id(workdir), resume='allow')
+      raise UserError(
+        "config.log.wandb needs the package wandb: pip install 'vit-jax[log]'"
+      ) from None
+    self._run = wandb.init(
+      project='vit_jax',
+      name=name,
+      config=dict(config),
+      dir=str(workdir),
+      id=run_id(workdir),
+      resume='allow',
+    )
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     self._run.log(dict(row), step=step)

@@ -84,8 +84,9 @@ class Fitted(NamedTuple):
   choice: Choice
 
 
-def fit(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None,
-        seed: int = 0) -> Fitted:
+def fit(
+  images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None, seed: int = 0
+) -> Fitted:
   """Chooses side, colour, vocabulary and strength, in this order, then fits the SVM on all images.
 
   Each choice is by accuracy on a random fifth of the images (for side and colour, of at most
@@ -107,19 +108,24 @@ def fit(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | No
     side, colour = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
 
     held, kept = (judged[part] for part in _hold_out(groups_N[judged], rng))
-    bags = [BagOfWords(side, colour, words) for words in
-            _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES, rng)]
+    bags = [
+      BagOfWords(side, colour, words)
+      for words in _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES, rng)
+    ]
     features = [_chi_square(counts) for counts in _count(images_NHWC, bags)]
     scores = [_score(rows, labels_N, kept, held) for rows in features]
     best = int(np.argmax(scores))  # of equals the smallest
     bag, rows = bags[best], features[best]
-    choice = max((Choice(strength, _score(rows, labels_N, kept, held, strength))
-                  for strength in STRENGTHS), key=lambda choice: choice.validation_top1)
+    choice = max(
+      (Choice(strength, _score(rows, labels_N, kept, held, strength)) for strength in STRENGTHS),
+      key=lambda choice: choice.validation_top1,
+    )
     return Fitted(bag, _svm(choice.strength).fit(rows, labels_N), choice)
 
 
-def learn(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None,
-          seed: int = 0) -> BagOfWords:
+def learn(
+  images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None, seed: int = 0
+) -> BagOfWords:
   """A bag without its SVM, to be judged by its features as networks are.
 
   Side and colour are chosen as by `fit`, on all of these images; the vocabulary is the smaller one,
@@ -129,8 +135,9 @@ def learn(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | 
   groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
   with threadpool_limits(1):
     side, colour = _look(images_NHWC, labels_N, groups_N, rng)
-    (words_VE,) = _vocabularies(images_NHWC, np.arange(len(images_NHWC)), side, colour,
-                                VOCABULARIES[:1], rng)
+    (words_VE,) = _vocabularies(
+      images_NHWC, np.arange(len(images_NHWC)), side, colour, VOCABULARIES[:1], rng
+    )
   return BagOfWords(side, colour, words_VE)
 
 
@@ -178,8 +185,9 @@ def _hold_out(groups_N: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
   return np.flatnonzero(held_N), np.flatnonzero(~held_N)
 
 
-def _look(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray,
-          rng: np.random.Generator) -> tuple[int, bool]:
+def _look(
+  images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, rng: np.random.Generator
+) -> tuple[int, bool]:
   """Side and colour: first the side on grey images, then whether colour is better at that side."""
   held, kept = _hold_out(groups_N, rng)
 
@@ -196,8 +204,13 @@ def _look(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray,
   return side, has_colour and score(side, True) > max(grey)
 
 
-def _score(features: sparse.csr_array, labels_N: np.ndarray, kept: np.ndarray, held: np.ndarray,
-           strength: float = 1.0) -> float:
+def _score(
+  features: sparse.csr_array,
+  labels_N: np.ndarray,
+  kept: np.ndarray,
+  held: np.ndarray,
+  strength: float = 1.0,
+) -> float:
   """Accuracy on the held-out rows of an SVM fitted on the kept ones."""
   classifier = _svm(strength).fit(features[kept], labels_N[kept])
   return float(classifier.score(features[held], labels_N[held]))
@@ -209,23 +222,34 @@ def _svm(strength: float) -> Any:
   return LinearSVC(C=strength, tol=1e-3, random_state=0)
 
 
-def _vocabularies(images_NHWC: np.ndarray, kept: np.ndarray, side: int, colour: bool,
-                  sizes: Sequence[int], rng: np.random.Generator) -> list[np.ndarray]:
+def _vocabularies(
+  images_NHWC: np.ndarray,
+  kept: np.ndarray,
+  side: int,
+  colour: bool,
+  sizes: Sequence[int],
+  rng: np.random.Generator,
+) -> list[np.ndarray]:
   """words_VE for each size V (fewer where there are fewer patterns), from the images in `kept`."""
   from sklearn.cluster import MiniBatchKMeans
 
   chosen = rng.permutation(kept)[:SAMPLE_IMAGES]
   described = _map_images(partial(_describe, side=side, colour=colour), images_NHWC[chosen])
-  sample_PE = np.concatenate([rng.permutation(patches_RCE.reshape(-1, patches_RCE.shape[-1]))
-                              [:SAMPLE_PATCHES] for patches_RCE in described])
+  sample_PE = np.concatenate(
+    [
+      rng.permutation(patches_RCE.reshape(-1, patches_RCE.shape[-1]))[:SAMPLE_PATCHES]
+      for patches_RCE in described
+    ]
+  )
   distinct_PE = np.unique(sample_PE, axis=0)
   vocabularies = []
   for size in sizes:
     if len(distinct_PE) <= size:
       vocabularies.append(distinct_PE)
       continue
-    kmeans: Any = MiniBatchKMeans(size, batch_size=2048, max_iter=20, n_init='auto',
-                                  random_state=int(rng.integers(2**31)))
+    kmeans: Any = MiniBatchKMeans(
+      size, batch_size=2048, max_iter=20, n_init='auto', random_state=int(rng.integers(2**31))
+    )
     vocabularies.append(kmeans.fit(sample_PE).cluster_centers_.astype(np.float32))
   return vocabularies
 
@@ -244,8 +268,11 @@ def _describe(image_HWC: np.ndarray, side: int, colour: bool) -> np.ndarray:
     planes = [cv2.cvtColor(np.ascontiguousarray(image_HWC), cv2.COLOR_RGB2GRAY)]
   sift = cv2.SIFT.create()
   columns, rows = (range(PATCH // 2, length - PATCH // 2 + 1, STRIDE) for length in size)
-  key_points = [cv2.KeyPoint(float(x), float(y), KEY_POINT_SIZE, 0.0)  # 0: no rotation
-                for y in rows for x in columns]
+  key_points = [
+    cv2.KeyPoint(float(x), float(y), KEY_POINT_SIZE, 0.0)  # 0: no rotation
+    for y in rows
+    for x in columns
+  ]
   parts = []
   for plane_HW in planes:
     large_HW = cv2.resize(np.ascontiguousarray(plane_HW), size, interpolation=cv2.INTER_CUBIC)

@@ -63,8 +63,9 @@ class Contestant(NamedTuple):
   start: Start | None = None
 
 
-def contestants(weights: Sequence[str], model: str, data_dir: Path, image_size: int | None,
-                batch: int) -> list[Contestant]:
+def contestants(
+  weights: Sequence[str], model: str, data_dir: Path, image_size: int | None, batch: int
+) -> list[Contestant]:
   """One for each of `weights`.
 
   Args:
@@ -76,10 +77,14 @@ def contestants(weights: Sequence[str], model: str, data_dir: Path, image_size: 
     UserError: there are no such weights, they fit no model, or two have the same name.
   """
   if model and len(weights) > 1:
-    raise UserError(f'--model is {model}, but --weights names {len(weights)}; say which is whose, '
-                    f'as in --weights {model}={weights[0]}')
-  found = [_bag(data_dir) if text == BAG else _network(text, model, data_dir, image_size, batch)
-           for text in weights]
+    raise UserError(
+      f'--model is {model}, but --weights names {len(weights)}; say which is whose, '
+      f'as in --weights {model}={weights[0]}'
+    )
+  found = [
+    _bag(data_dir) if text == BAG else _network(text, model, data_dir, image_size, batch)
+    for text in weights
+  ]
   names = [contestant.name for contestant in found]
   for name in names:
     if names.count(name) > 1:
@@ -87,15 +92,15 @@ def contestants(weights: Sequence[str], model: str, data_dir: Path, image_size: 
   return found
 
 
-def _network(text: str, model: str, data_dir: Path, image_size: int | None,
-             batch: int) -> Contestant:
+def _network(
+  text: str, model: str, data_dir: Path, image_size: int | None, batch: int
+) -> Contestant:
   named = None if Path(text).expanduser().exists() else NAMED.fullmatch(text)
   if named:
     model, text = named['model'], named['weights']
     image_size = int(named['size']) if named['size'] else image_size
   as_they_are = functools.partial(make_predictor, model, text, data_dir)
-  make = functools.partial(as_they_are,
-                           image_size=(image_size, image_size) if image_size else None)
+  make = functools.partial(as_they_are, image_size=(image_size, image_size) if image_size else None)
   predictor = make(num_classes=0)
   run = Path(text).expanduser()
   name = model or run.resolve().name
@@ -110,14 +115,28 @@ def _network(text: str, model: str, data_dir: Path, image_size: int | None,
   if run.is_dir():
     trained = run_folder.from_run(run).model
     keys = {'name': trained.name, **trained.options}
-  return Contestant(name, predictor.line, lambda train: judged, head,
-                    Start(keys, text, predictor.mean, predictor.std, image_size,
-                          functools.cache(lambda: extract.weights_digest(as_they_are().variables))))
+  return Contestant(
+    name,
+    predictor.line,
+    lambda train: judged,
+    head,
+    Start(
+      keys,
+      text,
+      predictor.mean,
+      predictor.std,
+      image_size,
+      functools.cache(lambda: extract.weights_digest(as_they_are().variables)),
+    ),
+  )
 
 
 def _bag(data_dir: Path) -> Contestant:
-  return Contestant(BAG, f'{BAG}: words of each task\'s training images',
-                    functools.partial(_bag_subject, data_dir / 'features'))
+  return Contestant(
+    BAG,
+    f"{BAG}: words of each task's training images",
+    functools.partial(_bag_subject, data_dir / 'features'),
+  )
 
 
 def _bag_subject(cache: Path, train: Part) -> Subject:
@@ -140,8 +159,9 @@ def _bag_subject(cache: Path, train: Part) -> Subject:
     groups_N = held_out.groups(source)[chosen_N, 0]
     bag = bovw.learn(images_NHWC, labels_N, groups_N)
     cache.mkdir(parents=True, exist_ok=True)
-    files.write(path, {'side': np.array(bag.side), 'colour': np.array(bag.colour),
-                       'words': bag.words_VE})
+    files.write(
+      path, {'side': np.array(bag.side), 'colour': np.array(bag.colour), 'words': bag.words_VE}
+    )
   said = f'{BAG} {shape} {bag.side} {bag.colour}'
   digest = hashlib.sha256(said.encode() + bag.words_VE.tobytes())
   return Subject(BAG, shape, whole_view, bag.features_fn, digest.hexdigest())

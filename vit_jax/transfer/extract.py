@@ -56,8 +56,14 @@ def subject(predictor: Predictor, name: str, batch: int, logits: bool = False) -
     return found.logits_NK if logits else found.features_ND
 
   view: Any = predictor.view  # a partial: its function and its arguments
-  said = [repr(predictor.model), predictor.image_shape, predictor.mean, predictor.std,
-          view.func.__name__, sorted(view.keywords.items())]
+  said = [
+    repr(predictor.model),
+    predictor.image_shape,
+    predictor.mean,
+    predictor.std,
+    view.func.__name__,
+    sorted(view.keywords.items()),
+  ]
   digest = hashlib.sha256(json.dumps(said).encode())
   if logits:
     digest.update(b'logits')
@@ -94,11 +100,18 @@ def extract(judged: Subject, source: Source, cache: Path, batch: int = 64) -> Fe
 
 def _extract(judged: Subject, source: Source, batch: int) -> Features:
   from tqdm import tqdm
+
   step = batch * jax.local_device_count()
   parts, labels_N = [], np.zeros(len(source), np.int32)
-  with ThreadPoolExecutor(cores()) as pool, tqdm(
-      total=len(source), desc=f'{judged.name}: {source.name} {source.split}', unit='image',
-      disable=None) as progress:
+  with (
+    ThreadPoolExecutor(cores()) as pool,
+    tqdm(
+      total=len(source),
+      desc=f'{judged.name}: {source.name} {source.split}',
+      unit='image',
+      disable=None,
+    ) as progress,
+  ):
     for start in range(0, len(source), step):
       indices = range(start, min(start + step, len(source)))
       images_BHWC = np.zeros((len(indices), *judged.image_shape), np.uint8)

@@ -24,8 +24,9 @@ class Answers(NamedTuple):
   features_ND: Any
 
 
-def answers_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
-               batch_size: int = 64) -> Callable[[np.ndarray], Answers]:
+def answers_fn(
+  model: Any, variables: Any, mean: Sequence[float], std: Sequence[float], batch_size: int = 64
+) -> Callable[[np.ndarray], Answers]:
   """images_NHWC -> Answers, for any number of images.
 
   Args:
@@ -45,15 +46,17 @@ def answers_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[
   return in_batches(answer, variables, batch_size)
 
 
-def features_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
-                batch_size: int = 64) -> Callable[[np.ndarray], np.ndarray]:
+def features_fn(
+  model: Any, variables: Any, mean: Sequence[float], std: Sequence[float], batch_size: int = 64
+) -> Callable[[np.ndarray], np.ndarray]:
   """images_NHWC -> features_ND, what the head of the model would see; see `answers_fn`."""
   answers = answers_fn(model, variables, mean, std, batch_size)
   return lambda images_NHWC: answers(images_NHWC).features_ND
 
 
-def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequence[float],
-                 batch_size: int = 1) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def attention_fn(
+  model: Any, variables: Any, mean: Sequence[float], std: Sequence[float], batch_size: int = 1
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
   """images_NHWC -> attention weights, mean over heads, of every layer that sows `weights_BANT`.
 
   Returns a dictionary from the name of the stack of layers ('encoder/blocks') to an array
@@ -62,8 +65,10 @@ def attention_fn(model: Any, variables: Any, mean: Sequence[float], std: Sequenc
 
   def attend(variables: Any, images_BHWC: Array) -> dict[str, Array]:
     weights = attention_weights(model, variables, _normalised(images_BHWC, mean, std))
-    return {stack: jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
-            for stack, weights_LBANT in weights.items()}
+    return {
+      stack: jnp.mean(weights_LBANT, axis=2).swapaxes(0, 1)
+      for stack, weights_LBANT in weights.items()
+    }
 
   return in_batches(attend, variables, batch_size)
 
@@ -86,8 +91,9 @@ def _normalised(images_BHWC: Array, mean: Sequence[float], std: Sequence[float])
   return images_BHWC.astype(jnp.float32)
 
 
-def in_batches(function: Callable[[Any, Array], Any], variables: Any,
-                batch_size: int) -> Callable[[np.ndarray], Any]:
+def in_batches(
+  function: Callable[[Any, Array], Any], variables: Any, batch_size: int
+) -> Callable[[np.ndarray], Any]:
   """function(variables, rows) on batches of one size, spread over this process's devices.
 
   Each device gets `batch_size` rows, whatever their number: so they compute the same numbers.

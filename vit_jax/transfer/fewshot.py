@@ -32,14 +32,17 @@ def pick(labels_N: np.ndarray, num_classes: int, shots: int, seed: int) -> np.nd
   for k in range(num_classes):
     members = np.flatnonzero(labels_N == k)
     if len(members) < shots:
-      raise UserError(f'{shots} shots want as many training examples of each class, but class {k} '
-                      f'has {len(members)}; ask for fewer shots')
+      raise UserError(
+        f'{shots} shots want as many training examples of each class, but class {k} '
+        f'has {len(members)}; ask for fewer shots'
+      )
     chosen.append(rng.permutation(members)[:shots])
   return np.concatenate(chosen)
 
 
-def weights(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
-            l2: float = L2) -> np.ndarray:
+def weights(
+  features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, l2: float = L2
+) -> np.ndarray:
   """The regression's weights on whitened features and a constant one: (D + 1, K), float64.
 
   Solved for D + 1 unknowns or, where there are fewer examples, in the dual form for N.
@@ -59,20 +62,31 @@ def with_bias(features_ND: np.ndarray) -> np.ndarray:
   return np.concatenate([features_ND.astype(np.float64), constant_N1], axis=1)
 
 
-def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
-            num_classes: int, shots: int, seed: int, l2: float = L2) -> np.ndarray:
+def predict(
+  train_ND: np.ndarray,
+  train_labels_N: np.ndarray,
+  test_ND: np.ndarray,
+  num_classes: int,
+  shots: int,
+  seed: int,
+  l2: float = L2,
+) -> np.ndarray:
   """The class of each test example, after learning from `shots` examples of each class."""
   chosen = pick(train_labels_N, num_classes, shots, seed)
   few_ND = train_ND[chosen].astype(np.float64)
   mean_D, std_D = few_ND.mean(axis=0), few_ND.std(axis=0) + EPSILON
   weights_DK = weights((few_ND - mean_D) / std_D, train_labels_N[chosen], num_classes, l2)
-  return np.concatenate([
+  return np.concatenate(
+    [
       np.argmax(with_bias((test_ND[start : start + CHUNK] - mean_D) / std_D) @ weights_DK, axis=1)
-      for start in range(0, len(test_ND), CHUNK)])
+      for start in range(0, len(test_ND), CHUNK)
+    ]
+  )
 
 
-def possible_shots(labels_N: np.ndarray, num_classes: int,
-                   shots: Sequence[int] = SHOTS) -> tuple[int, ...]:
+def possible_shots(
+  labels_N: np.ndarray, num_classes: int, shots: Sequence[int] = SHOTS
+) -> tuple[int, ...]:
   """Those of `shots` for which every class has examples enough."""
   fewest = np.bincount(labels_N, minlength=num_classes).min()
   return tuple(count for count in shots if count <= fewest)

@@ -75,8 +75,12 @@ def open_images(places: Sequence[str]) -> Images:
   for place in places:
     path = Path(place).expanduser()
     if path.is_dir():
-      found = sorted(file for file in path.rglob('*') if file.suffix.lower() in SUFFIXES
-                     and not any(part.startswith('.') for part in file.relative_to(path).parts))
+      found = sorted(
+        file
+        for file in path.rglob('*')
+        if file.suffix.lower() in SUFFIXES
+        and not any(part.startswith('.') for part in file.relative_to(path).parts)
+      )
       if not found:
         raise UserError(f'--input: folder {path} holds no image ({", ".join(SUFFIXES)})')
       files += map(str, found)

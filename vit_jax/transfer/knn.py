@@ -21,9 +21,14 @@ CHUNK = 256  # test examples at once on each device, which bounds the memory
 Array = jax.Array
 
 
-def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
-            num_classes: int, neighbours: Sequence[int] = NEIGHBOURS,
-            temperature: float = TEMPERATURE) -> dict[int, np.ndarray]:
+def predict(
+  train_ND: np.ndarray,
+  train_labels_N: np.ndarray,
+  test_ND: np.ndarray,
+  num_classes: int,
+  neighbours: Sequence[int] = NEIGHBOURS,
+  temperature: float = TEMPERATURE,
+) -> dict[int, np.ndarray]:
   """The class of each test example, by each number of neighbours that the training examples allow.
 
   Float32 on this process's devices, the test examples spread over them.
@@ -47,8 +52,15 @@ def _lengths(features_ND: np.ndarray) -> np.ndarray:
   return np.maximum(np.sqrt(square_N), np.finfo(np.float32).tiny)
 
 
-def elected(queries_BD: Array, train_ND: Array, length_N: Array, labels_N: Array, num_classes: int,
-            neighbours: Sequence[int], temperature: float) -> Array:
+def elected(
+  queries_BD: Array,
+  train_ND: Array,
+  length_N: Array,
+  labels_N: Array,
+  num_classes: int,
+  neighbours: Sequence[int],
+  temperature: float,
+) -> Array:
   """The class elected for each query by each number of neighbours: (B, len(neighbours)).
 
   Args:
@@ -58,15 +70,15 @@ def elected(queries_BD: Array, train_ND: Array, length_N: Array, labels_N: Array
   similarity_BN = jnp.matmul(queries_BD, train_ND.T, precision=jax.lax.Precision.HIGHEST)
   similarity_BN /= length_N[None]
   # Behind a barrier: a slice of it, put together with top_k, makes XLA's CPU compiler sort all N.
-  nearest_BK, place_BK = jax.lax.optimization_barrier(
-    jax.lax.top_k(similarity_BN, neighbours[-1]))
+  nearest_BK, place_BK = jax.lax.optimization_barrier(jax.lax.top_k(similarity_BN, neighbours[-1]))
   # Relative to the nearest, which changes no election and cannot overflow.
   weight_BK = jnp.exp((nearest_BK - nearest_BK[:, :1]) / temperature)
   label_BK = labels_N[place_BK]
   classes = jnp.arange(num_classes, dtype=labels_N.dtype)
   choices = []
   for k in neighbours:
-    votes_BC = jnp.sum(jnp.where(label_BK[:, :k, None] == classes[None, None],
-                                 weight_BK[:, :k, None], 0.0), axis=1)
+    votes_BC = jnp.sum(
+      jnp.where(label_BK[:, :k, None] == classes[None, None], weight_BK[:, :k, None], 0.0), axis=1
+    )
     choices.append(jnp.argmax(votes_BC, axis=1))
   return jnp.stack(choices, axis=1)

@@ -44,15 +44,18 @@ def objectnet_labels(source: Any) -> np.ndarray:
     line_of = json.loads((folder / 'pytorch_to_imagenet_2012_id.json').read_text())
     lines = (folder / 'imagenet_to_label_2012_v2').read_text().splitlines()
   except (OSError, ValueError) as error:
-    raise UserError(f'ObjectNet has its classes in {folder}, but {error}; unpack its archive again'
-                    ) from None
+    raise UserError(
+      f'ObjectNet has its classes in {folder}, but {error}; unpack its archive again'
+    ) from None
   first = min(line_of.values())  # lines are counted from there
   class_of = {lines[line - first]: int(k) for k, line in line_of.items()}
   ours = imagenet_names()
   agree = np.mean([ours[k].lower() in names.lower() for names, k in class_of.items()])
   if agree < AGREE:
-    raise UserError(f'{folder / "imagenet_to_label_2012_v2"} has the classes in another order than '
-                    "ImageNet; unpack ObjectNet's archive again")
+    raise UserError(
+      f'{folder / "imagenet_to_label_2012_v2"} has the classes in another order than '
+      "ImageNet; unpack ObjectNet's archive again"
+    )
   right_FK = np.zeros((len(source.class_names), CLASSES), bool)
   for right_K, name in zip(right_FK, source.class_names, strict=True):
     found = names_of.get(label_of.get(name), '')
@@ -61,17 +64,33 @@ def objectnet_labels(source: Any) -> np.ndarray:
 
 
 TASKS = (
-    Task('ImageNet', 'imagenet2012', test='validation', classes=CLASSES, others=(
-        Exam('ImageNet ReaL', 'imagenet2012_real', 'validation', label='original_label',
-             right=real_labels),
-        Exam('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),
-        # The authors framed every image in red, two pixels wide.
-        Exam('ObjectNet', 'folder:{data_dir}/objectnet-1.0/images', 'train+test',
-             right=objectnet_labels, border=2,
-             origin='unpack objectnet-1.0.zip of https://objectnet.dev into the data folder'),
-    )),
-    Task('CIFAR-10', 'cifar10'),
-    Task('CIFAR-100', 'cifar100'),
-    Task('Pets', 'oxford_iiit_pet'),
-    Task('Flowers102', 'oxford_flowers102', train='train+validation'),
+  Task(
+    'ImageNet',
+    'imagenet2012',
+    test='validation',
+    classes=CLASSES,
+    others=(
+      Exam(
+        'ImageNet ReaL',
+        'imagenet2012_real',
+        'validation',
+        label='original_label',
+        right=real_labels,
+      ),
+      Exam('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),
+      # The authors framed every image in red, two pixels wide.
+      Exam(
+        'ObjectNet',
+        'folder:{data_dir}/objectnet-1.0/images',
+        'train+test',
+        right=objectnet_labels,
+        border=2,
+        origin='unpack objectnet-1.0.zip of https://objectnet.dev into the data folder',
+      ),
+    ),
+  ),
+  Task('CIFAR-10', 'cifar10'),
+  Task('CIFAR-100', 'cifar100'),
+  Task('Pets', 'oxford_iiit_pet'),
+  Task('Flowers102', 'oxford_flowers102', train='train+validation'),
 )

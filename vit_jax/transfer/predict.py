@@ -44,8 +44,10 @@ class Predictor:
     """Answers for all images, in order, `batch` at a time on each device."""
     answers = answers_fn(self.model, self.variables, self.mean, self.std, min(batch, len(images)))
     step = batch * jax.local_device_count()
-    parts = [answers(images.read(start, start + step, self.image_shape, self.view))
-             for start in range(0, len(images), step)]
+    parts = [
+      answers(images.read(start, start + step, self.image_shape, self.view))
+      for start in range(0, len(images), step)
+    ]
     return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
   def attention(self, images: Images) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -67,10 +69,15 @@ class Predictor:
     return getattr(self.model, 'pool', '') == 'cls'
 
 
-def make_predictor(name: str, weights: str, data_dir: Path, *,
-                   array_shape: tuple[int, int, int] | None = None,
-                   image_size: tuple[int, int] | None = None,
-                   num_classes: int | None = None) -> Predictor:
+def make_predictor(
+  name: str,
+  weights: str,
+  data_dir: Path,
+  *,
+  array_shape: tuple[int, int, int] | None = None,
+  image_size: tuple[int, int] | None = None,
+  num_classes: int | None = None,
+) -> Predictor:
   """A model with weights from a run folder, or from anything that `load.read` takes.
 
   Args:
@@ -91,33 +98,48 @@ def make_predictor(name: str, weights: str, data_dir: Path, *,
   else:
     predictor = _from_file(weights, name, size, num_classes, data_dir / 'weights')
   if array_shape and array_shape[2] != predictor.image_shape[2]:
-    raise UserError(f'--input: the array has {array_shape[2]} channels, but the model takes '
-                    f'{predictor.image_shape[2]}')
+    raise UserError(
+      f'--input: the array has {array_shape[2]} channels, but the model takes '
+      f'{predictor.image_shape[2]}'
+    )
   return predictor
 
 
-def _from_file(weights: str, name: str, image_size: Sequence[int] | None, num_classes: int | None,
-               cache: Path) -> Predictor:
+def _from_file(
+  weights: str, name: str, image_size: Sequence[int] | None, num_classes: int | None, cache: Path
+) -> Predictor:
   """Published weights: images as the model's entry in `MODELS` says."""
   if not name:
-    raise UserError(f'--model is missing: {weights} is no run folder, and a file of weights needs '
-                    'the name of its model')
+    raise UserError(
+      f'--model is missing: {weights} is no run folder, and a file of weights needs '
+      'the name of its model'
+    )
   inputs = models.inputs_of(name)
   published = load.read(weights, cache)
   _check_classes(num_classes, published.num_classes, weights)
   model, trained_size = load.build(published, name, num_classes)
   height, width = (image_size or trained_size)[:2]
   shape = height, width, len(inputs.mean)
-  variables, line = load.fit(published, models.variable_shapes(model, shape),
-                             model.grid((height, width)))
+  variables, line = load.fit(
+    published, models.variable_shapes(model, shape), model.grid((height, width))
+  )
   labels = imagenet_names()
   class_names = labels if model.num_classes == len(labels) else ()
-  return Predictor(model, variables, shape, inputs.mean, inputs.std,
-                   functools.partial(published_view, crop=inputs.crop), tuple(class_names), line)
+  return Predictor(
+    model,
+    variables,
+    shape,
+    inputs.mean,
+    inputs.std,
+    functools.partial(published_view, crop=inputs.crop),
+    tuple(class_names),
+    line,
+  )
 
 
-def _from_run(run: Path, name: str, image_size: Sequence[int] | None,
-              num_classes: int | None) -> Predictor:
+def _from_run(
+  run: Path, name: str, image_size: Sequence[int] | None, num_classes: int | None
+) -> Predictor:
   """A run folder's newest checkpoint: images as its recipe evaluates them."""
   x = run_folder.from_run(run)
   if name not in ('', x.model.name):
@@ -126,27 +148,45 @@ def _from_run(run: Path, name: str, image_size: Sequence[int] | None,
   leaves = files.floats(load.flat_variables(trained), where)
   held = len(leaves['head/bias']) if 'head/bias' in leaves else 0
   _check_classes(num_classes, held, str(run))
-  model = models.build(x.model.name, held if num_classes is None else num_classes,
-                       **x.model.options)
+  model = models.build(
+    x.model.name, held if num_classes is None else num_classes, **x.model.options
+  )
   height, width = (image_size or x.data.image_size)[:2]
   shape = height, width, x.data.channels
-  flat, line = adapt(leaves, load.flat_variables(models.variable_shapes(model, shape)),
-                     Source(where, model.grid(trained_size)), model.grid((height, width)))
+  flat, line = adapt(
+    leaves,
+    load.flat_variables(models.variable_shapes(model, shape)),
+    Source(where, model.grid(trained_size)),
+    model.grid((height, width)),
+  )
   view = functools.partial(_run_view, shorter=x.data.eval_resize)
-  return Predictor(model, load.tree_variables(flat), shape, x.data.mean, x.data.std, view,
-                   _class_names(run, model.num_classes), line)
+  return Predictor(
+    model,
+    load.tree_variables(flat),
+    shape,
+    x.data.mean,
+    x.data.std,
+    view,
+    _class_names(run, model.num_classes),
+    line,
+  )
 
 
 def _check_classes(wanted: int | None, held: int, weights: str) -> None:
   if wanted not in (None, 0, held):
     head = f'a head of {held} classes' if held else 'no head'
-    raise UserError(f'--num_classes is {wanted}, but {weights} has {head}; leave it out, or use 0 '
-                    'for features alone')
+    raise UserError(
+      f'--num_classes is {wanted}, but {weights} has {head}; leave it out, or use 0 '
+      'for features alone'
+    )
 
 
 def _run_view(record: bytes, out_HWC: np.ndarray, shorter: int) -> None:
-  decode.view(record, functools.partial(decode.central_box, target=out_HWC.shape[:2],
-                                        shorter=shorter), out_HWC)
+  decode.view(
+    record,
+    functools.partial(decode.central_box, target=out_HWC.shape[:2], shorter=shorter),
+    out_HWC,
+  )
 
 
 def _class_names(run: Path, num_classes: int) -> tuple[str, ...]:
@@ -187,5 +227,7 @@ def write(path: Path, images: Images, answers: Answers) -> None:
   Raises:
     UserError: the disk refuses.
   """
-  files.write(path, {'logits': answers.logits_NK, 'features': answers.features_ND,
-                     'files': np.array(images.names)})
+  files.write(
+    path,
+    {'logits': answers.logits_NK, 'features': answers.features_ND, 'files': np.array(images.names)},
+  )

@@ -55,12 +55,18 @@ class Choice(NamedTuple):
 def fit(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, penalty: float) -> Probe:
   """Minimises mean cross-entropy + penalty / 2 * |weights|^2."""
   mean_D, std_D, x_ND = _standardise(np.array(features_ND, np.float32))
-  return Probe(mean_D, std_D, **_solve(_zeros(num_classes, x_ND), x_ND, labels_N, penalty,
-                                       TOLERANCE))
+  return Probe(
+    mean_D, std_D, **_solve(_zeros(num_classes, x_ND), x_ND, labels_N, penalty, TOLERANCE)
+  )
 
 
-def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
-           penalties: Sequence[float] = PENALTIES, seed: int = 0) -> Choice:
+def choose(
+  features_ND: np.ndarray,
+  labels_N: np.ndarray,
+  num_classes: int,
+  penalties: Sequence[float] = PENALTIES,
+  seed: int = 0,
+) -> Choice:
   """The penalty that does best on a random fifth of the examples when fitted on the rest.
 
   From the strongest down, each beginning where the last ended, until `PATIENCE` in a row do worse
@@ -79,8 +85,9 @@ def choose(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int,
   return best
 
 
-def predict(train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray,
-            num_classes: int) -> tuple[np.ndarray, Choice]:
+def predict(
+  train_ND: np.ndarray, train_labels_N: np.ndarray, test_ND: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, Choice]:
   """(the class of each test example by a probe of all training ones, its penalty)."""
   choice = choose(train_ND, train_labels_N, num_classes)
   probe = fit(train_ND, train_labels_N, num_classes, choice.penalty)
@@ -98,19 +105,24 @@ def _standardise(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, Array]:
 
 
 def _zeros(num_classes: int, x_ND: Array) -> dict[str, np.ndarray]:
-  return {'weights_KD': np.zeros((num_classes, x_ND.shape[1]), np.float32),
-          'bias_K': np.zeros(num_classes, np.float32)}
+  return {
+    'weights_KD': np.zeros((num_classes, x_ND.shape[1]), np.float32),
+    'bias_K': np.zeros(num_classes, np.float32),
+  }
 
 
-def _solve(params: dict[str, np.ndarray], x_ND: Array, labels_N: np.ndarray, penalty: float,
-           tolerance: float) -> dict[str, np.ndarray]:
-  return jax.device_get(_lbfgs(params, x_ND, labels_N.astype(np.int32), np.float32(penalty),
-                               np.float32(tolerance)))
+def _solve(
+  params: dict[str, np.ndarray], x_ND: Array, labels_N: np.ndarray, penalty: float, tolerance: float
+) -> dict[str, np.ndarray]:
+  return jax.device_get(
+    _lbfgs(params, x_ND, labels_N.astype(np.int32), np.float32(penalty), np.float32(tolerance))
+  )
 
 
 @jax.jit
-def _lbfgs(params: dict[str, Array], x_ND: Array, labels_N: Array, penalty: Array,
-           tolerance: Array) -> Any:
+def _lbfgs(
+  params: dict[str, Array], x_ND: Array, labels_N: Array, penalty: Array, tolerance: Array
+) -> Any:
   """L-BFGS with a zoom line search, until the gradient is small or the steps are used up."""
 
   def loss(params: dict[str, Array]) -> Array:

@@ -95,8 +95,14 @@ class Opened(NamedTuple):
 class Altered:
   """A source with other labels, its pixels multiplied or its border cut off; a source itself."""
 
-  def __init__(self, source: Any, words: str, labels_N: np.ndarray | None = None, gain: int = 1,
-               border: int = 0):
+  def __init__(
+    self,
+    source: Any,
+    words: str,
+    labels_N: np.ndarray | None = None,
+    gain: int = 1,
+    border: int = 0,
+  ):
     self._source, self._labels_N, self._gain, self._border = source, labels_N, gain, border
     self.name, self.split = source.name, f'{source.split} {words}'
     self.metadata: dict[str, Any] = source.metadata
@@ -134,15 +140,20 @@ def open_task(task: Task, data_dir: Path) -> Opened:
     UserError: a data set is not there or cannot be read, or has no such feature.
   """
   data = Data(name=task.data, image=task.image, label=task.label)
-  train, test = (sources.open_source(data, split, data_dir, labelled=task.rule is None)
-                 for split in (task.train, task.test))
+  train, test = (
+    sources.open_source(data, split, data_dir, labelled=task.rule is None)
+    for split in (task.train, task.test)
+  )
   if task.rule is not None or task.gain != 1:
-    train, test = (Altered(source, task.name, task.rule and task.rule(source), task.gain)
-                   for source in (train, test))
+    train, test = (
+      Altered(source, task.name, task.rule and task.rule(source), task.gain)
+      for source in (train, test)
+    )
   keep = [None, None]
   if task.held_out is not None:
-    keep = [_where(source, *task.held_out, wanted)
-            for source, wanted in ((train, False), (test, True))]
+    keep = [
+      _where(source, *task.held_out, wanted) for source, wanted in ((train, False), (test, True))
+    ]
   exams = [Part(task.name, test, keep[1]), *(_open_exam(exam, data_dir) for exam in task.others)]
   return Opened(Part(task.name, train, keep[0]), exams)
 

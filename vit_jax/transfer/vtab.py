@@ -25,15 +25,20 @@ def clevr_count(source: Any) -> np.ndarray:
 
 def clevr_distance(source: Any) -> np.ndarray:
   """How far the nearest object is, in 6 bins."""
-  nearest_N = [positions.reshape(-1, 3)[:, 2].min()
-               for positions in source.values('objects/pixel_coords')]
+  nearest_N = [
+    positions.reshape(-1, 3)[:, 2].min() for positions in source.values('objects/pixel_coords')
+  ]
   return binned(nearest_N, (0, 8, 8.5, 9, 9.5, 10, 100))
 
 
 def kitti_distance(source: Any) -> np.ndarray:
   """How far the nearest car, van or truck is, in 3 bins, and a fourth where there is none."""
-  nearest_N = [min([1000.0, *places.reshape(-1, 3)[kinds < 3, 2]]) for kinds, places in
-               zip(source.values('objects/type'), source.values('objects/location'), strict=True)]
+  nearest_N = [
+    min([1000.0, *places.reshape(-1, 3)[kinds < 3, 2]])
+    for kinds, places in zip(
+      source.values('objects/type'), source.values('objects/location'), strict=True
+    )
+  ]
   return binned(nearest_N, (-100, 8, 20, 999))
 
 
@@ -52,39 +57,54 @@ def binned(value_N: Sequence[float], edges: Sequence[float]) -> np.ndarray:
   return np.searchsorted(np.array(edges), np.array(value_N), side='left') - 1
 
 
-def _parts(group: str, name: str, data: str, validation_at: int, test: str = 'test',
-           **keys: Any) -> Task:
+def _parts(
+  group: str, name: str, data: str, validation_at: int, test: str = 'test', **keys: Any
+) -> Task:
   """A task whose validation part is the training split from some example on."""
-  return Task(name, data, f'train[:800]+train[{validation_at}:{validation_at + 200}]', test,
-              group=group, whole=True, **keys)
+  return Task(
+    name,
+    data,
+    f'train[:800]+train[{validation_at}:{validation_at + 200}]',
+    test,
+    group=group,
+    whole=True,
+    **keys,
+  )
 
 
-def _splits(group: str, name: str, data: str, test: str = 'test', validation: str = 'validation',
-            **keys: Any) -> Task:
+def _splits(
+  group: str, name: str, data: str, test: str = 'test', validation: str = 'validation', **keys: Any
+) -> Task:
   """A task whose validation part is a split of its own."""
   return Task(name, data, f'train[:800]+{validation}[:200]', test, group=group, whole=True, **keys)
 
 
 TASKS = (
-    _parts(NATURAL, 'Caltech101', 'caltech101', 2754),
-    _parts(NATURAL, 'CIFAR-100', 'cifar100', 45000),
-    _splits(NATURAL, 'DTD', 'dtd'),
-    _splits(NATURAL, 'Flowers102', 'oxford_flowers102'),
-    _parts(NATURAL, 'Pets', 'oxford_iiit_pet', 2944),
-    _splits(NATURAL, 'Sun397', 'sun397/tfds'),
-    _parts(NATURAL, 'SVHN', 'svhn_cropped', 65931),
-    _splits(SPECIALISED, 'Camelyon', 'patch_camelyon'),
-    _parts(SPECIALISED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
-    _parts(SPECIALISED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
-    _splits(SPECIALISED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
-    _parts(STRUCTURED, 'Clevr-Count', 'clevr', 63000, 'validation', rule=clevr_count),
-    _parts(STRUCTURED, 'Clevr-Dist', 'clevr', 63000, 'validation', rule=clevr_distance),
-    _splits(STRUCTURED, 'DMLab', 'dmlab'),
-    _parts(STRUCTURED, 'dSpr-Loc', 'dsprites', 589824, 'train[663552:]', rule=dsprites_x,
-           gain=255),
-    _parts(STRUCTURED, 'dSpr-Ori', 'dsprites', 589824, 'train[663552:]',
-           rule=dsprites_orientation, gain=255),
-    _splits(STRUCTURED, 'KITTI-Dist', 'kitti', rule=kitti_distance),
-    _splits(STRUCTURED, 'sNORB-Azim', 'smallnorb', 'test[50%:]', 'test', label='label_azimuth'),
-    _splits(STRUCTURED, 'sNORB-Elev', 'smallnorb', 'test[50%:]', 'test', label='label_elevation'),
+  _parts(NATURAL, 'Caltech101', 'caltech101', 2754),
+  _parts(NATURAL, 'CIFAR-100', 'cifar100', 45000),
+  _splits(NATURAL, 'DTD', 'dtd'),
+  _splits(NATURAL, 'Flowers102', 'oxford_flowers102'),
+  _parts(NATURAL, 'Pets', 'oxford_iiit_pet', 2944),
+  _splits(NATURAL, 'Sun397', 'sun397/tfds'),
+  _parts(NATURAL, 'SVHN', 'svhn_cropped', 65931),
+  _splits(SPECIALISED, 'Camelyon', 'patch_camelyon'),
+  _parts(SPECIALISED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
+  _parts(SPECIALISED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
+  _splits(SPECIALISED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
+  _parts(STRUCTURED, 'Clevr-Count', 'clevr', 63000, 'validation', rule=clevr_count),
+  _parts(STRUCTURED, 'Clevr-Dist', 'clevr', 63000, 'validation', rule=clevr_distance),
+  _splits(STRUCTURED, 'DMLab', 'dmlab'),
+  _parts(STRUCTURED, 'dSpr-Loc', 'dsprites', 589824, 'train[663552:]', rule=dsprites_x, gain=255),
+  _parts(
+    STRUCTURED,
+    'dSpr-Ori',
+    'dsprites',
+    589824,
+    'train[663552:]',
+    rule=dsprites_orientation,
+    gain=255,
+  ),
+  _splits(STRUCTURED, 'KITTI-Dist', 'kitti', rule=kitti_distance),
+  _splits(STRUCTURED, 'sNORB-Azim', 'smallnorb', 'test[50%:]', 'test', label='label_azimuth'),
+  _splits(STRUCTURED, 'sNORB-Elev', 'smallnorb', 'test[50%:]', 'test', label='label_elevation'),
 )

@@ -32,8 +32,9 @@ class Source(NamedTuple):
   faults: tuple[str, ...] = ()
 
 
-def adapt(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
-          grid: Grid) -> tuple[dict[str, Any], str]:
+def adapt(
+  loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source, grid: Grid
+) -> tuple[dict[str, Any], str]:
   """(leaves for the names of `wanted`, one line that says what was done).
 
   Args:
@@ -58,8 +59,9 @@ def adapt(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
   left = {name: name for name in loaded if name not in wanted} | source.left
   if any(name.startswith('pre_logits/') for name in (*fresh, *left.values())):
     fresh += [name for name in out if name.startswith('head/')]  # it stands on another layer
-  faults += [f'{name} is not of this model' for name, ours in left.items()
-             if not ours.startswith(HEADS)]
+  faults += [
+    f'{name} is not of this model' for name, ours in left.items() if not ours.startswith(HEADS)
+  ]
   if faults:
     raise UserError(f'{source.where} does not fit the model: {first_few(faults)}')
   matched = len(wanted) - resized - len(fresh)
@@ -67,8 +69,9 @@ def adapt(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
   return out, f'{source.where}: {matched} leaves matched, {resized} resized, {len(fresh)} fresh'
 
 
-def _positions(loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source,
-               grid: Grid) -> tuple[dict[str, np.ndarray], int]:
+def _positions(
+  loaded: dict[str, np.ndarray], wanted: dict[str, Any], source: Source, grid: Grid
+) -> tuple[dict[str, np.ndarray], int]:
   """Leaves with the position table the model wants, if that can be; and how many changed."""
   name = 'pos_embedding'
   if name not in wanted or name not in loaded:

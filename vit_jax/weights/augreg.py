@@ -35,12 +35,14 @@ def address(spec: str, cache: Path, directory: str) -> str:
   for column, wanted in filters.items():
     known = {row.get(column) or '' for row in rows}
     if not rows or column not in rows[0]:
-      raise UserError(f'{spec}: the index has no column {column!r}; '
-                      f'{nearest(column, rows[0] if rows else ())}')
+      raise UserError(
+        f'{spec}: the index has no column {column!r}; {nearest(column, rows[0] if rows else ())}'
+      )
     rows = [row for row in rows if _same(column, row[column] or '', wanted)]
     if not rows:
-      raise UserError(f'{spec}: no row of the index is left with {column}={wanted}; '
-                      f'{nearest(wanted, known)}')
+      raise UserError(
+        f'{spec}: no row of the index is left with {column}={wanted}; {nearest(wanted, known)}'
+      )
   adapted = any(column.startswith('adapt_') for column in filters)
 
   def score(row: dict[str, str]) -> tuple[float, float]:

@@ -43,8 +43,11 @@ def fetch(source: str, cache: Path) -> Path:
   if new:
     _download(address, path)
   digest = _check(path, wanted)
-  print(f'{address}: {path.stat().st_size:,} bytes, sha256 {digest}, '
-        f'{"now" if new else "already"} in {path}', flush=True)
+  print(
+    f'{address}: {path.stat().st_size:,} bytes, sha256 {digest}, '
+    f'{"now" if new else "already"} in {path}',
+    flush=True,
+  )
   return path
 
 
@@ -69,14 +72,17 @@ def _download(address: str, path: Path) -> None:
     with filesystem.open(name, 'rb') as remote, part.open('wb') as local:
       shutil.copyfileobj(remote, local, _CHUNK)
     if size is not None and part.stat().st_size != size:
-      raise UserError(f'{address} broke off after {part.stat().st_size:,} of {size:,} bytes; '
-                      'run the same command again')
+      raise UserError(
+        f'{address} broke off after {part.stat().st_size:,} of {size:,} bytes; '
+        'run the same command again'
+      )
     os.replace(part, path)
   except UserError:
     raise
   except ImportError:
-    raise UserError(f'{address} needs a package for that kind of address; install '
-                    "'vit-jax[remote]'") from None
+    raise UserError(
+      f"{address} needs a package for that kind of address; install 'vit-jax[remote]'"
+    ) from None
   except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
     reason = str(error).split('\n')[0] or type(error).__name__
     raise UserError(f'{address} cannot be fetched: {reason}') from None

@@ -27,8 +27,18 @@ SMALL = 64 << 20  # bytes that may be promised by any file
 PIECE = 16 << 20  # bytes read at a time
 _NARROW = ('F4', 'F6_', 'F8_')  # safetensors' kinds of float that numpy has no arrays of
 _WIDE = 'weights are float16, bfloat16, float32 or float64'
-_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError,
-           RuntimeError, SyntaxError, TypeError, KeyError)  # of damaged and encrypted archives
+_FAULTS = (
+  zipfile.BadZipFile,
+  zlib.error,
+  EOFError,
+  ValueError,
+  OSError,
+  NotImplementedError,
+  RuntimeError,
+  SyntaxError,
+  TypeError,
+  KeyError,
+)  # of damaged and encrypted archives
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -57,8 +67,9 @@ def notes(path: Path) -> dict[str, Any]:
   return found if isinstance(found, dict) else {}
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
-          ) -> None:
+def write(
+  path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
+) -> None:
   """Writes a file that is either whole or not there.
 
   Args:
@@ -93,8 +104,10 @@ def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray
     with np.errstate(over='ignore'):  # told below
       array = np.asarray(array, np.float32)
     if not np.isfinite(array).all():
-      raise UserError(f'{where} holds a number that is not finite in {name}; the file is damaged '
-                      'or its training diverged')
+      raise UserError(
+        f'{where} holds a number that is not finite in {name}; the file is damaged '
+        'or its training diverged'
+      )
     out[name] = array
   return out
 
@@ -107,8 +120,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
       _check_members(path, [member.filename for member in members])
       promised, size = sum(member.file_size for member in members), path.stat().st_size
       if promised > max(SMALL, MOST_COMPRESSION * size):
-        raise UserError(f'{path} is {size:,} bytes but would unpack to {promised:,}; no file of '
-                        'weights does that')
+        raise UserError(
+          f'{path} is {size:,} bytes but would unpack to {promised:,}; no file of weights does that'
+        )
       out = {}
       for member in members:
         with archive.open(member) as stream:
@@ -119,8 +133,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_members(path: Path, names: list[str]) -> None:
-  odd = [name for name in names if not name.endswith('.npy') or name.startswith('/')
-         or '\\' in name or '..' in name.split('/')]
+  odd = [
+    name
+    for name in names
+    if not name.endswith('.npy') or name.startswith('/') or '\\' in name or '..' in name.split('/')
+  ]
   if odd:
     raise UserError(f'{path} is no .npz of arrays: it holds {odd[0]!r}')
   if len(set(names)) < len(names):
@@ -130,8 +147,10 @@ def _check_members(path: Path, names: list[str]) -> None:
 
 def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
   version = np.lib.format.read_magic(stream)
-  headers: dict[Any, Callable] = {(1, 0): np.lib.format.read_array_header_1_0,
-                                  (2, 0): np.lib.format.read_array_header_2_0}
+  headers: dict[Any, Callable] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
   if version not in headers:
     raise ValueError(f'version {version} of the array format')
   try:
@@ -147,8 +166,8 @@ def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
   rest = array.view(np.uint8)
   # By pieces, or it would be held twice; until none is left, where the archive compares checksums.
   while piece := stream.read(PIECE):
-    rest[:len(piece)] = np.frombuffer(piece, np.uint8)
-    rest = rest[len(piece):]
+    rest[: len(piece)] = np.frombuffer(piece, np.uint8)
+    rest = rest[len(piece) :]
   if len(rest):
     raise EOFError(f'{len(rest)} bytes of an array are missing')
   return array.reshape(shape, order='F' if fortran else 'C')
@@ -174,12 +193,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     raise UserError(f'{path} is no whole .safetensors: {_first_line(error)}') from None
 
 
-def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray],
-                       notes: str) -> None:
+def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
   # Its own save_file makes a file that only its owner may read, and has errors of its own.
-  path.write_bytes(safetensors.numpy.save({name: np.asarray(array, order='C')
-                                           for name, array in arrays.items()},
-                                          {NOTES: notes} if notes else None))
+  path.write_bytes(
+    safetensors.numpy.save(
+      {name: np.asarray(array, order='C') for name, array in arrays.items()},
+      {NOTES: notes} if notes else None,
+    )
+  )
 
 
 def format_of(path: Path) -> tuple[Callable, Callable]:
@@ -190,11 +211,14 @@ def format_of(path: Path) -> tuple[Callable, Callable]:
   """
   suffix = path.suffix.lower()
   if suffix in PICKLES:
-    raise UserError(f'{path} is a pickle, which can run any program when read and is never opened '
-                    'here; save its state dict as .safetensors (safetensors.torch.save_file)')
+    raise UserError(
+      f'{path} is a pickle, which can run any program when read and is never opened '
+      'here; save its state dict as .safetensors (safetensors.torch.save_file)'
+    )
   if suffix not in FORMATS:
-    raise UserError(f'{path} is no file of weights known here; it must end in '
-                    f'{" or ".join(FORMATS)}')
+    raise UserError(
+      f'{path} is no file of weights known here; it must end in {" or ".join(FORMATS)}'
+    )
   return FORMATS[suffix]
 
 
@@ -202,5 +226,4 @@ def _first_line(error: BaseException) -> str:
   return (str(error) or type(error).__name__).split('\n')[0]
 
 
-FORMATS = {'.npz': (_read_npz, _write_npz),
-           '.safetensors': (_read_safetensors, _write_safetensors)}
+FORMATS = {'.npz': (_read_npz, _write_npz), '.safetensors': (_read_safetensors, _write_safetensors)}

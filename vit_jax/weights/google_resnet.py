@@ -13,8 +13,10 @@ from vit_jax.weights.timm_resnet import PLACES
 
 
 def _pair(ours: str, theirs: str, scale: str = 'scale', bias: str = 'bias') -> list[Row]:
-  return [Row(f'{ours}/scale', 'D', f'{theirs}/{scale}', 'D'),  # (1, 1, 1, D) in old files
-          Row(f'{ours}/bias', 'D', f'{theirs}/{bias}', 'D')]
+  return [
+    Row(f'{ours}/scale', 'D', f'{theirs}/{scale}', 'D'),  # (1, 1, 1, D) in old files
+    Row(f'{ours}/bias', 'D', f'{theirs}/{bias}', 'D'),
+  ]
 
 
 def _kernel(ours: str, theirs: str) -> Row:

@@ -64,8 +64,9 @@ class Row(NamedTuple):
     """Published names in the order of their stacking: for each layer, for each of the tuple."""
     if '{L}' not in _tuple(self.theirs)[0]:
       return list(_tuple(self.theirs))
-    return [name.replace('{L}', str(layer)) for layer in range(layers)
-            for name in _tuple(self.theirs)]
+    return [
+      name.replace('{L}', str(layer)) for layer in range(layers) for name in _tuple(self.theirs)
+    ]
 
 
 class Layout(NamedTuple):
@@ -121,8 +122,11 @@ def to_ours(layout: Layout, published: Flat, wanted: Shapes) -> Reading:
     shapes = {name: published[name].shape for name in names if name in published}
     first = next(iter(shapes))
     faults += [f'{name} is missing' for name in missing]
-    faults += [f'{name} is {shape} but {first} is {shapes[first]}'
-               for name, shape in shapes.items() if shape != shapes[first]]
+    faults += [
+      f'{name} is {shape} but {first} is {shapes[first]}'
+      for name, shape in shapes.items()
+      if shape != shapes[first]
+    ]
     sizes |= _free_sizes(row.their_axes, shapes[first])
     right = _shape(row.their_axes, sizes)
     if _squeezed(right) != _squeezed(shapes[first]):
@@ -170,8 +174,9 @@ def size(layout: Layout, published: Flat, our_name: str, letter: str, where: str
     if our_name in row.our_names and name in published:
       shape, rank = published[name].shape, len(list(_groups(row.their_axes)))
       if len(shape) != rank:
-        raise UserError(f'{where} is of another model: {name} is {shape}, but should have {rank} '
-                        'axes')
+        raise UserError(
+          f'{where} is of another model: {name} is {shape}, but should have {rank} axes'
+        )
       return _free_sizes(row.their_axes, shape)[letter]
   return 0
 
@@ -206,8 +211,9 @@ def _named(layout: Layout) -> Callable[[str], str]:
   return our_name
 
 
-def _convert(arrays: list[np.ndarray], axes: str, new_axes: str,
-             sizes: dict[str, int]) -> list[np.ndarray]:
+def _convert(
+  arrays: list[np.ndarray], axes: str, new_axes: str, sizes: dict[str, int]
+) -> list[np.ndarray]:
   """Leaves with `axes`, stacked over those axes that only `new_axes` has, as leaves with those."""
   stacked, spread = _only(new_axes, axes), _only(axes, new_axes)
   letters = stacked + _letters(axes)
@@ -249,8 +255,9 @@ def _sizes(row: Row, shapes: list[tuple[int, ...]], above: Mapping[str, int]) ->
   sizes |= {group: size for group, size in zip(groups, shapes[0], strict=True) if len(group) == 1}
   if _shape(row.our_axes, sizes) != shapes[0]:
     raise ValueError(f'{row} does not fit leaves of shapes {shapes} after axes of {above}')
-  return sizes | {letter: int(letter) for letter in row.our_axes + row.their_axes
-                  if letter.isdigit()}
+  return sizes | {
+    letter: int(letter) for letter in row.our_axes + row.their_axes if letter.isdigit()
+  }
 
 
 def _free_sizes(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
@@ -258,8 +265,11 @@ def _free_sizes(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
   groups = list(_groups(axes))
   if len(groups) != len(shape):
     return {}
-  return {group: size for group, size in zip(groups, shape, strict=True)
-          if len(group) == 1 and group.isalpha()}
+  return {
+    group: size
+    for group, size in zip(groups, shape, strict=True)
+    if len(group) == 1 and group.isalpha()
+  }
 
 
 def _shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:

@@ -20,8 +20,10 @@ from vit_jax.weights.positions import Grid
 
 STATISTICS = 'batch_stats'
 # What is written where no layout is asked for: the first that has names for the whole model.
-_FAMILIES_OF = {'.npz': ('google', 'big_vision', 'timm', 'hf'),
-                '.safetensors': ('timm', 'hf', 'google', 'big_vision')}
+_FAMILIES_OF = {
+  '.npz': ('google', 'big_vision', 'timm', 'hf'),
+  '.safetensors': ('timm', 'hf', 'google', 'big_vision'),
+}
 
 
 class Published(NamedTuple):
@@ -69,19 +71,26 @@ def read(source: str, cache: Path) -> Published:
   arrays, where = files.read(path), address.partition('#')[0]
   word, prefix = registry.recognise(arrays, where)
   known = registry.LAYOUTS[word]
-  inside = {name.removeprefix(prefix): array for name, array in arrays.items()
-            if name.startswith(prefix)}
+  inside = {
+    name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
+  }
   ignored = [name for name in inside if layout.is_ignored(known, name)]
   leaves = {name: array for name, array in inside.items() if name not in ignored}
   notes = [f'{", ".join(ignored[:3])}{" ..." if len(ignored) > 3 else ""} ignored'] * bool(ignored)
   if len(inside) < len(arrays):
     notes.append(f'{len(arrays) - len(inside)} leaves outside {prefix} ignored')
-  return Published(files.floats(leaves, where), known, f'{where} ({known.words})',
-                   ', '.join(notes), {**known.traits, **files.notes(path)})
+  return Published(
+    files.floats(leaves, where),
+    known,
+    f'{where} ({known.words})',
+    ', '.join(notes),
+    {**known.traits, **files.notes(path)},
+  )
 
 
-def fit(published: Published, variables: Mapping[str, Any], grid: Grid
-        ) -> tuple[dict[str, Any], str]:
+def fit(
+  published: Published, variables: Mapping[str, Any], grid: Grid
+) -> tuple[dict[str, Any], str]:
   """(variables of a model with these weights, one line that says what was done).
 
   Args:
@@ -92,16 +101,19 @@ def fit(published: Published, variables: Mapping[str, Any], grid: Grid
     UserError: they do not fit; lists names and shapes.
   """
   wanted = flat_variables(variables)
-  reading = layout.to_ours(published.layout, published.leaves,
-                           {name: tuple(leaf.shape) for name, leaf in wanted.items()})
-  source = Source(published.where, resize=published.resize, left=reading.left,
-                  faults=tuple(reading.faults))
+  reading = layout.to_ours(
+    published.layout, published.leaves, {name: tuple(leaf.shape) for name, leaf in wanted.items()}
+  )
+  source = Source(
+    published.where, resize=published.resize, left=reading.left, faults=tuple(reading.faults)
+  )
   out, line = adapt(reading.ours, wanted, source, grid)
   return tree_variables(out), f'{line}, {published.note}' if published.note else line
 
 
-def build(published: Published, name: str, num_classes: int | None = None
-          ) -> tuple[Any, tuple[int, int]]:
+def build(
+  published: Published, name: str, num_classes: int | None = None
+) -> tuple[Any, tuple[int, int]]:
   """(the model `name` for these weights, the (H, W) of images they were trained on).
 
   What the file tells of the model beyond its name is heeded: its traits, `pre_logits`, and of
@@ -112,8 +124,9 @@ def build(published: Published, name: str, num_classes: int | None = None
   """
   classes = published.num_classes if num_classes is None else num_classes
   model = models.build(name, classes)
-  told = {option: published.traits[option] for option in traits(model)
-          if option in published.traits}
+  told = {
+    option: published.traits[option] for option in traits(model) if option in published.traits
+  }
   # Without classes there are features, and those are what their head sees; new classes are for
   # fine-tuning, which puts its head in the place of both layers (arXiv:2010.11929 section 3.2).
   if classes in (0, published.num_classes) and isinstance(model, vit.ViT):
@@ -133,8 +146,9 @@ def build(published: Published, name: str, num_classes: int | None = None
   return model, (side, side)
 
 
-def convert(name: str, source: str, target: Path, family: str | None, num_classes: int | None,
-            cache: Path) -> str:
+def convert(
+  name: str, source: str, target: Path, family: str | None, num_classes: int | None, cache: Path
+) -> str:
   """Writes the weights of `source` for the model `name` to `target`; returns one line.
 
   Args:

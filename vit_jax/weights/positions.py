@@ -26,11 +26,15 @@ def resize(table_1ND: np.ndarray, old: Grid, new: Grid, method: Resize) -> np.nd
   grid_HWD = table_1ND[0, slots:].reshape(*old, width)
   if method == 'bilinear':
     import scipy.ndimage  # slow to import, and rarely needed
+
     zoomed_HWD = np.asarray(
-        scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1))
+      scipy.ndimage.zoom(grid_HWD, (new[0] / old[0], new[1] / old[1], 1), order=1)
+    )
   else:
-    down, across = (bicubic(*sizes, antialias=method == 'bicubic_antialias')
-                    for sizes in zip(old, new, strict=True))
+    down, across = (
+      bicubic(*sizes, antialias=method == 'bicubic_antialias')
+      for sizes in zip(old, new, strict=True)
+    )
     zoomed_HWD = np.einsum('RH,CW,HWD->RCD', down, across, grid_HWD, optimize=True)
   zoomed_1ND = zoomed_HWD.reshape(1, -1, width).astype(table_1ND.dtype)
   return np.concatenate([table_1ND[:, :slots], zoomed_1ND], axis=1)
@@ -77,8 +81,7 @@ def square(tokens: int, slots: tuple[int, ...]) -> tuple[int, int] | None:
 def fold_slots(leaves: dict[str, np.ndarray], slots: int) -> dict[str, np.ndarray]:
   """Leaves whose table has no slots any more: what stood in them is added to the tokens."""
   table_1ND = leaves['pos_embedding']
-  folded = {name: leaves[name] + table_1ND[:, i:i + 1]
-            for i, name in enumerate(SLOTS[:slots])}
+  folded = {name: leaves[name] + table_1ND[:, i : i + 1] for i, name in enumerate(SLOTS[:slots])}
   return leaves | folded | {'pos_embedding': table_1ND[:, slots:]}
 
 

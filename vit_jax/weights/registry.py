@@ -10,40 +10,43 @@ from vit_jax.errors import UserError, first_few, nearest
 from vit_jax.weights import google, google_resnet, huggingface, timm_cait, timm_resnet, timm_vit
 from vit_jax.weights.layout import Layout, count_known, unnamed
 
-_google = partial(Layout, prefixes=('', 'params/', 'opt/target/', 'params/img/'),
-                  resize='bilinear')
+_google = partial(Layout, prefixes=('', 'params/', 'opt/target/', 'params/img/'), resize='bilinear')
 _big_vision = partial(_google, any_pool=True)
 _timm = partial(Layout, traits={'exact_gelu': True, 'weight_epsilon': 'variance'})
 _hf = partial(Layout, resize='bicubic', class_slot=True, traits={'exact_gelu': True})
 # transformers modeling_dinov2_with_registers.py, interpolate_pos_encoding; modeling_dinov2.py is
 # without antialias.
-_dinov2 = partial(_hf, prefixes=('', 'dinov2.', 'dinov2_with_registers.'),
-                  antialiased='embeddings.register_tokens',
-                  ignored=(r'embeddings\.mask_token', r'classifier\..*'))
+_dinov2 = partial(
+  _hf,
+  prefixes=('', 'dinov2.', 'dinov2_with_registers.'),
+  antialiased='embeddings.register_tokens',
+  ignored=(r'embeddings\.mask_token', r'classifier\..*'),
+)
 
 # The word before the first '-' is the family, as commands take it; of a family, the first that
 # has all names is written.
 LAYOUTS: dict[str, Layout] = {
-    'google': _google('Google ViT', (*google.vit(google.PRE_LINEN), *google_resnet.hybrid())),
-    'big_vision': _big_vision('big_vision ViT', google.big_vision(scanned=False)),
-    'big_vision-scanned': _big_vision('big_vision ViT, scanned', google.big_vision(scanned=True)),
-    'google-linen': _google('Google ViT, Linen numbering', (
-        *google.vit(google.LINEN), *google_resnet.hybrid())),
-    'google-bit': Layout('Google BiT', tuple(google_resnet.bit()), prefixes=('resnet/', '')),
-    'timm': _timm('timm ViT', timm_vit.ROWS, ignored=('mask_token',)),
-    'timm-cait': Layout('timm CaiT', timm_cait.ROWS),
-    'timm-hybrid-stem': _timm('timm hybrid without stages',
-                              tuple(timm_resnet.hybrid_without_stages())),
-    'timm-hybrid': _timm('timm hybrid', tuple(timm_resnet.hybrid())),
-    'timm-resnet': Layout('timm ResNet', tuple(timm_resnet.resnet()),
-                          ignored=timm_resnet.IGNORED),
-    'timm-bit': Layout('timm BiT', tuple(timm_resnet.bit())),
-    'hf': _hf('Hugging Face ViT', huggingface.vit('vit.')),
-    'hf-deit': _hf('Hugging Face DeiT', huggingface.deit('deit.')),
-    'hf-dinov2': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=False)),
-    'hf-dinov2-swiglu': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=True)),
-    'hf-vit-bare': _hf('Hugging Face ViT without head', huggingface.vit('')),
-    'hf-deit-bare': _hf('Hugging Face DeiT without head', huggingface.deit('')),
+  'google': _google('Google ViT', (*google.vit(google.PRE_LINEN), *google_resnet.hybrid())),
+  'big_vision': _big_vision('big_vision ViT', google.big_vision(scanned=False)),
+  'big_vision-scanned': _big_vision('big_vision ViT, scanned', google.big_vision(scanned=True)),
+  'google-linen': _google(
+    'Google ViT, Linen numbering', (*google.vit(google.LINEN), *google_resnet.hybrid())
+  ),
+  'google-bit': Layout('Google BiT', tuple(google_resnet.bit()), prefixes=('resnet/', '')),
+  'timm': _timm('timm ViT', timm_vit.ROWS, ignored=('mask_token',)),
+  'timm-cait': Layout('timm CaiT', timm_cait.ROWS),
+  'timm-hybrid-stem': _timm(
+    'timm hybrid without stages', tuple(timm_resnet.hybrid_without_stages())
+  ),
+  'timm-hybrid': _timm('timm hybrid', tuple(timm_resnet.hybrid())),
+  'timm-resnet': Layout('timm ResNet', tuple(timm_resnet.resnet()), ignored=timm_resnet.IGNORED),
+  'timm-bit': Layout('timm BiT', tuple(timm_resnet.bit())),
+  'hf': _hf('Hugging Face ViT', huggingface.vit('vit.')),
+  'hf-deit': _hf('Hugging Face DeiT', huggingface.deit('deit.')),
+  'hf-dinov2': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=False)),
+  'hf-dinov2-swiglu': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=True)),
+  'hf-vit-bare': _hf('Hugging Face ViT without head', huggingface.vit('')),
+  'hf-deit-bare': _hf('Hugging Face DeiT without head', huggingface.deit('')),
 }
 FAMILIES = ('google', 'big_vision', 'timm', 'hf')
 
@@ -70,13 +73,16 @@ def recognise(names: Iterable[str], where: str) -> Recognised:
       if count > known and 2 * count >= len(inside):
         best, known = Recognised(word, prefix), count
   if not known:
-    raise UserError(f'{where} has names of no known layout, such as {min(names, default="")!r}; '
-                    f'known are {", ".join(layout.words for layout in LAYOUTS.values())}')
+    raise UserError(
+      f'{where} has names of no known layout, such as {min(names, default="")!r}; '
+      f'known are {", ".join(layout.words for layout in LAYOUTS.values())}'
+    )
   return best
 
 
-def layout_for(families: Sequence[str], our_names: Collection[str], any_pool: bool = False
-               ) -> Layout:
+def layout_for(
+  families: Sequence[str], our_names: Collection[str], any_pool: bool = False
+) -> Layout:
   """The layout of the first family, or of that whole name, that has a name for each of our leaves.
 
   Args:
@@ -87,14 +93,15 @@ def layout_for(families: Sequence[str], our_names: Collection[str], any_pool: bo
   """
   lacking = []
   for family in families:
-    found = [layout for word, layout in LAYOUTS.items()
-             if family in (word, word.partition('-')[0])]
+    found = [layout for word, layout in LAYOUTS.items() if family in (word, word.partition('-')[0])]
     if not found:
       raise UserError(f'--layout={family} is unknown; {nearest(family, (*FAMILIES, *LAYOUTS))}')
     best = min(found, key=lambda layout: len(unnamed(layout, our_names)))
     if any_pool and not best.any_pool:
-      lacking.append('is of models with a class token and learned positions, and this one has '
-                     'others; --layout=big_vision would do')
+      lacking.append(
+        'is of models with a class token and learned positions, and this one has '
+        'others; --layout=big_vision would do'
+      )
       continue
     missing = unnamed(best, our_names)
     if not missing:

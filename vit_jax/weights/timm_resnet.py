@@ -19,14 +19,18 @@ def conv(ours: str, theirs: str) -> list[Row]:
 
 
 def norm(ours: str, theirs: str) -> list[Row]:
-  return [Row(f'{ours}/scale', 'D', f'{theirs}.weight', 'D'),
-          Row(f'{ours}/bias', 'D', f'{theirs}.bias', 'D')]
+  return [
+    Row(f'{ours}/scale', 'D', f'{theirs}.weight', 'D'),
+    Row(f'{ours}/bias', 'D', f'{theirs}.bias', 'D'),
+  ]
 
 
 def batch_norm(ours: str, theirs: str) -> list[Row]:
-  return [*norm(ours, theirs),
-          Row(f'batch_stats/{ours}/mean', 'D', f'{theirs}.running_mean', 'D'),
-          Row(f'batch_stats/{ours}/var', 'D', f'{theirs}.running_var', 'D')]
+  return [
+    *norm(ours, theirs),
+    Row(f'batch_stats/{ours}/mean', 'D', f'{theirs}.running_mean', 'D'),
+    Row(f'batch_stats/{ours}/var', 'D', f'{theirs}.running_var', 'D'),
+  ]
 
 
 def resnet() -> Iterable[Row]:

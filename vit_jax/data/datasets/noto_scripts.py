@@ -45,8 +45,10 @@ SCRIPTS = (
   'Wcho Xpeo Xsux Yezi Yiii Zanb'
 ).split()
 # Fonts of other things than writing systems, and second drawings of a script.
-OTHER_FONTS = re.compile('Symbols|Math|Music|Italic|Slanted|SignWriting|Tifinagh[A-Z]|Display|'
-                         'Duployan|Siyaq|Unjoined|Supplement')
+OTHER_FONTS = re.compile(
+  'Symbols|Math|Music|Italic|Slanted|SignWriting|Tifinagh[A-Z]|Display|'
+  'Duployan|Siyaq|Unjoined|Supplement'
+)
 CATEGORIES = ('Lo', 'Lu', 'Ll', 'Nd', 'No', 'Nl')  # letters and digits
 FEWEST, MOST = 25, 150  # code points of a script
 TEST_SHARE = 5  # one code point in so many
@@ -101,9 +103,15 @@ class NotoScripts(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         fonts[path] = _open(path)
       image_HW = draw(fonts[path], chr(code_point))
       if image_HW is not None:
-        yield f'{code_point:x}/{path.stem}', {
-          'image': packages.png(image_HW), 'label': script, 'code_point': code_point,
-          'font': path.stem}
+        yield (
+          f'{code_point:x}/{path.stem}',
+          {
+            'image': packages.png(image_HW),
+            'label': script,
+            'code_point': code_point,
+            'font': path.stem,
+          },
+        )
 
 
 def find_glyphs(folder: Path) -> list[Glyph]:
@@ -116,8 +124,10 @@ def find_glyphs(folder: Path) -> list[Glyph]:
     from fontTools.ttLib import TTFont, TTLibError
     from fontTools.unicodedata import category, script
   except ImportError as error:
-    raise UserError("data set 'noto_scripts' is found with the package fonttools, which is not "
-                    "installed: pip install 'vit-jax[offline]'") from error
+    raise UserError(
+      "data set 'noto_scripts' is found with the package fonttools, which is not "
+      "installed: pip install 'vit-jax[offline]'"
+    ) from error
   found: dict[str, list[Glyph]] = {name: [] for name in SCRIPTS}
   for path in sorted(folder.glob('Noto*.ttf')):
     if OTHER_FONTS.search(path.name):
@@ -126,16 +136,19 @@ def find_glyphs(folder: Path) -> list[Glyph]:
       with TTFont(path, lazy=True) as font:
         code_points = list(font.getBestCmap() or ())
     except (OSError, TTLibError) as error:
-      raise UserError(f'{path} cannot be read as a font: {error}; install its package '
-                      'anew') from error
+      raise UserError(
+        f'{path} cannot be read as a font: {error}; install its package anew'
+      ) from error
     for code_point in code_points:
       name = script(chr(code_point))
       if name in found and category(chr(code_point)) in CATEGORIES:
         found[name].append(Glyph(name, code_point, path))
   missing = [name for name in SCRIPTS if len({g.code_point for g in found[name]}) < FEWEST]
   if missing:
-    raise UserError(f"the fonts in {folder} lack scripts of data set 'noto_scripts': "
-                    f'{first_few(missing)}; apt-get install fonts-noto-core')
+    raise UserError(
+      f"the fonts in {folder} lack scripts of data set 'noto_scripts': "
+      f'{first_few(missing)}; apt-get install fonts-noto-core'
+    )
   return [glyph for name in SCRIPTS for glyph in _least(found[name])]
 
 

