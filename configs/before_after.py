@@ -20,7 +20,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 RESNET = dict(name='ResNet-18', stages=(2, 2, 2), width=32)
 TRANSFORMER = dict(width=128, depth=4, heads=4, mlp=384)
 MODELS = {
-  'bag of words': dict(name='bag_of_words'),
+  'bag of words': dict(name=''),  # no model: see `get_comparison`
   'LeNet-5': dict(name='LeNet-5'),
   'AlexNet': dict(name='AlexNet', width=16),
   'ResNet': RESNET,
@@ -34,7 +34,7 @@ MODELS = {
 def get_comparison() -> list:
   rates = [{'optim.lr': rate} for rate in RATES]
   return [
-    dict(name='bag of words', year=2006),
+    dict(name='bag of words', year=2006, method='bag_of_words'),
     dict(name='LeNet-5', year=1998, choices=rates),
     dict(name='AlexNet', year=2012, choices=rates),
     dict(name='ResNet', year=2015, choices=rates),
@@ -73,5 +73,6 @@ def get_config(system: str = 'ViT') -> ConfigDict:
       kind='hard', alpha=0.5, teacher=RESNET, teacher_weights=config_dict.placeholder(str)
     )
   c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=dict(epochs=1.0)))
+  c.evals = ConfigDict(dict(test=dict(split='test')))
   c.log = ConfigDict(dict(every=dict(epochs=1.0)))
   return c

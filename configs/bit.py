@@ -24,7 +24,6 @@ def get_config(size: str = 'R50x1') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=256,
     )
@@ -39,5 +38,8 @@ def get_config(size: str = 'R50x1') -> ConfigDict:
       warmup=dict(steps=5000),
     )
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=10.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

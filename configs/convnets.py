@@ -36,7 +36,7 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
       )
     )
     c.optim = ConfigDict(dict(lr=1e-3, schedule='cosine', warmup=dict(epochs=1.0)))
-    c.evaluate = ConfigDict(dict(epochs=2.0))
+    c.evals = ConfigDict(dict(test=dict(split='test', every=dict(epochs=2.0))))
     return c
   c.epochs = 90.0
   c.batch_size = 128
@@ -45,7 +45,6 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=256,
       crop_area=(0.08, 1.0),
@@ -63,5 +62,8 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
       warmup=dict(steps=500),
     )
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=10.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

@@ -4,7 +4,7 @@
 
 300 epochs, batch 1024, AdamW at lr 1e-3 with 5 epochs of warm-up and cosine decay to 1e-5, weight
 decay 0.05, label smoothing 0.1, stochastic depth 0.1, mixup 0.8, cutmix 1.0, random erasing 0.25,
-224 px (arXiv:2012.12877, Table 9). Colours are jittered by 0.3, as in facebookresearch/deit; the
+224 px (arXiv:2012.12877, Table 9). Colors are jittered by 0.3, as in facebookresearch/deit; the
 paper's RandAugment and repeated augmentation are left out. A distilled model learns half from the
 labels and half from what the teacher decides (section 4, "hard"). The paper's teacher, a
 RegNetY-16GF of 82.9 %, is not among our models: FILE holds a ResNet-152's weights, or take any
@@ -27,7 +27,6 @@ def get_config(size: str = 'S/16-distilled') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=256,
       crop_area=(0.08, 1.0),
@@ -49,5 +48,8 @@ def get_config(size: str = 'S/16-distilled') -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=1e-3, end_lr=1e-5, weight_decay=0.05, schedule='cosine', warmup=dict(epochs=5.0))
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=10.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

@@ -3,7 +3,7 @@
     vit_jax train --config=configs/deit3.py:B/16
 
 800 epochs, batch 2048, binary cross-entropy, cosine decay after 5 epochs of warm-up, weight decay
-0.05, LayerScale, mixup 0.8, cutmix 1.0, colour jitter 0.3, no label smoothing or erasing;
+0.05, LayerScale, mixup 0.8, cutmix 1.0, color jitter 0.3, no label smoothing or erasing;
 stochastic depth, the same at every depth, and pixels by size (arXiv:2204.07118;
 facebookresearch/deit README_revenge.md, whose 160 px for H/14 leave a rim around 154). The paper's
 optimizer is LAMB at lr 3e-3 (S/16: 4e-3); here AdamW at 1e-3 with clipping at norm 1 stands in.
@@ -43,7 +43,6 @@ def get_config(size: str = 'B/16') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(pixels, pixels),
       eval_resize=pixels,
       crop_area=(0.08, 1.0),
@@ -56,5 +55,8 @@ def get_config(size: str = 'B/16') -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, schedule='cosine', warmup=dict(epochs=5.0))
   )
-  c.evaluate = ConfigDict(dict(epochs=20.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=20.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

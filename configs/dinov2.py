@@ -42,7 +42,6 @@ def get_config(size: str = 'B/14') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=224,
       crop_area=(0.08, 1.0),
@@ -53,5 +52,8 @@ def get_config(size: str = 'B/14') -> ConfigDict:
   c.augment = ConfigDict(dict(mixup=0.8, cutmix=1.0))
   c.loss = ConfigDict(dict(label_smoothing=0.1))
   c.optim = ConfigDict(dict(lr=1e-5, weight_decay=0.1, schedule='cosine', warmup=dict(epochs=5.0)))
-  c.evaluate = ConfigDict(dict(epochs=5.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=5.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

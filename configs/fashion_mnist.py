@@ -1,4 +1,4 @@
-"""Clothes in grey, 28x28 pixels: the smallest well-known set, on a laptop's CPU.
+"""Clothes in gray, 28x28 pixels: the smallest well-known set, on a laptop's CPU.
 
     vit_jax train --config=configs/fashion_mnist.py
 
@@ -30,5 +30,5 @@ def get_config() -> ConfigDict:
   )
   c.loss = ConfigDict(dict(label_smoothing=0.1))
   c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=dict(epochs=1.0)))
-  c.evaluate = ConfigDict(dict(epochs=2.0))
+  c.evals = ConfigDict(dict(test=dict(split='test', every=dict(epochs=2.0))))
   return c

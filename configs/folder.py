@@ -31,5 +31,5 @@ def get_config() -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999, warmup=dict(epochs=5.0))
   )
-  c.evaluate = ConfigDict(dict(epochs=5.0))
+  c.evals = ConfigDict(dict(test=dict(split='test', every=dict(epochs=5.0))))
   return c

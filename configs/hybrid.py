@@ -23,7 +23,6 @@ def get_config(size: str = 'R26+S/32') -> ConfigDict:
       name='imagenet21k',
       num_classes=21_843,
       train='full[51200:]',
-      evals=dict(val='full[:51200]'),
       image_size=(224, 224),
       eval_resize=256,
     )
@@ -32,5 +31,6 @@ def get_config(size: str = 'R26+S/32') -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=1e-3, weight_decay=0.1, clip_norm=1.0, schedule='cosine', warmup=dict(steps=10_000))
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(dict(val=dict(split='full[:51200]', every=dict(epochs=10.0))))
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

@@ -24,7 +24,6 @@ def get_config(depth: str = '50') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=256,
       crop_area=(0.08, 1.0),
@@ -42,5 +41,8 @@ def get_config(depth: str = '50') -> ConfigDict:
       warmup=dict(epochs=5.0),
     )
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=10.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

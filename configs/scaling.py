@@ -40,7 +40,9 @@ def get_config() -> ConfigDict:
       eval_resize=28,
     )
   )
-  c.evals = ConfigDict(dict(digits=dict(data='digits')))  # how well the features carry over
+  c.evals = ConfigDict(
+    dict(test=dict(split='test'), digits=dict(kind='few_shot', data='digits'))  # and its features
+  )
   c.optim = ConfigDict(
     dict(lr=LR_64, weight_decay=0.05, clip_norm=1.0, warmup=dict(examples=2_560))
   )

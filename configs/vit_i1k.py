@@ -25,7 +25,6 @@ def get_config(size: str = 'B/16') -> ConfigDict:
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
-      evals=dict(val='train[99%:]', test='validation'),
       image_size=(224, 224),
       eval_resize=256,
     )
@@ -33,5 +32,8 @@ def get_config(size: str = 'B/16') -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=3e-3, weight_decay=0.3, clip_norm=1.0, schedule='cosine', warmup=dict(steps=10_000))
   )
-  c.evaluate = ConfigDict(dict(epochs=10.0))
+  c.evals = ConfigDict(
+    dict(val=dict(split='train[99%:]', every=dict(epochs=10.0)), test=dict(split='validation'))
+  )
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

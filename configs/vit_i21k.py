@@ -25,7 +25,6 @@ def get_config(size: str = 'L/16') -> ConfigDict:
       name='imagenet21k',
       num_classes=21_843,
       train='full[51200:]',
-      evals=dict(val='full[:51200]'),
       image_size=(224, 224),
       eval_resize=256,
     )
@@ -33,5 +32,6 @@ def get_config(size: str = 'L/16') -> ConfigDict:
   c.optim = ConfigDict(
     dict(lr=1e-3, weight_decay=0.03, schedule='linear', warmup=dict(steps=10_000))
   )
-  c.evaluate = ConfigDict(dict(epochs=5.0))
+  c.evals = ConfigDict(dict(val=dict(split='full[:51200]', every=dict(epochs=5.0))))
+  c.checkpoint = ConfigDict(dict(best='val/top1'))
   return c

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
-# Tests spend their time in the compiler: it optimises little, and they, and the processes they
+# Tests spend their time in the compiler: it optimizes little, and they, and the processes they
 # start, share its results.
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_backend_optimization_level=0'
@@ -41,12 +41,15 @@ def get_config():
                  dropout=0.1),
       data=dict(name='folder', dir={folder!r}, image_size=(16, 16), eval_resize=16,
                 crop='random_resized', crop_area=(0.5, 1.0)),
-      evals=dict(again=dict(data='folder:' + {folder!r}, methods=('few-shot', 'knn', 'linear'))),
+      evals=dict(
+          test=dict(split='test', every=dict(steps=5)),
+          **{{kind: dict(kind=kind, data='folder:' + {folder!r}, every=dict(steps=5))
+             for kind in ('few_shot', 'knn', 'linear')}}),
       augment=dict(mixup=0.2),
       loss=dict(label_smoothing=0.1),
       optim=dict(lr=3e-3, weight_decay=0.05, clip_norm=1.0, ema=0.9, warmup=dict(steps=2)),
-      evaluate=dict(steps=5), log=dict(every=dict(steps=3)),
-      checkpoint=dict(every=dict(steps=4), minutes=0.0)))
+      log=dict(every=dict(steps=3)),
+      checkpoint=dict(every=dict(steps=4), minutes=0.0, best='test/top1')))
 """
 
 LENET_RECIPE = """
@@ -58,14 +61,15 @@ def get_config():
       name='lenet', steps=60, batch_size=12, eval_batch_size=12, model=dict(name='LeNet-5'),
       data=dict(name='folder', dir={folder!r}, image_size=(32, 32), channels=1, mean=(0.5,),
                 std=(0.5,), eval_resize=32, crop_area=(0.5, 1.0), threads=1),
-      optim=dict(name='adamw', lr=3e-3, ema=0.9), evaluate=dict(steps=6),
-      log=dict(every=dict(steps=1)), checkpoint=dict(every=dict(steps=5), minutes=0.0),
+      optim=dict(name='adamw', lr=3e-3, ema=0.9),
+      evals=dict(test=dict(split='test', every=dict(steps=6))), log=dict(every=dict(steps=1)),
+      checkpoint=dict(every=dict(steps=5), minutes=0.0, best='test/top1'),
       limits=dict(data=6.0, step=60.0, barrier=60.0, save=60.0, start=120.0)))
 """
 
 
 def _write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: int = 0) -> None:
-  """Noisy images, one mean colour a class."""
+  """Noisy images, one mean color a class."""
   rng = np.random.default_rng(seed)
   for k, (name, count) in enumerate(counts.items()):
     (folder / name).mkdir(parents=True)
@@ -83,8 +87,8 @@ def write_images():
 def tiny_folder(tmp_path_factory) -> Path:
   """75 training and 21 test images of three classes: neither is a multiple of a batch."""
   folder = tmp_path_factory.mktemp('images')
-  _write_images(folder / 'train', {'dark': 25, 'grey': 25, 'light': 25})
-  _write_images(folder / 'test', {'dark': 7, 'grey': 7, 'light': 7}, seed=1)
+  _write_images(folder / 'train', {'dark': 25, 'gray': 25, 'light': 25})
+  _write_images(folder / 'test', {'dark': 7, 'gray': 7, 'light': 7}, seed=1)
   return folder
 
 

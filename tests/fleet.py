@@ -13,8 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from vit_jax import run_folder
-from vit_jax.training.checkpoint import Checkpoints
+from vit_jax.run.folder import Run
 
 CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
 
@@ -182,9 +181,11 @@ def run_to_end(nursery: Nursery, folder: Path, argv: list[str], devices: int = 1
 
 def result(run: Path, step: int | None = None) -> tuple[dict, list[dict], dict]:
   """(the state at `step` or the last, metric rows without clock readings, summary) of a run."""
-  checkpoints = Checkpoints(run, run_folder.from_run(run).checkpoint)
-  state = checkpoints.load(checkpoints.steps()[-1] if step is None else step)
-  checkpoints.close()
-  rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  rows = [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
-  return state, rows, json.loads((run / 'summary.json').read_text())
+  folder = Run(run)
+  with folder.checkpoints() as checkpoints:
+    state = checkpoints.load(checkpoints.pick('last' if step is None else step))
+  rows = [
+    {name: value for name, value in row.items() if name not in CLOCKED} for row in folder.metrics
+  ]
+  assert not folder.faults
+  return state, rows, folder.summary

@@ -19,13 +19,12 @@ import traceback
 
 import jax
 
-from vit_jax import cli
+from vit_jax import commands
 from vit_jax.data import loader
 from vit_jax.data.loader import Loader
 from vit_jax.parallel import device, processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.report import page
-from vit_jax.training import loop  # noqa: F401
 
 SMALL_FILES = 100_000  # bytes; fewer than a checkpoint has
 
@@ -93,7 +92,7 @@ def run(order: dict) -> int:
   if 'full' in order:  # the disk is full for this process
     resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
   try:
-    return cli.main(order['argv'])
+    return commands.main(order['argv'])
   except BaseException:
     traceback.print_exc()
     return 1

@@ -2,6 +2,6 @@
 
 import sys
 
-from vit_jax.cli import main
+from vit_jax.commands import main
 
 sys.exit(main())

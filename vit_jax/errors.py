@@ -1,11 +1,12 @@
-"""Errors told in one sentence, and what a command exits with after them."""
+"""Errors reported in one sentence, and the exit codes of a command after them."""
 
 from __future__ import annotations
 
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 # Exit codes: saved, please run the same command again; a fault in the user's input.
 PREEMPTED, USERS_FAULT = 75, 2
@@ -19,7 +20,7 @@ class UserError(Exception):
 
 
 class RunFault(Exception):
-  """A fault in the run, not of the user, told in one plain sentence; the exit code is 1."""
+  """A fault in the run, not of the user, reported in one plain sentence; the exit code is 1."""
 
 
 def verdict(error: BaseException) -> tuple[int, str | None]:
@@ -30,6 +31,17 @@ def verdict(error: BaseException) -> tuple[int, str | None]:
     return 1, str(error)
   sentence = storage_sentence(error, 'the run folder or the data folder')
   return (1, None) if sentence is None else (USERS_FAULT, sentence)
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+  """Around what writes a file that the user named: one sentence if it cannot be written."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be written ({error.strerror}); make room, or choose another'
+    ) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -58,8 +70,8 @@ def storage_sentence(error: BaseException, where: object) -> str | None:
     for number, words in _STORAGE_FAULTS.items():
       if code == number or os.strerror(number) in str(seen):
         return (
-          f'{words} while writing to {where}; what was saved before is intact: make room or '
-          'choose another --workdir, and run the same command again'
+          f'{words} ({getattr(seen, "filename", None) or where}); what was saved before is intact: '
+          'make room or choose another --workdir, and run the same command again'
         )
     seen = seen.__cause__ or seen.__context__
   return None
@@ -72,5 +84,5 @@ _STORAGE_FAULTS = {
   errno.EROFS: 'the file system is read-only',
   errno.EACCES: 'permission was denied',
   errno.EPERM: 'permission was denied',
-  errno.ENOTDIR: 'a part of the path is a file, not a folder,',
+  errno.ENOTDIR: 'a part of the path is a file, not a folder',
 }

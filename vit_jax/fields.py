@@ -1,11 +1,12 @@
-"""Fields of dataclasses with a range, and dataclasses from the keys and values of a recipe."""
+"""Fields of dataclasses with a range; dataclasses to and from the keys and values of a recipe."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from vit_jax.errors import UserError, nearest
@@ -14,16 +15,25 @@ from vit_jax.errors import UserError, nearest
 def bounded(
   default: Any = dataclasses.MISSING, low: float = -math.inf, high: float = math.inf
 ) -> Any:
-  """A field whose number, or each of whose numbers, must lie in [low, high]."""
+  """A field whose number, or each of whose numbers, must be in [low, high]."""
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
 
 
 def build(cls: Any, values: Any, where: str) -> Any:
-  """Builds dataclass `cls` from a mapping, checking every key, type and range."""
+  """Builds dataclass `cls` from a mapping, checking every key, type and range.
+
+  A dataclass whose keys are not its fields has methods of its own: `from_keys(values, where)` in
+  place of this one, `to_keys()` and `changes()` in place of `plain` and `changes`, and `types()`,
+  the type of each key.
+
+  Raises:
+    UserError: an unknown key, a wrong type, a value out of range, or what `cls.__post_init__`
+      raises of keys that contradict each other, in a sentence that begins with one of them.
+  """
   if not isinstance(values, Mapping):
     raise UserError(f'{where} must be a group of keys, not {values!r}')
   values = dict(values)
-  if hasattr(cls, 'from_keys'):  # some of its keys are checked elsewhere
+  if hasattr(cls, 'from_keys'):
     return cls.from_keys(values, where)
   hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
   for key in values:
@@ -36,7 +46,7 @@ def build(cls: Any, values: Any, where: str) -> Any:
   try:
     return cls(**built)
   except UserError as error:
-    raise UserError(f'{where}: {error}') from None
+    raise UserError(f'{where}.{error}') from None
 
 
 def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any:
@@ -47,13 +57,13 @@ def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any
   if value is None:
     raise UserError(f'{where} is missing: it needs a value')
   if origin is Literal:
-    if value not in args:
+    if not any(value == arg and type(value) is type(arg) for arg in args):
       raise UserError(f'{where} is {value!r}; it must be one of: {", ".join(map(str, args))}')
     return value
   if origin is tuple:
     if not isinstance(value, (tuple, list)) or (args[-1] is not ... and len(value) != len(args)):
       raise UserError(f'{where} is {value!r}; it must be {_words(hint)}')
-    return tuple(check(item, args[0], where, limits) for item in value)
+    return tuple(check(item, args[0], f'{where}[{i}]', limits) for i, item in enumerate(value))
   if origin is Mapping:
     if not isinstance(value, Mapping):
       raise UserError(f'{where} is {value!r}; it must be a dictionary')
@@ -68,6 +78,74 @@ def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any
       bounds = f'at least {low:g}' if high == math.inf else f'between {low:g} and {high:g}'
       raise UserError(f'{where} is {value!r}; it must be {bounds}')
   return value
+
+
+def plain(value: Any) -> Any:
+  """A dataclass as nested dictionaries of what JSON can hold; `build` reads it back."""
+  if hasattr(value, 'to_keys'):
+    value = value.to_keys()
+  elif dataclasses.is_dataclass(value):
+    value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+  if isinstance(value, Mapping):
+    return {key: plain(item) for key, item in value.items()}
+  return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def changes(value: Any, default: Any) -> dict[str, Any]:
+  """What `plain` gives of a dataclass, but only keys with other values than in `default`.
+
+  `build` makes the same of it where `default` has the defaults of its class.
+  """
+  changed = {}
+  for field in dataclasses.fields(value):
+    ours, theirs = getattr(value, field.name), getattr(default, field.name)
+    if ours == theirs:
+      continue
+    if hasattr(ours, 'changes'):
+      changed[field.name] = ours.changes()
+    elif dataclasses.is_dataclass(ours):
+      changed[field.name] = changes(ours, theirs)
+    elif isinstance(ours, Mapping):  # of the user's own names
+      changed[field.name] = {
+        name: changes(item, type(item)()) if dataclasses.is_dataclass(item) else plain(item)
+        for name, item in ours.items()
+      }
+    else:
+      changed[field.name] = plain(ours)
+  return changed
+
+
+def type_of(hint: Any, path: Sequence[str]) -> Any:
+  """The type of the key at `path` below a dataclass or mapping of type `hint`; None: no key."""
+  for key in path:
+    if typing.get_origin(hint) is Mapping:
+      hint = typing.get_args(hint)[1]
+    elif hasattr(hint, 'types'):
+      hint = hint.types().get(key)
+    elif dataclasses.is_dataclass(hint):
+      hint = typing.get_type_hints(hint).get(key)
+    else:
+      return None
+  return hint
+
+
+def parse(text: str, hint: Any) -> Any:
+  """`text` as a value of type `hint`, or as it is where it is none, which `check` then refuses."""
+  choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+  if hint in (None, str):
+    return text
+  for value in (*choices, *((True, False) if hint is bool else ())):
+    if text == str(value) or isinstance(value, bool) and text.lower() == str(value).lower():
+      return value
+  try:
+    return text if choices else ast.literal_eval(text)
+  except (ValueError, SyntaxError, TypeError):
+    return text
+
+
+def as_text(value: Any) -> str:
+  """Text that `parse` makes `value` of again."""
+  return value if isinstance(value, str) else repr(value)
 
 
 def _words(hint: Any) -> str:

@@ -28,3 +28,16 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
       node = node.setdefault(key, {})
     node[last] = leaf
   return tree
+
+
+def flatten_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Leaves of a model: those of its parameters by bare names, others below their collection's."""
+  params = flatten(variables['params'])
+  return params | flatten({name: tree for name, tree in variables.items() if name != 'params'})
+
+
+def unflatten_variables(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """The collections of `flatten_variables`."""
+  inside = {name: leaf for name, leaf in flat.items() if name.startswith('batch_stats/')}
+  params = {name: leaf for name, leaf in flat.items() if name not in inside}
+  return {'params': unflatten(params)} | unflatten(inside)

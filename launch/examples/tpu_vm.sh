@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs until the training is done; the same script goes on after it was stopped.
+# Runs until the training is done; the same script continues after it was stopped.
 set -uo pipefail
 name=vit-i1k-b-16
 zone=us-east5-b

@@ -37,6 +37,9 @@ class Memory:
     image_HWC[0, 0] = i % 256, i // 256, 0
     return image_HWC
 
+  def label_sets(self):
+    return None
+
   def column(self, name):
     return None
 
@@ -44,10 +47,11 @@ class Memory:
     return f'place {index}'
 
 
-def make(source=None, train=True, rows=None, seed=0, batch_size=BATCH, **data):
+def make(source=None, train=True, rows=None, seed=0, batch_size=BATCH, view=None, **data):
   plain = dict(image_size=(SIZE, SIZE), eval_resize=SIZE, crop='none', flip=False, threads=2)
   data = Data(**{**plain, **data})
-  return Loader(source or Memory(), data, seed=seed, batch_size=batch_size, train=train, rows=rows)
+  keys = dict(seed=seed, batch_size=batch_size, train=train, rows=rows, view=view)
+  return Loader(source or Memory(), data, **keys)
 
 
 def assert_same(left, right):

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from scipy import stats
 
 from vit_jax.config import Augment
-from vit_jax.data.augment import ERASE_AREA, GREY, LUMA, augment, normalise
+from vit_jax.data.augment import ERASE_AREA, GRAY, LUMA, augment, normalize
 from vit_jax.errors import UserError
 
 B, H, W, K = 64, 12, 12, 5
@@ -28,15 +28,15 @@ def run(images_BHWC, seed=0, labels_BK=LABELS_BK, mask_B=None, **options):
   return np.asarray(images_BHWC), np.asarray(labels_BK)
 
 
-def test_normalise():
-  out = normalise(jnp.asarray(IMAGES_BHWC), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+def test_normalize():
+  out = normalize(jnp.asarray(IMAGES_BHWC), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
   expected = (IMAGES_BHWC / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
   np.testing.assert_allclose(out, expected, atol=1e-5)
   assert out.dtype == jnp.float32
-  half = normalise(jnp.asarray(IMAGES_BHWC), (0.5,) * 3, (0.5,) * 3, jnp.bfloat16)
+  half = normalize(jnp.asarray(IMAGES_BHWC), (0.5,) * 3, (0.5,) * 3, jnp.bfloat16)
   assert half.dtype == jnp.bfloat16
-  with pytest.raises(UserError, match='each of the 1 channels'):
-    normalise(jnp.zeros((2, 4, 4, 1)), (0.5,) * 3, (0.5,) * 3)
+  with pytest.raises(UserError, match='one value per channel, 1 each'):
+    normalize(jnp.zeros((2, 4, 4, 1)), (0.5,) * 3, (0.5,) * 3)
 
 
 def test_nothing_on_is_the_identity():
@@ -85,23 +85,23 @@ def test_saturation_keeps_each_pixel_s_luminance():
   np.testing.assert_allclose(out_BHWC @ LUMA, MILD_BHWC @ LUMA, 1e-4)
   ratio_B = out_BHWC.std(-1).mean((1, 2)) / MILD_BHWC.std(-1).mean((1, 2))
   assert ratio_B.min() < 0.2 and ratio_B.max() > 1.8
-  with pytest.raises(UserError, match='needs colour'):
+  with pytest.raises(UserError, match='needs color'):
     run(MILD_BHWC[..., :1], saturation=0.5)
 
 
-def test_colours_stay_in_range():
+def test_colors_stay_in_range():
   out_BHWC, _ = run(IMAGES_BHWC, brightness=1.0, contrast=1.0, saturation=1.0)
   assert out_BHWC.min() >= 0 and out_BHWC.max() <= 255
-  grey_BHW1, _ = run(IMAGES_BHWC[..., :1], brightness=0.5, contrast=0.5)
-  assert grey_BHW1.shape == (B, H, W, 1)
+  gray_BHW1, _ = run(IMAGES_BHWC[..., :1], brightness=0.5, contrast=0.5)
+  assert gray_BHW1.shape == (B, H, W, 1)
 
 
-def test_erasing_puts_one_grey_rectangle_into_the_share_asked_for():
+def test_erasing_puts_one_gray_rectangle_into_the_share_asked_for():
   images_BHWC = np.zeros((512, 32, 32, 3), np.uint8)
   labels_BK = np.zeros((512, K), np.float32)
   out_BHWC, _ = run(images_BHWC, labels_BK=labels_BK, erase=0.5)
-  assert set(np.unique(out_BHWC)) == {0, GREY}
-  erased_BHW = out_BHWC[..., 0] == GREY
+  assert set(np.unique(out_BHWC)) == {0, GRAY}
+  erased_BHW = out_BHWC[..., 0] == GRAY
   touched_B = erased_BHW.any((1, 2))
   assert abs(touched_B.mean() - 0.5) < 0.11
   shares, places = [], []
@@ -115,7 +115,7 @@ def test_erasing_puts_one_grey_rectangle_into_the_share_asked_for():
   assert 0.28 < max(shares) < ERASE_AREA[1] * 1.05
   assert len(set(places)) > 100
   everywhere, _ = run(images_BHWC, labels_BK=labels_BK, erase=1.0)
-  assert (everywhere == GREY).any((1, 2, 3)).all()
+  assert (everywhere == GRAY).any((1, 2, 3)).all()
 
 
 def partner(x_B):

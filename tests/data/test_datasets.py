@@ -120,7 +120,7 @@ def test_the_world_is_tiled_without_gaps(data_dir, rasters):
 
 
 def test_a_second_preparation_does_nothing(data_dir):
-  directory = data_dir / 'earth_climate' / '1.1.0'
+  directory = data_dir / 'earth_climate' / '1.2.0'
   before = {file.name: file.stat().st_mtime_ns for file in directory.iterdir()}
   assert datasets.prepare('earth_climate', data_dir) == directory
   assert {file.name: file.stat().st_mtime_ns for file in directory.iterdir()} == before
@@ -132,18 +132,18 @@ def test_of_racing_preparations_the_first_to_finish_wins(data_dir, tmp_path, mon
   read_rasters = earth_climate.read_rasters
 
   def slowly():
-    shutil.copytree(data_dir / 'earth_climate' / '1.1.0', home / '1.1.0')
-    (home / '1.1.0' / 'mark').touch()
+    shutil.copytree(data_dir / 'earth_climate' / '1.2.0', home / '1.2.0')
+    (home / '1.2.0' / 'mark').touch()
     for name, age in (('old', 7200), ('new', 0)):  # killed long ago, and one that still works
-      left = home / f'incomplete.{name}_1.1.0'
+      left = home / f'incomplete.{name}_1.2.0'
       left.mkdir()
       os.utime(left, (time.time() - age,) * 2)
     return read_rasters()
 
   monkeypatch.setattr(earth_climate, 'read_rasters', slowly)
-  assert datasets.prepare('earth_climate', tmp_path) == home / '1.1.0'
-  assert (home / '1.1.0' / 'mark').exists()
-  assert {path.name for path in home.iterdir()} == {'1.1.0', 'incomplete.new_1.1.0'}
+  assert datasets.prepare('earth_climate', tmp_path) == home / '1.2.0'
+  assert (home / '1.2.0' / 'mark').exists()
+  assert {path.name for path in home.iterdir()} == {'1.2.0', 'incomplete.new_1.2.0'}
 
 
 def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
@@ -152,7 +152,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
   victim.start()
   home = tmp_path / 'earth_climate'
   deadline = time.monotonic() + 120
-  while not list(home.glob('incomplete.*_1.1.0/*')):
+  while not list(home.glob('incomplete.*_1.2.0/*')):
     assert time.monotonic() < deadline and victim.is_alive()
     time.sleep(0.01)
   assert victim.pid is not None
@@ -284,5 +284,30 @@ def test_damaged_idx_files_are_named(debian, tmp_path, fault):
 
 
 def test_earth_climate_documents_the_classes_it_has():
-  codes = earth_climate.CLIMATE_OF_CLASS
-  assert all(CODES[value - 1] == name for name, value in codes.items())
+  assert all(CODES[each.value - 1] == name for name, each in earth_climate.CLIMATES.items())
+
+
+def test_earth_climate_declares_its_raster_palette_and_groups(data_dir):
+  source = splits(data_dir)['train']
+  said = source.metadata
+  assert said['raster_size'] == [2700, 5400] and said['patch_size'] == 32
+  assert said['extent'] == [-180, 180, -90, 90] and said['extent_unit'] == 'degrees'
+  assert said['palette'].keys() == set(source.class_names)
+  assert said['palette']['EF'] == ['#666666', 'ice cap']
+  assert len({color for color, _ in said['palette'].values()}) == 14
+  cells = np.stack([source.column(name) // 90 for name in ('row', 'col')])
+  first_N = source.groups()[:, 0]
+  assert len(np.unique(first_N)) == len(np.unique(cells, axis=1).T)
+
+
+def test_an_older_version_of_ours_is_built_anew_unless_it_is_asked_for(debian, tmp_path):
+  home = datasets.prepare('fashion_mnist', tmp_path).parent
+  for version in ('0.9.0', '3.0.1'):  # an older one of ours, and TFDS's own
+    copy = shutil.copytree(home / '1.0.0', home / version)
+    for file in copy.glob('*.json'):
+      file.write_text(file.read_text().replace('1.0.0', version))
+  assert datasets.prepare('fashion_mnist', tmp_path) == home / '3.0.1'
+  shutil.rmtree(home / '3.0.1')
+  shutil.rmtree(home / '1.0.0')
+  assert datasets.prepare('fashion_mnist:0.9.0', tmp_path) == home / '0.9.0'
+  assert datasets.prepare('fashion_mnist', tmp_path) == home / '1.0.0'

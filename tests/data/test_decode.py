@@ -32,7 +32,7 @@ def encode(image, kind, **options):
 def view(record, target, box=None, shorter=0, channels=3):
   out_HWC = np.zeros((*target, channels), np.uint8)
   box = box or functools.partial(decode.central_box, target=target, shorter=shorter)
-  decode.view(record, box, out_HWC)
+  decode.decode_box(record, box, out_HWC)
   return out_HWC
 
 
@@ -107,7 +107,7 @@ def test_strong_reduction_is_antialiased():
 
 @pytest.mark.parametrize('mode', ['L', 'LA', 'RGBA', 'P', 'CMYK', '1', 'I;16'])
 @pytest.mark.parametrize('channels', [1, 3])
-def test_every_kind_of_pixel_becomes_grey_or_rgb(mode, channels):
+def test_every_kind_of_pixel_becomes_gray_or_rgb(mode, channels):
   rgb_HW3 = smooth(64, 96)
   image = Image.fromarray(rgb_HW3)
   if mode == 'I;16':
@@ -115,7 +115,7 @@ def test_every_kind_of_pixel_becomes_grey_or_rgb(mode, channels):
   else:
     image = image.convert(mode)
   record = encode(image, *(('jpeg',) if mode == 'CMYK' else ('png',)))
-  grey_HW = np.asarray(Image.fromarray(rgb_HW3).convert('L')).astype(int)
+  gray_HW = np.asarray(Image.fromarray(rgb_HW3).convert('L')).astype(int)
   if mode == '1':
     expected = np.asarray(image)[..., None] * 255 + np.zeros(3)
   elif mode == 'P':
@@ -123,7 +123,7 @@ def test_every_kind_of_pixel_becomes_grey_or_rgb(mode, channels):
   elif mode in ('RGBA', 'CMYK'):
     expected = rgb_HW3
   else:
-    expected = grey_HW[..., None] + np.zeros(3)
+    expected = gray_HW[..., None] + np.zeros(3)
   if channels == 1:
     expected = (expected @ [0.299, 0.587, 0.114])[..., None]
   out_HWC = decode.decode(record, channels)
@@ -131,7 +131,7 @@ def test_every_kind_of_pixel_becomes_grey_or_rgb(mode, channels):
   assert close(out_HWC, expected, 2.0)
 
 
-def test_sixteen_bit_colour_keeps_its_high_byte():
+def test_sixteen_bit_color_keeps_its_high_byte():
   image_HWC = smooth(32, 32)
   record = cv2.imencode('.png', image_HWC[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
   np.testing.assert_array_equal(decode.decode(record, 3), image_HWC)
@@ -140,10 +140,10 @@ def test_sixteen_bit_colour_keeps_its_high_byte():
 def test_arrays_pass_with_their_channels_adapted():
   rgb_HW3 = smooth(16, 32)
   np.testing.assert_array_equal(decode.decode(rgb_HW3, 3), rgb_HW3)
-  grey_HW1 = decode.decode(rgb_HW3, 1)
-  assert close(grey_HW1[..., 0], rgb_HW3 @ [0.299, 0.587, 0.114])
-  np.testing.assert_array_equal(decode.decode(grey_HW1[..., 0], 3), grey_HW1.repeat(3, -1))
-  alpha_HW4 = np.concatenate([rgb_HW3, np.zeros_like(grey_HW1)], -1)
+  gray_HW1 = decode.decode(rgb_HW3, 1)
+  assert close(gray_HW1[..., 0], rgb_HW3 @ [0.299, 0.587, 0.114])
+  np.testing.assert_array_equal(decode.decode(gray_HW1[..., 0], 3), gray_HW1.repeat(3, -1))
+  alpha_HW4 = np.concatenate([rgb_HW3, np.zeros_like(gray_HW1)], -1)
   np.testing.assert_array_equal(decode.decode(alpha_HW4, 3), rgb_HW3)
   with pytest.raises(BadImage, match='float32'):
     decode.decode(rgb_HW3.astype(np.float32), 3)

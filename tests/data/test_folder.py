@@ -11,7 +11,7 @@ from made_up_source import picture
 
 from vit_jax.config import Data
 from vit_jax.data.loader import Loader
-from vit_jax.data.sources import Subset, open_source
+from vit_jax.data.sources import MappedSource, open_source
 from vit_jax.errors import UserError
 
 
@@ -94,7 +94,7 @@ def test_two_held_out_parts_keep_their_names(tmp_path):
 def test_the_content_of_a_folder_is_another_when_an_image_or_a_label_is(tmp_path):
   def contents():
     source = open_source(folder_data(tmp_path), 'train')
-    some = [Subset(source, np.array(indices), 'some') for indices in ([0, 1], [0, 2])]
+    some = [MappedSource(source, 'some', indices_N=np.array(few)) for few in ([0, 1], [0, 2])]
     return [each.content() for each in (source, *some)]
 
   fill(tmp_path / 'train', ['a', 'b'], 3)
@@ -114,17 +114,58 @@ def test_the_content_of_a_folder_is_another_when_an_image_or_a_label_is(tmp_path
     assert before[0] != after[0] and before[1] != after[1]
 
 
+def test_the_digest_of_a_folder_survives_a_copy_and_no_other_change(tmp_path):
+  def digests(folder):
+    source = open_source(folder_data(folder), 'train')
+    return [
+      source.digest(),
+      *(MappedSource(source, f'{few}', indices_N=np.array(few)).digest() for few in ([0], [1])),
+    ]
+
+  first = fill(tmp_path / 'first' / 'train', ['a', 'b'], 3).parent
+  fill(first / 'test', ['a', 'b'], 1)
+  before = digests(first)
+  assert len(set(before)) == 3
+  for path in first.rglob('*.png'):
+    os.utime(path, ns=(0, 7))
+  assert digests(first) == before == digests(shutil.copytree(first, tmp_path / 'second'))
+
+  def changed(change):
+    copy = shutil.copytree(first, tmp_path / change.__name__)
+    change(copy / 'train')
+    return digests(copy)[0]
+
+  def other_pixels(train):  # and no other name or size
+    image = train / 'a' / '1.png'
+    data = bytearray(image.read_bytes())
+    data[-20] ^= 1
+    image.write_bytes(data)
+
+  def another_image(train):
+    (train / 'a' / 'new.png').write_bytes(picture(9))
+
+  def another_label(train):
+    (train / 'a' / '1.png').rename(train / 'b' / 'new.png')
+
+  def another_class_name(train):
+    (train / 'a').rename(train / 'A')
+    (train.parent / 'test' / 'a').rename(train.parent / 'test' / 'A')
+
+  changes = (other_pixels, another_image, another_label, another_class_name)
+  assert len({before[0], *(changed(change) for change in changes)}) == 5
+
+
 def test_an_empty_class_folder(tmp_path):
   fill(tmp_path, ['a', 'b'], 3)
   (tmp_path / 'c').mkdir()
   (tmp_path / 'c' / 'readme.txt').write_text('no image')
-  with pytest.raises(UserError, match=f'class folder {tmp_path}/c holds no image'):
+  with pytest.raises(UserError, match=f'class folder {tmp_path}/c has no image'):
     open_source(folder_data(tmp_path), 'train')
 
 
 def test_a_folder_without_classes(tmp_path):
   (tmp_path / '1.png').write_bytes(picture(1))
-  with pytest.raises(UserError, match='holds no class folders'):
+  with pytest.raises(UserError, match='has no class folders'):
     open_source(folder_data(tmp_path), 'train')
 
 
@@ -136,7 +177,7 @@ def test_a_class_that_training_does_not_know(tmp_path):
 
 
 def test_a_missing_folder(tmp_path):
-  with pytest.raises(UserError, match='nonesuch.*is no folder'):
+  with pytest.raises(UserError, match='nonesuch.*is not a folder'):
     open_source(folder_data(tmp_path / 'nonesuch'), 'train')
   with pytest.raises(UserError, match='needs data.dir'):
     open_source(folder_data(''), 'train')

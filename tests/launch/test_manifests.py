@@ -16,7 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from vit_jax import cli
+from vit_jax import commands
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = '1.31'
@@ -34,7 +34,7 @@ COMMANDS = {
 
 def rendered(argv: list[str], capsys, monkeypatch) -> str:
   monkeypatch.chdir(ROOT)
-  assert cli.main(argv) == 0
+  assert commands.main(argv) == 0
   return capsys.readouterr().out
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Cluster, why_not
 
-from vit_jax import cli
-from vit_jax.report.goodput import read_goodput, write_goodput
+from vit_jax import commands
+from vit_jax.report.goodput import goodput, read_goodput
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 STEPS = 200
@@ -51,7 +51,7 @@ def wait_for(what: Callable[[], object], seconds: float, told: Callable[[], str]
 def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_path):
   workdir = tmp_path / 'run'
   assert (
-    cli.main(
+    commands.main(
       [
         'launch',
         '--target=slurm',
@@ -61,7 +61,7 @@ def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_pat
         f'--workdir={workdir}',
         '--name=preempt',
         f'--config.steps={STEPS}',
-        '--config.evaluate.steps=0',
+        '--config.evals.test.every.steps=0',
         '--config.checkpoint.every.steps=100000',
         '--time=10',
       ]
@@ -95,7 +95,7 @@ def test_preempted_saved_queued_again_and_finished(cluster, tiny_recipe, tmp_pat
   # Rows of the log end where the second start took over: nothing was trained twice.
   steps = [json.loads(line)['step'] for line in metrics.read_text().splitlines()]
   assert steps == sorted(steps) and steps[-1] == STEPS
-  print(write_goodput([workdir]))
+  print(goodput([workdir])[0])
   spent = read_goodput(workdir)
   assert spent is not None and spent.starts == 2 and spent.ended
   assert spent.total == pytest.approx(spent.wall, rel=0.01)
@@ -106,7 +106,7 @@ def test_a_users_fault_is_not_queued_again(cluster, tiny_recipe, tmp_path):
   """Exit code 2 ends the job, whatever --requeue says."""
   (tmp_path / 'gone.py').write_text(tiny_recipe.read_text())
   assert (
-    cli.main(
+    commands.main(
       [
         'launch',
         '--target=slurm',
@@ -130,7 +130,7 @@ def test_a_users_fault_is_not_queued_again(cluster, tiny_recipe, tmp_path):
 def submit(recipe: Path, workdir: Path, cluster: Cluster, *flags: str) -> str:
   """The number of a job of two nodes."""
   assert (
-    cli.main(
+    commands.main(
       [
         'launch',
         '--target=slurm',

@@ -40,7 +40,7 @@ def test_parameters_and_tokens():
 
 def test_parity_with_convolutions_written_out():
   """By loops over places: 3x3 pixels around every second one, a GELU, then the patch."""
-  stem = build(conv_stem=(4,)).embedding
+  stem = build(conv_stem=(4,)).make_stem()
   images_BHWC = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
   params = jax.tree.map(lambda leaf: leaf + 0.1, stem.init(jax.random.key(1), images_BHWC, True))
   tree = params['params']
@@ -76,9 +76,9 @@ def test_bfloat16_reaches_the_convolutions():
   'name, options, words',
   [
     ('Ti/6', dict(conv_stem=(4, 6)), 'a multiple of 4, not 6'),
-    ('Ti/8', dict(conv_stem=(0,)), 'conv_stem is (0,); it must be at least 1'),
-    ('Ti/8', dict(conv_stem=4), 'conv_stem is 4; it must be a list'),
-    ('R+Ti/4', dict(conv_stem=(4,)), "'conv_stem' is unknown"),
+    ('Ti/8', dict(conv_stem=(0,)), 'conv_stem[0] is 0; it must be at least 1'),
+    ('Ti/8', dict(conv_stem=4), 'conv_stem is 4; it must be several numbers'),
+    ('R+Ti/4', dict(conv_stem=(4,)), 'model.conv_stem is not a key'),
   ],
 )
 def test_mistakes_get_a_sentence(name, options, words):

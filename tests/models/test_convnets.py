@@ -157,7 +157,7 @@ def test_what_cannot_be():
   jax.eval_shape(
     lambda: models.build('AlexNet', 5).init(jax.random.key(0), noise(1, 63, 63, 3), train=False)
   )
-  with pytest.raises(UserError, match="'width' is unknown"):
+  with pytest.raises(UserError, match='model.width is not a key'):
     models.build('LeNet-5', 5, width=3)
   with pytest.raises(UserError, match="did you mean 'LeNet-5'"):
     models.build('LeNet5', 5)

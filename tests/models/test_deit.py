@@ -223,17 +223,17 @@ def test_every_name_is_in_a_table():
 
 
 def test_what_the_names_stand_for():
-  deit, deit3 = models.build('DeiT-S/16', 10), models.build('DeiT3-L/16', 10)
+  deit, deit3 = models.options_of('DeiT-S/16'), models.options_of('DeiT3-L/16')
   assert deit.exact_gelu and deit.posemb_class and not deit.layerscale and not deit.distilled
   assert deit3.exact_gelu and deit3.layerscale == 1e-4 and not deit3.posemb_class
   assert deit3.stochastic_depth_rule == 'constant' and deit.stochastic_depth_rule == 'linear'
-  giant = models.build('DINOv2-g/14-reg4', 0)
+  giant = models.options_of('DINOv2-g/14-reg4')
   assert (giant.width, giant.depth, giant.heads, giant.mlp) == (1536, 40, 24, 4096)
   assert (giant.mlp_kind, giant.registers, giant.layerscale) == ('swiglu', 4, 1e-5)
-  assert models.build('DeiT3-S/16', 10, layerscale=0.1).layerscale == 0.1
+  assert models.build('DeiT3-S/16', 10, layerscale=0.1).options.layerscale == 0.1
   for base, size in (('DeiT-B', 224), ('DeiT3-H', 224), ('DINOv2-B', 518)):
     inputs = models.MODELS[base].inputs
-    assert (inputs.size, inputs.mean, inputs.std) == (size, IMAGENET_MEAN, IMAGENET_STD)
+    assert (inputs.size, inputs.mean, inputs.std) == ((size, size), IMAGENET_MEAN, IMAGENET_STD)
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ def test_what_the_names_stand_for():
   [
     ('DeiT-S/16-distiled', {}, "did you mean 'DeiT-S/16-distilled'"),
     ('DeiT3-S/16-distilled', {}, 'is unknown'),
-    ('DINOv2-S', {}, 'DINOv2-S/14 would have one'),
+    ('DINOv2-S', {}, 'as in DINOv2-S/14'),
     ('DeiT-S/16-distilled', dict(pool='mean'), "pool is 'mean', but a distilled model has 'cls'"),
     ('S/16', dict(distilled=True, representation=True), 'representation is True, but a distilled'),
-    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be 'gelu' or 'swiglu'"),
+    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be one of: gelu, swiglu"),
   ],
 )
 def test_wrong_names_and_options(name, options, words):

@@ -15,15 +15,16 @@ TINY = dict(width=32, depth=3, heads=2, mlp=64)
 
 def closed_form(model, height: int, width: int, kept: float = 1.0) -> int:
   """Of a ViT, from arXiv:2010.11929 equations 1 to 4."""
-  P, D, F = model.embedding.patch, model.width, model.mlp
+  o = model.options
+  P, D, F = o.patch, o.width, o.mlp
   patches = (height // P) * (width // P)
   macs = patches * P * P * 3 * D
   patches = round(kept * patches)
-  N = patches + model.registers + (model.pool == 'cls')
-  macs += model.depth * (N * (4 * D * D + 2 * D * F) + 2 * N * N * D)
-  if model.pool == 'map':  # keys and values of every patch; one query, one output, one MLP
+  N = patches + o.registers + (o.pool == 'cls')
+  macs += o.depth * (N * (4 * D * D + 2 * D * F) + 2 * N * N * D)
+  if o.pool == 'map':  # keys and values of every patch; one query, one output, one MLP
     macs += 2 * patches * D * D + 2 * patches * D + 2 * D * D + 2 * D * F
-  return macs + model.representation * D * D + D * model.num_classes
+  return macs + o.representation * D * D + D * model.num_classes
 
 
 @pytest.mark.parametrize(

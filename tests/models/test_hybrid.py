@@ -117,14 +117,14 @@ def test_strict_promotion_forward_and_backward(dtype):
 @pytest.mark.parametrize(
   'name, options, words',
   [
-    ('R50+B/8', {}, 'patches of 8 pixels cannot stand on a ResNet of 3 stages.* is 16'),
-    ('R50+B/24', {}, 'the nearest patch that can is 32'),
-    ('R50+B', {}, 'lacks a patch size in pixels; R50\\+B/16 would'),
+    ('R50+B/8', {}, 'patch is 8, which does not fit a ResNet of 3 stages.* is 16'),
+    ('R50+B/24', {}, 'the nearest patch that does is 32'),
+    ('R50+B', {}, 'lacks a patch size in pixels, as in R50\\+B/16'),
     ('R26+M/32', {}, "did you mean .*'R26\\+"),
     ('R26+S/32', dict(resnet_width=48), 'resnet_width is 48; it must be a multiple of 32'),
-    ('R26+S/32', dict(stages=(2, 0)), r'stages is \(2, 0\); it must be at least 1'),
-    ('R26+S/32', dict(weight_epsilon='timm'), "it must be 'std' or 'variance'"),
-    ('R26+S/32', dict(stage=(2,)), "'stage' is unknown"),
+    ('R26+S/32', dict(stages=(2, 0)), r'stages\[1\] is 0; it must be at least 1'),
+    ('R26+S/32', dict(weight_epsilon='timm'), 'it must be one of: std, variance'),
+    ('R26+S/32', dict(stage=(2,)), "model.stage is not a key; did you mean 'stages'"),
   ],
 )
 def test_wrong_names_and_options(name, options, words):

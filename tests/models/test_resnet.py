@@ -13,7 +13,7 @@ import pytest
 from vit_jax import models
 from vit_jax.errors import UserError
 from vit_jax.models import flops
-from vit_jax.models.norms import BatchNorm, Conv, GroupNorm, standardise
+from vit_jax.models.norms import BatchNorm, Conv, GroupNorm, standardize
 
 # Parameters at 1000 classes: pytorch/vision models/resnet.py; for BiT timm resnetv2.py.
 COUNTS = {
@@ -29,7 +29,7 @@ COUNTS = {
   'BiT-R152x2': 236_335_208,
   'BiT-R152x4': 936_533_224,
 }
-# Without normalisation: pytorch/vision models/resnet.py, _ops of each entry.
+# Without normalization: pytorch/vision models/resnet.py, _ops of each entry.
 GMACS = {
   'ResNet-18': 1.814,
   'ResNet-34': 3.664,
@@ -188,7 +188,7 @@ def test_parity_with_a_plain_implementation(name):
   if name.startswith('BiT'):
     expected = plain_bit(variables, IMAGES, TINY['stages'])
   else:
-    expected = plain_resnet(variables, IMAGES, model.block, TINY['stages'])
+    expected = plain_resnet(variables, IMAGES, model.options.block, TINY['stages'])
   assert expected.std() > 0.1
   np.testing.assert_allclose(out.logits_BK, expected, atol=1e-4 * np.abs(expected).max())
   rows, columns = model.grid(IMAGES.shape[1:3])
@@ -252,16 +252,16 @@ def test_gradient_of_a_masked_batch_is_that_of_the_short_one():
 
 
 @pytest.mark.parametrize('inside, outside', [(1e-8, 0.0), (0.0, 1e-5)])
-def test_standardised_filters(inside, outside):
+def test_standardized_filters(inside, outside):
   """Mean 0 and variance 1; small kernels tell the two epsilons apart."""
   kernel = np.random.default_rng(0).normal(3, 2, (3, 3, 8, 5)).astype(np.float32)
-  out = np.asarray(standardise(kernel, inside, outside))
+  out = np.asarray(standardize(kernel, inside, outside))
   np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-6)
   np.testing.assert_allclose(out.std((0, 1, 2)), 1, rtol=1e-4)
   small = kernel * 1e-4 / kernel.std((0, 1, 2))
   expected = np.sqrt(1 / 2) if inside else 1 / 1.1
   np.testing.assert_allclose(
-    np.asarray(standardise(small, inside, outside)).std((0, 1, 2)), expected, rtol=1e-3
+    np.asarray(standardize(small, inside, outside)).std((0, 1, 2)), expected, rtol=1e-3
   )
 
 
@@ -340,12 +340,12 @@ def test_no_classes_no_head():
 @pytest.mark.parametrize(
   'name, options, words',
   [
-    ('ResNet-50', dict(stages=(3, 0)), r'stages is \(3, 0\); it must be at least 1'),
-    ('ResNet-50', dict(stages=3), 'stages is 3; it must be a list, each of it a whole number'),
-    ('ResNet-50', dict(stages=(3, 1.5)), 'each of it a whole number'),
-    ('ResNet-50', dict(style=1), "'style' is unknown"),
-    ('ResNet-50', dict(block='wide'), "block is 'wide'; it must be 'basic' or 'bottleneck'"),
-    ('BiT-R50x1', dict(width=40), 'width is 40, which is not a multiple of the 32 groups'),
+    ('ResNet-50', dict(stages=(3, 0)), r'stages\[1\] is 0; it must be at least 1'),
+    ('ResNet-50', dict(stages=3), 'stages is 3; it must be several numbers'),
+    ('ResNet-50', dict(stages=(3, 1.5)), r'stages\[1\] is 1.5; it must be a whole number'),
+    ('ResNet-50', dict(style=1), 'model.style is not a key'),
+    ('ResNet-50', dict(block='wide'), "block is 'wide'; it must be one of: basic, bottleneck"),
+    ('BiT-R50x1', dict(width=40), 'width is 40; it must be a multiple of 32, the groups'),
   ],
 )
 def test_wrong_options(name, options, words):
@@ -362,6 +362,6 @@ def test_wrong_options(name, options, words):
     ('BiT-R50', "did you mean 'BiT-R50x"),
   ],
 )
-def test_misspelt_names(name, words):
+def test_misspelled_names(name, words):
   with pytest.raises(UserError, match=words):
     models.build(name, 10)

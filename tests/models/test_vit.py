@@ -26,7 +26,7 @@ def build(**options):
 
 
 def params_of(model):
-  """Random, so that no parameter is 0 or 1, without compiling the initialisers."""
+  """Random, so that no parameter is 0 or 1, without compiling the initializers."""
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES[:1], train=False)['params'])
   rng = np.random.default_rng(1)
   return jax.tree.map(

@@ -12,7 +12,7 @@ from jax import export
 from vit_jax import config
 from vit_jax.config import Mesh
 from vit_jax.parallel import mesh as meshes
-from vit_jax.training import setup
+from vit_jax.train.trainer import Sizes, Trainer
 
 
 def step_of(mesh: Mesh, pixels: int = 16, accumulate: int = 1, **options):
@@ -27,8 +27,8 @@ def step_of(mesh: Mesh, pixels: int = 16, accumulate: int = 1, **options):
       'model': model | options,
     }
   )
-  built = setup.assemble(x, Path('nowhere'), meshes.make_mesh(mesh), None, 1000, 16)
-  return built.train_step(), (built.abstract_state, built.abstract_batch)
+  built = Trainer(x, mesh=meshes.make_mesh(mesh), sizes=Sizes(1000, 16))
+  return built.train_step, (built.abstract_state, built.abstract_batch)
 
 
 def partitioned(step, args, folder: Path) -> str:

@@ -12,7 +12,8 @@ from vit_jax import models
 from vit_jax.config import Mesh
 from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
-from vit_jax.plan import topology
+from vit_jax.parallel import topology
+from vit_jax.plan import compilers
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ def test_replica_alone_crosses_slices(devices, slices):
 def test_gpus_are_one_slice_unless_told_and_tpus_are_as_many_as_they_say():
   hosts = gpus(4, 4, slices=4)
   assert meshes.lay_out((1, 16, 1, 1), hosts).shape == (1, 16, 1, 1)
-  with pytest.raises(UserError, match='replica is 1, which is not divisible by the 4 slices'):
+  with pytest.raises(UserError, match='config.mesh.replica is 1, .* 4 slices'):
     meshes.lay_out((1, 16, 1, 1), hosts, 4)
-  with pytest.raises(UserError, match='slices is 3, but the 16 devices lie in 4 slices'):
+  with pytest.raises(UserError, match='config.mesh.slices is 3, .* 4 slices'):
     meshes.lay_out((1, 16, 1, 1), hosts, 3)
   tpus = [Device(i, i // 4, i // 8, 'tpu') for i in range(16)]
   with pytest.raises(UserError, match='by the 2 slices .* set config.mesh.replica to 2'):
     meshes.lay_out((1, 16, 1, 1), tpus)
-  with pytest.raises(UserError, match='slices is 1, but the 16 devices lie in 2 slices'):
+  with pytest.raises(UserError, match='config.mesh.slices is 1, .* 2 slices'):
     meshes.lay_out((1, 16, 1, 1), tpus, 1)
 
 
@@ -138,7 +139,7 @@ def test_what_is_recommended_divides(name, options):
 def test_layouts_of_tpus_that_are_not_here(name, sizes):
   """Replicas alone lie in several slices, and hosts feed every row once, or alike."""
   pytest.importorskip('libtpu')
-  mesh = meshes.make_mesh(Mesh(*sizes), topology.devices(topology.parse(name)))
+  mesh = meshes.make_mesh(Mesh(*sizes), compilers.devices(topology.parse(name)))
   assert mesh.devices.shape == sizes
   if name.startswith('2*'):
     assert [across(mesh.devices, axis, 'slice_index') for axis in range(4)] == [True] + [False] * 3

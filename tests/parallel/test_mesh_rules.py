@@ -15,8 +15,8 @@ from vit_jax.config import Mesh, Optim
 from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.training.optim import make_optimizer
-from vit_jax.training.state import init_state
+from vit_jax.train.optim import make_optimizer
+from vit_jax.train.state import init_state
 from vit_jax.trees import flatten
 
 GOLDEN = Path(__file__).parent.parent / 'golden' / 'shardings_B_16.txt'

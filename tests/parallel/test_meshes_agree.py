@@ -12,10 +12,10 @@ from vit_jax import models
 from vit_jax.config import Augment, Loss, Mesh, Optim
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.training.optim import make_optimizer, make_schedule
-from vit_jax.training.state import init_state
-from vit_jax.training.step import make_train_step
-from vit_jax.training.tasks import Classification
+from vit_jax.train.optim import make_optimizer, make_schedule
+from vit_jax.train.state import init_state
+from vit_jax.train.step import make_train_step
+from vit_jax.train.task import Classification
 
 ONE = Mesh()  # a single device
 OPTIM = Optim(name='sgd', lr=0.1, clip_norm=1.0, schedule='constant')

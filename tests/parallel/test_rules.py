@@ -1,4 +1,4 @@
-"""Which axis a leaf is split on, what may stay whole, and what that is for every model."""
+"""Which axis a leaf is split on, what may be replicated, and how every model is split."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vit_jax.config import Optim
 from vit_jax.errors import UserError
 from vit_jax.parallel import rules
 from vit_jax.parallel.mesh import AXES
-from vit_jax.training.optim import make_optimizer
-from vit_jax.training.state import init_state
+from vit_jax.train.optim import make_optimizer
+from vit_jax.train.state import init_state
 from vit_jax.trees import flatten
 
 QKV, UP = 'params/encoder/blocks/attention/qkv/kernel', 'params/encoder/blocks/mlp/up/kernel'
 
 
 def mesh_of(*sizes: int) -> Any:
-  """A mesh without devices: more than there are here."""
+  """A mesh without devices, so it may have more than there are here."""
   return AbstractMesh(sizes, AXES, axis_types=(AxisType.Auto,) * 4)
 
 
@@ -59,10 +59,9 @@ def test_fsdp_takes_the_preferred_axis_else_the_largest(name, shape, sizes, spec
       (1, 1, 8, 1),
       (
         'attention/qkv/kernel of shape (12, 192, 3, 3, 64)',
-        '3 is not divisible by the 8',
-        "mesh axis 'tensor'",
+        "'tensor'",
         'tensor 8',
-        'set config.mesh.tensor to 1',
+        'config.mesh.tensor to 1',
       ),
     ),
     (
@@ -71,13 +70,12 @@ def test_fsdp_takes_the_preferred_axis_else_the_largest(name, shape, sizes, spec
       (1, 256, 1, 1),  # ViT-G; 1664 is 6.5 x 256
       (
         'attention/qkv/kernel of shape (48, 1664, 3, 16, 104)',
-        'none of 1664, 3, 16, 104 is',
-        "the 256 devices of mesh axis 'fsdp'",
+        '1664, 3, 16, 104',
         'replica 1, fsdp 256, tensor 1, sequence 1',
-        'set config.mesh.fsdp to 128 and config.mesh.replica to 2',
+        'config.mesh.fsdp to 128 and config.mesh.replica to 2',
       ),
     ),
-    ('params/head/kernel', (1280, 1000), (4, 1, 2, 1), ('would lie whole', 'config.mesh.fsdp')),
+    ('params/head/kernel', (1280, 1000), (4, 1, 2, 1), ('would be replicated', 'config.mesh.fsdp')),
   ],
 )
 def test_what_cannot_be_split_names_parameter_axis_mesh_and_remedy(name, shape, sizes, words):
@@ -95,15 +93,14 @@ def test_the_remedy_is_one():
   assert rules.place(QKV, (48, 1664, 3, 16, 104), mesh).spec[1] == 'fsdp'
 
 
-def test_many_middling_leaves_may_not_lie_whole_together():
+def test_many_middling_leaves_may_not_be_replicated_together():
   """None is large; the 48 M elements of the tree may have 2 % of such, and these are more."""
   mesh, head = mesh_of(1, 8, 1, 1), {'head': leaves(kernel=(48, 1000_000))}
   odd = {f'new{i}': leaves(kernel=(999, 1001)) for i in range(2)}
   rules.shardings({**head, 'new0': odd['new0']}, mesh)
   with pytest.raises(
     UserError,
-    match=r'4\.0% of all .* 2% may .* new0/kernel of shape \(999, 1001'
-    r'\): set a smaller config\.mesh\.fsdp',
+    match=r'4\.0% .* 2% .* new0/kernel .* set a smaller config\.mesh\.fsdp',
   ):
     rules.shardings({**head, **odd}, mesh)
   rules.shardings({**head, **odd}, mesh_of(8, 1, 1, 1))  # copies are what replica is for
@@ -141,7 +138,7 @@ def state_of(name: str):
   """The AdamW state of a model as shapes."""
   inputs = models.inputs_of(name)
   model, tx = models.build(name, 1000), make_optimizer(Optim(), lambda step: 1e-3)
-  shape = inputs.size, inputs.size, len(inputs.mean)
+  shape = *inputs.size, len(inputs.mean)
   return jax.eval_shape(lambda: init_state(model, tx, shape, 0))
 
 
@@ -154,7 +151,7 @@ def whole(state, mesh) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize('name', EVERY)
-def test_every_model_is_split_or_told_what_to_change(name):
+def test_every_model_is_split_or_the_error_says_what_to_change(name):
   """On 8 devices with fsdp all are split. On 256 a width such as 1664 is not, and the sentence
   says how many devices it is on: doing so helps."""
   assert {*OFTEN} <= {*NAMES}

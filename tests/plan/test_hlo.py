@@ -1,4 +1,4 @@
-"""Reading optimised HLO: loops, products, traffic. The expected figures are worked out by hand."""
+"""Reading optimized HLO: loops, products, traffic. The expected figures are worked out by hand."""
 
 from __future__ import annotations
 

@@ -12,23 +12,23 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.plan import hlo
-from vit_jax.plan.collectives import Layout, Row, collectives, members
+from vit_jax.plan.collectives import Collective, Partitions, collectives, members
 
 AXES, SHAPE, STEPS = ('replica', 'fsdp', 'tensor'), (2, 2, 2), 3
 
 
-def layout(groups=(0,) * 8) -> Layout:
-  return Layout(AXES, SHAPE, groups)
+def partitions(groups=(0,) * 8) -> Partitions:
+  return Partitions(AXES, SHAPE, groups)
 
 
-def read(body, x_shape=(8, 1024), groups=(0,) * 8) -> list[Row]:
+def read(body, x_shape=(8, 1024), groups=(0,) * 8) -> list[Collective]:
   """The collectives of `body`, per-device code over an (8, 1024) array split over all axes."""
   mesh = jax.make_mesh(SHAPE, AXES, axis_types=(AxisType.Auto,) * 3)
   spec = P(AXES)
   mapped = jax.shard_map(body, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
   x = jax.ShapeDtypeStruct(x_shape, jnp.float32, sharding=NamedSharding(mesh, spec))
   text = jax.jit(mapped).lower(x).compile().as_text()
-  return collectives(hlo.parse(hlo.strip(text)), layout(groups))
+  return collectives(hlo.parse(hlo.strip(text)), partitions(groups))
 
 
 ROW = 1024 * 4  # bytes that one device has of x
@@ -38,16 +38,16 @@ def test_kinds_axes_and_bytes():
   def gather(x):
     return jax.lax.all_gather(x, 'tensor').sum(0)
 
-  assert read(gather) == [Row('all-gather', 'tensor', 1, 2 * ROW, ROW, 0.0)]
+  assert read(gather) == [Collective('all-gather', 'tensor', 1, 2 * ROW, ROW, 0.0)]
   assert read(lambda x: jax.lax.psum(x, ('replica', 'fsdp'))) == [
-    Row('all-reduce', 'replica+fsdp', 1, ROW, 1.5 * ROW, 0.0)
+    Collective('all-reduce', 'replica+fsdp', 1, ROW, 1.5 * ROW, 0.0)
   ]
   shift = functools.partial(jax.lax.ppermute, axis_name='fsdp', perm=[(0, 1), (1, 0)])
-  assert read(shift) == [Row('collective-permute', 'fsdp', 1, ROW, ROW, 0.0)]
+  assert read(shift) == [Collective('collective-permute', 'fsdp', 1, ROW, ROW, 0.0)]
   swap = functools.partial(
     jax.lax.all_to_all, axis_name='replica', split_axis=1, concat_axis=1, tiled=True
   )
-  assert read(swap) == [Row('all-to-all', 'replica', 1, ROW, ROW / 2, 0.0)]
+  assert read(swap) == [Collective('all-to-all', 'replica', 1, ROW, ROW / 2, 0.0)]
   assert read(lambda x: 2 * x) == []
 
 
@@ -55,21 +55,21 @@ def test_a_loop_multiplies():
   def scanned(x):
     return jax.lax.scan(lambda c, _: (jnp.tanh(jax.lax.psum(c, 'fsdp')), None), x, None, STEPS)[0]
 
-  assert read(scanned) == [Row('all-reduce', 'fsdp', STEPS, STEPS * ROW, STEPS * ROW, 0.0)]
+  assert read(scanned) == [Collective('all-reduce', 'fsdp', STEPS, STEPS * ROW, STEPS * ROW, 0.0)]
 
 
 def test_links_between_nodes():
   """Two nodes of four: `replica` lies between them, `fsdp` and `tensor` within."""
   nodes = (0, 0, 0, 0, 1, 1, 1, 1)
   assert read(lambda x: jax.lax.psum(x, 'replica'), groups=nodes) == [
-    Row('all-reduce', 'replica', 1, ROW, 0.0, ROW)
+    Collective('all-reduce', 'replica', 1, ROW, 0.0, ROW)
   ]
   assert read(lambda x: jax.lax.psum(x, 'fsdp'), groups=nodes) == [
-    Row('all-reduce', 'fsdp', 1, ROW, ROW, 0.0)
+    Collective('all-reduce', 'fsdp', 1, ROW, ROW, 0.0)
   ]
   # Over all eight: 3/4 on near links, and a node's half of the array over its four far ones.
   assert read(lambda x: jax.lax.psum(x, AXES), groups=nodes) == [
-    Row('all-reduce', 'replica+fsdp+tensor', 1, ROW, 1.5 * ROW, ROW / 4)
+    Collective('all-reduce', 'replica+fsdp+tensor', 1, ROW, 1.5 * ROW, ROW / 4)
   ]
 
 
@@ -124,9 +124,9 @@ ENTRY %main (a: bf16[16], b: f32[64]) -> f32[8] {
 
 def test_what_a_tpu_makes_of_them():
   """One all-gather spread over two fusions counts once; a sliced all-reduce scatters."""
-  rows = collectives(hlo.parse(FUSED), layout())
+  rows = collectives(hlo.parse(FUSED), partitions())
   assert rows == [
-    Row('reduce-scatter', 'replica+fsdp+tensor', 1, 256, 256 * 7 / 8, 0.0),
-    Row('all-gather', 'fsdp+tensor', 1, 128, 128 * 3 / 4, 0.0),
+    Collective('reduce-scatter', 'replica+fsdp+tensor', 1, 256, 256 * 7 / 8, 0.0),
+    Collective('all-gather', 'fsdp+tensor', 1, 128, 128 * 3 / 4, 0.0),
   ]
   assert not np.isnan([row.near for row in rows]).any()

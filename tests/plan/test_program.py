@@ -1,4 +1,4 @@
-"""What is planned is what is trained; what a pod costs as it grows; out of memory as an answer."""
+"""What is planned is what is trained; cost as a pod grows; out of memory as a result."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 
-from vit_jax import cli, config
-from vit_jax.plan import answer, chips, hlo, program, topology
-from vit_jax.recipes import load_config
-from vit_jax.training.setup import Setup
+from vit_jax import commands, config
+from vit_jax.parallel import chips, topology
+from vit_jax.plan import compilers, describe, hlo, planner, program
+from vit_jax.plan.program import Case
+from vit_jax.train.trainer import Trainer
 
 MESH = ('--config.mesh.replica=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
 # What costs time to compile and changes nothing here.
@@ -39,12 +40,15 @@ REFUSED_BEFORE = (
 
 
 def experiment(recipe: Path, *overrides: str) -> config.Experiment:
-  return config.resolve(load_config(str(recipe), overrides))
+  return config.recipe(recipe, config.from_flags(overrides))
+
+
+def case(x: config.Experiment, devices: int = 8) -> Case:
+  return Case(x, topology.parse(f'cpu:{devices}'), 75, 3)
 
 
 def planned(x: config.Experiment, devices: int = 8) -> program.Program:
-  place = topology.parse(f'cpu:{devices}')
-  return program.lower(x, place, topology.devices(place), 75, 3)
+  return program.lower(case(x, devices))
 
 
 class Kept(NamedTuple):
@@ -68,7 +72,7 @@ class Lowered(Exception):
 
 def trained(argv: list[str], monkeypatch) -> Any:
   """What `vit_jax train` lowers."""
-  make = Setup.train_step
+  make = Trainer.train_step.func
 
   def watched(self):
     def lower(*args):
@@ -77,8 +81,8 @@ def trained(argv: list[str], monkeypatch) -> Any:
     return SimpleNamespace(lower=lower)
 
   with monkeypatch.context() as patch, pytest.raises(Lowered) as stopped:
-    patch.setattr(Setup, 'train_step', watched)
-    cli.main(argv)
+    patch.setattr(Trainer, 'train_step', property(watched))
+    commands.main(argv)
   return stopped.value.args[0]
 
 
@@ -111,8 +115,7 @@ def test_cost_as_the_pod_grows(tiny_recipe):
       '--config.model.width=256',
       '--config.model.mlp=512',
     )
-    place = topology.parse(f'cpu:{devices}')
-    plan = answer.make_plan(x, place, topology.devices(place), 75, 3, None)
+    plan = planner.make_plan(case(x, devices), None)
     assert plan.work is not None and plan.work.unknown_loops == 0
     sizes.append(
       (
@@ -125,17 +128,16 @@ def test_cost_as_the_pod_grows(tiny_recipe):
     assert max(figures) <= 1.05 * min(figures), sizes
 
 
-def test_a_plan_is_told(kept):
-  place = kept.step.topology
-  plan = answer.make_plan(kept.experiment, place, topology.devices(place), 75, 3, kept.cache)
+def test_a_plan_is_described(kept):
+  plan = planner.make_plan(case(kept.experiment), kept.cache)
   assert plan.compiled == kept.result and plan.work is not None
   # Six FLOP for each multiply-accumulate and image, which counts a gradient of the pixels.
   assert plan.work.flops == pytest.approx(plan.step_flops / plan.devices, rel=0.15)
-  assert {row.axes for row in plan.work.rows} >= {'fsdp', 'tensor'}
+  assert {each.axes for each in plan.work.collectives} >= {'fsdp', 'tensor'}
   assert plan.fits is None and not plan.seconds  # a CPU has no datasheet
   assert sum(plan.bytes.values()) == pytest.approx(plan.compiled.bytes)
   assert plan.bytes['optimizer'] == pytest.approx(2 * plan.bytes['parameters'], rel=0.01)
-  shown = answer.tell(plan)
+  shown = describe.plan_text(plan)
   assert 'together' in shown and 'all-gather' in shown and 'bound' not in shown
 
 
@@ -150,11 +152,11 @@ def test_a_plan_is_kept_by_its_program(kept, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(program, 'compiler_options', lambda mesh: {'xla_another': True})
     assert step.key != key
-  monkeypatch.setattr(topology, 'versions', lambda platform: {'jax': 'another'})
+  monkeypatch.setattr(compilers, 'versions', lambda platform: {'jax': 'another'})
   assert step.key not in {other.key, *(file.name.split('.')[0] for file in kept.cache.iterdir())}
 
 
-def test_out_of_memory_is_an_answer(kept, tmp_path, monkeypatch):
+def test_out_of_memory_is_a_result(kept, tmp_path, monkeypatch):
   place = topology.parse('cpu:8')
   place = dataclasses.replace(place, chip=place.chip._replace(memory=chips.CHIPS['v5e'].memory))
 
@@ -162,9 +164,9 @@ def test_out_of_memory_is_an_answer(kept, tmp_path, monkeypatch):
     raise jax.errors.JaxRuntimeError(REFUSED)
 
   monkeypatch.setattr(type(kept.step.lowered), 'compile', refuse)
-  plan = answer.make_plan(kept.experiment, place, jax.devices(), 75, 3, tmp_path)
+  plan = planner.make_plan(Case(kept.experiment, place, 75, 3), tmp_path)
   assert plan.fits is False and plan.work is None and plan.bytes['parameters'] > 0
-  assert 'does not fit: 20.29 GiB, 4.54 GiB too much' in answer.tell(plan)
+  assert 'does not fit: 20.29 GiB, 4.54 GiB too much' in describe.plan_text(plan)
   [file] = tmp_path.iterdir()  # and is remembered
   assert json.loads(gzip.decompress(file.read_bytes()))['out_of_memory'] == REFUSED
 
@@ -182,7 +184,7 @@ def test_how_much_was_too_much(words, gib):
   assert refused.bytes == pytest.approx(gib * chips.GIB)
 
 
-def test_a_gpu_lends_jax_a_share(monkeypatch):
+def test_jax_takes_a_share_of_a_gpu(monkeypatch):
   """No compiler refuses there: memory is compared with what JAX takes."""
   place = topology.parse('h100:8')
   monkeypatch.delenv('XLA_PYTHON_CLIENT_MEM_FRACTION', raising=False)

@@ -16,15 +16,17 @@ from pathlib import Path
 import pytest
 
 from vit_jax.errors import UserError
-from vit_jax.plan import topology
+from vit_jax.parallel import topology
+from vit_jax.parallel.chips import CHIPS, Chip
+from vit_jax.plan import compilers
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-def need(platform: str) -> None:
+def need(chip: Chip) -> None:
   try:
-    topology.require(platform)
+    compilers.require(chip)
   except UserError as error:
     pytest.skip(str(error))
 
@@ -56,7 +58,7 @@ def plan(tmp_path: Path, *flags: str, limit: float = 3000) -> tuple[list[dict[st
 )
 def test_a_small_model_on_every_chip(text, tmp_path):
   place = topology.parse(text)
-  need(place.chip.platform)
+  need(place.chip)
   [row], shown = plan(
     tmp_path,
     '--config=configs/vit_i1k.py:S/16',
@@ -71,8 +73,8 @@ def test_a_small_model_on_every_chip(text, tmp_path):
 
 
 def test_out_of_memory_on_a_tpu_and_on_a_gpu(tmp_path):
-  need('tpu')
-  need('cuda')
+  need(CHIPS['v5e'])
+  need(CHIPS['h100'])
   rows, shown = plan(
     tmp_path,
     '--config=configs/vit_i21k.py:G/14',
@@ -90,7 +92,7 @@ def test_out_of_memory_on_a_tpu_and_on_a_gpu(tmp_path):
 @pytest.mark.parametrize('images', [8, 16, 64])
 def test_cost_as_the_pod_grows(images, tmp_path):
   """B/16 on 16 -> 64 -> 256 chips, so many images each: work flat within 5 %, state as 1/n."""
-  need('tpu')
+  need(CHIPS['v5e'])
   figures = []
   for chips, shape in ((16, '4x4'), (64, '8x8'), (256, '16x16')):
     [row], _ = plan(
@@ -114,7 +116,7 @@ def test_cost_as_the_pod_grows(images, tmp_path):
 
 def test_search_finds_a_plan_for_the_largest(tmp_path):
   """ViT-G/14 on v5e:16x16, in under 20 minutes on two cores."""
-  need('tpu')
+  need(CHIPS['v5e'])
   began = time.monotonic()
   rows, shown = plan(
     tmp_path, '--config=configs/vit_i21k.py:G/14', '--topology=v5e:16x16', '--search', limit=1200

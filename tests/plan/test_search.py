@@ -11,10 +11,11 @@ import pytest
 
 from vit_jax import config
 from vit_jax.errors import UserError
+from vit_jax.parallel import topology
 from vit_jax.parallel.mesh import make_mesh
-from vit_jax.plan import estimate, program, search, topology
-from vit_jax.recipes import load_config
-from vit_jax.training.setup import assemble
+from vit_jax.plan import describe, estimate, program, search
+from vit_jax.plan.program import Case
+from vit_jax.train.trainer import Sizes, Trainer
 
 PLAIN = (
   '--config.augment.mixup=0.0',
@@ -36,14 +37,18 @@ def made_up(memory: float) -> topology.Topology:
   return dataclasses.replace(place, chip=chip)
 
 
+def case(x: config.Experiment, memory: float = 1e9) -> Case:
+  return Case(x, made_up(memory), 75, 3)
+
+
 @pytest.fixture(scope='module')
 def x(tiny_recipe) -> config.Experiment:
-  return config.resolve(load_config(str(tiny_recipe), PLAIN))
+  return config.recipe(tiny_recipe, config.from_flags(PLAIN))
 
 
 @pytest.fixture(scope='module')
 def found(x) -> list[search.Candidate]:
-  return search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)[0]
+  return search.candidates(case(x))[0]
 
 
 def test_candidates_cover_the_ways(found):
@@ -51,15 +56,13 @@ def test_candidates_cover_the_ways(found):
     (c.experiment.mesh.replica, c.experiment.mesh.fsdp, c.experiment.mesh.tensor) for c in found
   }
   assert meshes == {(4, 1, 1), (2, 2, 1), (1, 4, 1), (2, 1, 2), (1, 2, 2)}  # tensor 4: two heads
-  assert {c.experiment.model.options.get('remat', 'none') for c in found} == {
+  assert {c.experiment.model.options.remat for c in found} == {
     'none',
     'full',
     'dots',
     'names',
   }
-  pairs = {
-    (c.experiment.model.options.get('remat', 'none'), c.experiment.optim.accumulate) for c in found
-  }
+  pairs = {(c.experiment.model.options.remat, c.experiment.optim.accumulate) for c in found}
   assert pairs == set(
     itertools.product(('none', 'full', 'dots', 'names'), (2**n for n in range(9)))
   )
@@ -71,7 +74,7 @@ def test_arithmetic_orders_what_it_should(found):
   by = {
     (
       c.experiment.mesh.fsdp,
-      c.experiment.model.options.get('remat', 'none'),
+      c.experiment.model.options.remat,
       c.experiment.optim.accumulate,
     ): c
     for c in found
@@ -87,8 +90,8 @@ def test_arithmetic_orders_what_it_should(found):
 
 def test_a_convnet_is_not_divided_by_tensor(lenet_recipe):
   """Each device of the axis would do all of its work: it is not offered, nor counted as a part."""
-  x = config.resolve(load_config(str(lenet_recipe)))
-  ways, _ = search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)
+  x = config.recipe(lenet_recipe)
+  ways, _ = search.candidates(case(x))
   assert {(c.experiment.mesh.replica, c.experiment.mesh.fsdp) for c in ways} == {
     (4, 1),
     (2, 2),
@@ -96,16 +99,19 @@ def test_a_convnet_is_not_divided_by_tensor(lenet_recipe):
   }
   assert {c.experiment.mesh.tensor for c in ways} == {1}
   alone, shared = (
-    assemble(x, Path(), make_mesh(config.Mesh(replica=1, tensor=n), jax.devices()[:n]), None, 75, 3)
+    Trainer(
+      x, mesh=make_mesh(config.Mesh(replica=1, tensor=n), jax.devices()[:n]), sizes=Sizes(75, 3)
+    )
     for n in (1, 2)
   )
   assert estimate.activation_bytes(shared) == estimate.activation_bytes(alone) > 0
 
 
 @pytest.mark.slow
-def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, capsys):
+def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, caplog):
   least = sorted(c.bytes for c in found)
-  place, lines, compiled = made_up(least[len(least) // 2]), [], []
+  asked, compiled = case(x, least[len(least) // 2]), []
+  caplog.set_level('DEBUG', 'vit_jax')
   real = program.compiled
 
   def counted(step, cache):
@@ -114,7 +120,8 @@ def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, c
 
   monkeypatch.setattr(program, 'compiled', counted)
   monkeypatch.setattr(search, 'WANTED', 1)
-  plans = search.search(x, place, 75, 3, tmp_path, lines.append)
+  plans, place = search.search(asked, tmp_path), asked.topology
+  lines = caplog.messages
   assert len(plans) == 1 and plans[0].fits
   too_large = sum(c.bytes * search.LEAST_RATIO > place.chip.memory for c in found)
   assert 0 < too_large < len(found)
@@ -122,25 +129,25 @@ def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, c
   assert 1 <= len(compiled) <= search.MOST_COMPILED < len(found) - too_large
   assert any('fits' in line for line in lines[1:])
   # Arithmetic is near the compiler: enough to prune with, and no substitute for it.
-  plan, [estimated] = plans[0], [c for c in found if c.experiment == plans[0].setup.experiment]
+  plan, [estimated] = plans[0], [c for c in found if c.experiment == plans[0].trainer.experiment]
   assert plan.work is not None
   assert 0.5 < estimated.bytes / plan.compiled.bytes < 2
   assert estimated.bound.compute == pytest.approx(plan.work.flops / place.chip.peak, rel=0.1)
   # What is printed to paste gives this very experiment.
-  pasted = search.tell(plans, x).splitlines()[-1].split()
-  again = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *pasted)))
-  best = plans[0].setup.experiment
-  assert program.lower(again, place, jax.devices()[:4], 75, 3).text == compiled[-1].text
+  pasted = describe.search_text(plans, x).splitlines()[-1].split()
+  again = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *pasted)))
+  best = plans[0].trainer.experiment
+  assert program.lower(asked._replace(experiment=again)).text == compiled[-1].text
   assert again.optim == best.optim and again.model.options == best.model.options
 
 
 def test_nothing_fits(x):
-  with pytest.raises(UserError, match='nothing fits .* the smallest takes .* take more devices'):
-    search.search(x, made_up(1e5), 75, 3, None, lambda line: None)
+  with pytest.raises(UserError, match='--search: .*config.batch_size'):
+    search.search(case(x, 1e5), None)
 
 
 @pytest.mark.parametrize(
-  'flags, told',
+  'flags, expected',
   [
     (('--config.batch_size=9',), 'config.batch_size is 9, which is not divisible by 4'),
     (
@@ -150,10 +157,10 @@ def test_nothing_fits(x):
     (('--config.mesh.sequence=2',), '4 patches and 1 other tokens do not divide'),
   ],
 )
-def test_a_mistake_that_refuses_every_way_is_told(flags, told, tiny_recipe):
-  x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *flags)))
-  with pytest.raises(UserError, match=told):
-    search.search(x, made_up(1e9), 75, 3, None, lambda line: None)
+def test_a_mistake_that_refuses_every_way_is_reported(flags, expected, tiny_recipe):
+  x = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *flags)))
+  with pytest.raises(UserError, match=expected):
+    search.search(case(x), None)
 
 
 @pytest.mark.parametrize(
@@ -162,15 +169,15 @@ def test_a_mistake_that_refuses_every_way_is_told(flags, told, tiny_recipe):
 )
 def test_the_flags_to_paste_undo_what_was_asked(asked, tiny_recipe):
   """Added to the same command, for a mesh without the axis too, they give what was found."""
-  x = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *asked)))
-  ways, _ = search.candidates(x, made_up(1e9), jax.devices()[:4], 75, 3)
+  x = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *asked)))
+  ways, _ = search.candidates(case(x))
   for way in (w.experiment for w in ways[::9]):
-    pasted = search.flags(way, x)
-    again = config.resolve(load_config(str(tiny_recipe), (*PLAIN, *asked, *pasted.split())))
+    pasted = describe.flags(way, x)
+    again = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *asked, *pasted.split())))
     assert again.mesh == way.mesh and again.optim == way.optim
     assert ('tensor=1' in pasted) == (way.mesh.tensor == 1 and 'tensor' in ''.join(asked))
 
 
 def test_no_datasheet_no_search(x):
-  with pytest.raises(UserError, match='memory of cpu:4 is not known'):
-    search.search(x, topology.parse('cpu:4'), 75, 3, Path('nowhere'), lambda line: None)
+  with pytest.raises(UserError, match='--search: .* cpu:4'):
+    search.search(Case(x, topology.parse('cpu:4'), 75, 3), Path('nowhere'))

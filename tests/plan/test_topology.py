@@ -7,7 +7,8 @@ import pytest
 
 from vit_jax.config import Data
 from vit_jax.errors import UserError
-from vit_jax.plan import sizes, topology
+from vit_jax.parallel import chips, topology
+from vit_jax.plan import compilers, sizes
 
 
 @pytest.mark.parametrize(
@@ -33,22 +34,25 @@ def test_names(text, chips, shape, groups, platform):
 
 
 @pytest.mark.parametrize(
-  'text, told',
+  'text, expected',
   [
-    ('v5e', "'v5e' is not a topology; write one such as v5e:16x16"),
-    ('v5f:4x4', "'v5f' is not a chip that plan knows; did you mean 'v5"),
-    ('v5e:4x4x4', 'has not the shape of v5e, which is AxB'),
-    ('v5p:4x4', 'has not the shape of v5p, which is AxBxC'),
-    ('v5e:0x4', 'has not the shape'),
-    ('h100:32x8', '32 GPUs a node, but a node holds 8; GPUs a node come first'),
-    ('2*h100:8', 'counts slices, which only TPUs come in'),
-    ('8xh100', 'is not a topology'),
+    ('v5e', 'such as v5e:16x16'),
+    ('v5f:4x4', "did you mean 'v5"),
+    ('v5e:4x4x4', 'AxB'),
+    ('v5p:4x4', 'AxBxC'),
+    ('v5e:0x4', 'AxB'),
+    ('v5p:1x1x1', '4 on each'),
+    ('0*v5e:4x4', "'0*v5e:4x4'"),
+    ('h100:32x8', 'h100:8x32'),
+    ('2*h100:8', 'slices'),
+    ('8xh100', 'such as v5e:16x16'),
   ],
 )
-def test_wrong_names(text, told):
+def test_wrong_names(text, expected):
   with pytest.raises(UserError) as error:
     topology.parse(text)
-  assert told in str(error.value) and '\n' not in str(error.value)
+  sentence = str(error.value)
+  assert '--topology' in sentence and expected in sentence and '\n' not in sentence
 
 
 @pytest.mark.parametrize(
@@ -58,16 +62,37 @@ def test_wrong_names(text, told):
     ('h100:8', f"'jax-cuda13-plugin=={jax.__version__}' 'jax-cuda13-pjrt=={jax.__version__}'"),
   ],
 )
-def test_a_missing_compiler_is_told_with_its_command(text, command, monkeypatch):
-  monkeypatch.setattr(topology, '_installed', lambda module: False)
+def test_a_missing_compiler_is_named_with_its_command(text, command, monkeypatch):
+  monkeypatch.setattr(compilers, '_installed', lambda module: False)
   with pytest.raises(UserError) as error:
-    topology.devices(topology.parse(text))
-  assert command in str(error.value) and 'not installed' in str(error.value)
+    compilers.devices(topology.parse(text))
+  assert command in str(error.value)
 
 
 def test_too_few_cpu_devices():
   with pytest.raises(UserError, match='JAX_NUM_CPU_DEVICES=64'):
-    topology.devices(topology.parse('cpu:64'))
+    compilers.devices(topology.parse('cpu:64'))
+
+
+def test_a_chip_without_figures_is_not_planned_for():
+  with pytest.raises(UserError, match='A100.*known: v4, v5e'):
+    compilers.require(topology.parse('a100:8').chip)
+
+
+@pytest.mark.parametrize(
+  'kind, peak',
+  [
+    ('TPU v5 lite', 197e12),
+    ('TPU v5p', 459e12),
+    ('TPU v5', 459e12),
+    ('TPU v3', 61.5e12),  # a device is one of two cores
+    ('NVIDIA H100 80GB HBM3', 989e12),
+    ('cpu', None),
+    ('Radeon', None),
+  ],
+)
+def test_the_datasheet_of_a_device(kind, peak):
+  assert chips.datasheet_peak(kind) == peak
 
 
 def test_sizes_of_data_sets():
@@ -79,5 +104,5 @@ def test_sizes_of_data_sets():
     sizes.data_size(Data(name='folder', dir='x'))
   with pytest.raises(UserError, match='give --num_classes'):
     sizes.data_size(Data(name='nobody'), 500)
-  with pytest.raises(UserError, match='cannot give split'):
+  with pytest.raises(UserError, match='has no split'):
     sizes.data_size(Data(name='cifar10', train='nothing'))

@@ -24,9 +24,14 @@ def write_run(tmp_path):
         {
           'name': name,
           'seed': 3,
-          'model': {'name': 'Ti/8', 'options': {'width': 128}},
+          'model': {'name': 'Ti/8', 'width': 128},
           'checkpoint': {'best': 'val/top1'},
-          'data': {'evals': {'test': 'test', 'val': 'val'}},
+          'data': {'name': 'folder'},
+          'evals': {
+            'test': {'kind': 'classify'},
+            'val': {'kind': 'classify'},
+            'digits': {'kind': 'few_shot'},
+          },
         }
       )
     )
@@ -44,14 +49,6 @@ def write_run(tmp_path):
             'parameters': 123456,
             'device': '1 x cpu',
             'versions': {'jax': '0.10'},
-            'baselines': {
-              'majority': {'top1': 0.131},
-              'colour_histogram': {
-                'top1': 0.623,
-                'feature': 'a histogram',
-                'classifier': 'a classifier',
-              },
-            },
           }
         )
       )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,11 @@ import numpy as np
 NAMES = ('Af', 'BWh', 'EF')
 RASTER = (360, 720)  # half a degree a pixel
 PATCH = 20
+PALETTE = {
+  'Af': ('#0000ff', 'tropical rainforest'),
+  'BWh': ('#ff0000', 'hot desert'),
+  'EF': ('#666666', 'ice cap'),
+}
 
 
 def predictions(count: int, *, seed: int = 0, names=NAMES, positions=None) -> dict[str, Any]:
@@ -39,6 +45,8 @@ def predictions(count: int, *, seed: int = 0, names=NAMES, positions=None) -> di
       'col_N': col_N,
       'raster_size': np.array(RASTER),
       'patch_size': np.array(PATCH),
+      'extent': np.array([-180.0, 180.0, -90.0, 90.0]),
+      'palette': np.array(json.dumps(PALETTE)),
     }
   return arrays
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from test_page import page
 
-from vit_jax import cli
-from vit_jax.report.goodput import PHASES, account, read_goodput, write_goodput
+from vit_jax import commands
+from vit_jax.report.goodput import PHASES, account, goodput, read_goodput
 
 
 def start(time: float, step: int) -> dict:
@@ -166,28 +166,28 @@ def test_a_torn_last_line_is_passed_over(tmp_path):
 
 def test_table_and_csv(tmp_path, capsys):
   run, table = write(tmp_path / 'run', PREEMPTED_THEN_KILLED), tmp_path / 'hours.csv'
-  assert cli.main(['report', '--goodput', str(run), f'--csv={table}']) == 0
+  assert commands.main(['report', '--goodput', str(run), f'--csv={table}']) == 0
   text = capsys.readouterr().out
   assert 'goodput 56.9% of 8 min 30 s, 3 starts' in text
-  assert 'lost         3.9%        20.0 s' in text
+  assert ['lost', '3.9%', '20.0', 's'] in [line.split()[:4] for line in text.splitlines()]
   rows = list(csv.DictReader(table.open()))
   assert [row['phase'] for row in rows] == [*PHASES, 'wall']
   assert sum(float(row['seconds']) for row in rows[:-1]) == float(rows[-1]['seconds']) == 510.0
 
 
-def test_a_clock_that_was_set_is_told(tmp_path):
+def test_a_clock_that_was_set_is_reported(tmp_path):
   events = [start(0.0, 0), spent(100.0, 10, step=90.0)]
-  assert 'a clock was set' in write_goodput([write(tmp_path, events)])
+  assert 'a clock was set' in goodput([write(tmp_path, events)])[0]
   events[-1]['seconds']['data'] = 10.0
-  assert 'a clock was set' not in write_goodput([write(tmp_path, events)])
+  assert 'a clock was set' not in goodput([write(tmp_path, events)])[0]
 
 
 @pytest.mark.parametrize('text', [None, '', 'no json\n'])
 def test_a_run_without_events_is_refused(text, tmp_path, capsys):
   if text is not None:
     (tmp_path / 'events.jsonl').write_text(text)
-  assert cli.main(['report', '--goodput', str(tmp_path)]) == 2
-  assert 'has no events' in capsys.readouterr().err
+  assert commands.main(['report', '--goodput', str(tmp_path)]) == 2
+  assert f'{tmp_path} has no events' in capsys.readouterr().err
 
 
 def test_the_page_shows_a_bar(write_run):

@@ -1,4 +1,4 @@
-"""What a ViT has learnt: each picture's numbers against a slower way to the same."""
+"""What a ViT has learned: each picture's numbers against a slower way to the same."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import numpy as np
 import pytest
 
 from vit_jax import models
+from vit_jax.data.view import View
+from vit_jax.evaluate.features import attention_weights
+from vit_jax.models import Inputs
 from vit_jax.models.embedding import sincos2d
 from vit_jax.report import learned
-from vit_jax.transfer.features import attention_weights
-from vit_jax.transfer.images import published_view
-from vit_jax.transfer.predict import Predictor
+from vit_jax.weights import Opened
 
-HALF = (0.5, 0.5, 0.5)
 SHAPE = (16, 24, 3)
 
 
-def predictor(model, shape=SHAPE, scale: float = 0.2) -> Predictor:
+def opened(model, shape=SHAPE, scale: float = 0.2) -> Opened:
   """With random weights, so that no leaf is neutral."""
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
     lambda leaf: rng.normal(0, scale, leaf.shape).astype(np.float32),
     models.variable_shapes(model, shape),
   )
-  return Predictor(
-    model, variables, shape, HALF, HALF, functools.partial(published_view, crop=1.0), (), ''
-  )
+  inputs = Inputs(shape[:2], view=View.published(shape[:2], 3, 1.0))
+  return Opened('', '', model.clone(inputs=inputs), variables, '')
 
 
 def pixels(count: int, shape=SHAPE) -> np.ndarray:
@@ -43,7 +42,7 @@ def pixels(count: int, shape=SHAPE) -> np.ndarray:
   ],
 )
 def test_distance_equals_a_loop_over_pairs_of_patches(name, options):
-  judged, images_NHWC = predictor(models.build(name, 5, **options), scale=0.5), pixels(3)
+  judged, images_NHWC = opened(models.build(name, 5, **options), scale=0.5), pixels(3)
   seen_NHWC = ((images_NHWC / 255 - 0.5) / 0.5).astype(np.float32)
   weights = jax.jit(functools.partial(attention_weights, judged.model))(judged.variables, seen_NHWC)
   weights_LBANT = np.asarray(weights['encoder/blocks'])
@@ -66,7 +65,7 @@ def test_distance_equals_a_loop_over_pairs_of_patches(name, options):
 def test_uniform_attention_reaches_the_mean_of_all_distances():
   """n patches in a row: the mean of |i - j| is (n^2 - 1) / 3n."""
   n, shape = 7, (8, 56, 3)
-  judged = predictor(models.build('Ti/8', 5, width=32, depth=1, heads=2, mlp=32), shape)
+  judged = opened(models.build('Ti/8', 5, width=32, depth=1, heads=2, mlp=32), shape)
   qkv = judged.variables['params']['encoder']['blocks']['attention']['qkv']
   qkv['kernel'] = np.zeros_like(qkv['kernel'])
   qkv['bias'] = np.zeros_like(qkv['bias'])
@@ -87,7 +86,7 @@ def test_similarity_of_sines_and_cosines():
 
 
 def test_positions_are_those_of_the_patches():
-  judged = predictor(models.build('Ti/8', 5, width=32, depth=1, heads=2, mlp=32, registers=3))
+  judged = opened(models.build('Ti/8', 5, width=32, depth=1, heads=2, mlp=32, registers=3))
   table_ND = judged.variables['params']['pos_embedding'][0]
   assert len(table_ND) == 1 + 6  # of the class token first
   found = learned.look(judged, pixels(1))
@@ -119,15 +118,15 @@ def test_components_of_filters_made_of_two():
 
 def test_only_what_a_model_has():
   images_NHWC = pixels(1, (32, 32, 3))
-  assert learned.look(predictor(models.build('LeNet-5', 5), (32, 32, 3)), images_NHWC) is None
+  assert learned.look(opened(models.build('LeNet-5', 5), (32, 32, 3)), images_NHWC) is None
   small = dict(width=32, depth=1, heads=2, mlp=32)
   plain = learned.look(
-    predictor(models.build('Ti/8', 5, **small, posemb='none', conv_stem=(8,)), (32, 32, 3)),
+    opened(models.build('Ti/8', 5, **small, posemb='none', conv_stem=(8,)), (32, 32, 3)),
     images_NHWC,
   )
   assert plain.filters_FPPC is None and plain.similarity_NN is None
   sines = learned.look(
-    predictor(models.build('Ti/8', 5, **small, posemb='sincos2d', histogram_bins=4), (32, 32, 3)),
+    opened(models.build('Ti/8', 5, **small, posemb='sincos2d'), (32, 32, 3)),
     images_NHWC,
   )
   assert sines.filters_FPPC.shape == (28, 8, 8, 3) and sines.similarity_NN.shape == (16, 16)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from made_up_run import PATCH, RASTER, predictions
+from made_up_run import PALETTE, PATCH, RASTER, predictions
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
+from vit_jax.data.datasets.koeppen import KOEPPEN
 from vit_jax.report import maps, plots
-from vit_jax.report.run import Raster, read_run
+from vit_jax.run.folder import Run
+from vit_jax.run.predictions import Raster
 
 
 def raster_of(positions, patch=PATCH, size=RASTER, held_out=None) -> Raster:
@@ -50,11 +54,11 @@ def world(write_run, held_out=None):
   arrays['label_N'] = np.array([place[3] for place in PLACES], np.int32)
   if held_out is not None:
     arrays['held_out_N'] = np.array(held_out)
-  return read_run(write_run(files={'world': arrays})).predictions['world']
+  return Run(write_run(files={'world': arrays})).predictions['world']
 
 
 def draw(figure):
-  """pixel(axes, lon, lat) -> the colour drawn at a place, RGB in [0, 1] on white."""
+  """pixel(axes, lon, lat) -> the color drawn at a place, RGB in [0, 1] on white."""
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   rgba_HW4 = np.asarray(canvas.buffer_rgba()) / 255
@@ -67,25 +71,25 @@ def draw(figure):
   return pixel
 
 
-def assert_colour(seen_3, colour):
-  np.testing.assert_allclose(seen_3, to_rgb(colour), atol=0.02)
+def assert_color(seen_3, color):
+  np.testing.assert_allclose(seen_3, to_rgb(color), atol=0.02)
 
 
-def test_colours_lie_at_their_latitude_and_longitude(write_run):
-  colours = maps.palette(('Af', 'BWh', 'EF'))
-  assert colours == ['#0000ff', '#ff0000', '#666666']
+def test_colors_lie_at_their_latitude_and_longitude(write_run):
+  colors = [color for color, _ in PALETTE.values()]
   figure = maps.map_figure(world(write_run))
-  predicted, true, verdict, _ = figure.axes
+  predicted, true, outcome, legend = figure.axes
+  assert {words for _, words in PALETTE.values()} <= {text.get_text() for text in legend.texts}
   assert predicted.get_title(loc='left') == 'Predicted' and true.get_title(loc='left') == 'True'
   pixel = draw(figure)
   for lat, lon, guess, label in PLACES:
-    assert_colour(pixel(predicted, lon, lat), colours[guess])
+    assert_color(pixel(predicted, lon, lat), colors[guess])
     if label >= 0:
-      assert_colour(pixel(true, lon, lat), colours[label])
-      assert_colour(pixel(verdict, lon, lat), plots.RIGHT if guess == label else plots.WRONG)
+      assert_color(pixel(true, lon, lat), colors[label])
+      assert_color(pixel(outcome, lon, lat), plots.RIGHT if guess == label else plots.WRONG)
     else:
-      assert np.ptp(pixel(true, lon, lat)) < 0.06  # grey
-  for axes in (predicted, true, verdict):
+      assert np.ptp(pixel(true, lon, lat)) < 0.06  # gray
+  for axes in (predicted, true, outcome):
     ocean_3 = pixel(axes, -151, -33)
     assert ocean_3.min() > 0.9 and np.ptp(ocean_3) < 0.02
 
@@ -104,25 +108,32 @@ def test_held_out_regions_are_told_apart(write_run):
   assert (seen > full + 0.02).any() and (seen >= full - 0.02).all()  # paler, the same hue
 
 
-def test_climates_have_colours_of_their_own():
-  distinct = {colour for name, (colour, _) in maps.KOEPPEN.items() if name != 'As'}
-  assert len(distinct) == len(maps.KOEPPEN) - 1 == 30
-  assert len(set(maps.palette([f'class {k}' for k in range(20)]))) == 20
-  assert len(set(maps.palette([f'class {k}' for k in range(50)]))) == 50
+def test_climates_have_colors_of_their_own():
+  distinct = {color for name, (color, _) in KOEPPEN.items() if name != 'As'}
+  assert len(distinct) == len(KOEPPEN) - 1 == 30
+
+
+@pytest.mark.parametrize('count', [20, 50])
+def test_classes_without_a_declared_palette_have_colors_of_their_own(count, write_run):
+  names = tuple(f'class {k}' for k in range(count))
+  run = Run(write_run(files={'val': predictions(9, names=names)}))
+  assert len(set(maps.palette(run.predictions['val']))) == count
 
 
 def test_another_picture_is_mapped_in_pixels(write_run):
   arrays = predictions(2, names=('cell', 'void'), positions=[(0, 0), (20, 40)])
   arrays['raster_size'] = np.array([100, 100])
-  figure = maps.map_figure(read_run(write_run(files={'world': arrays})).predictions['world'])
+  del arrays['extent']
+  figure = maps.map_figure(Run(write_run(files={'world': arrays})).predictions['world'])
   assert figure.axes[0].get_xlim() == (0, 100) and figure.axes[0].get_ylim() == (-100, 0)
   assert '°' not in plots.to_svg(figure, 'a map')
 
 
 def test_a_whole_planet_of_noise_is_a_small_file(write_run, tmp_path):
   tiles = [(r, c) for r in range(0, 2688, 32) for c in range(0, 5376, 32)][::3]
-  arrays = predictions(len(tiles), names=tuple(maps.KOEPPEN)[:14], positions=tiles)
+  arrays = predictions(len(tiles), names=tuple(KOEPPEN)[:14], positions=tiles)
   arrays |= {'raster_size': np.array([2700, 5400]), 'patch_size': np.array(32)}
-  figure = maps.map_figure(read_run(write_run(files={'world': arrays})).predictions['world'])
+  arrays['palette'] = np.array(json.dumps(KOEPPEN))
+  figure = maps.map_figure(Run(write_run(files={'world': arrays})).predictions['world'])
   plots.save_png(figure, tmp_path / 'world.png')
   assert 10_000 < (tmp_path / 'world.png').stat().st_size < 300_000

@@ -31,7 +31,7 @@ def change(run, key: str, value) -> None:
 
 def test_recipes_that_differ_stand_beside_what_they_reached(write_run):
   first, second = write_run('first', top1=0.70), write_run('second', top1=0.66)
-  change(second, 'model', {'name': 'S/8', 'options': {'depth': 3}})
+  change(second, 'model', {'name': 'S/8', 'depth': 3})
   change(second, 'log', {'every': 7})  # says nothing about a result
   page(first, second)
   text = (first / 'report.html').read_text()
@@ -96,12 +96,12 @@ def test_features_judged_on_other_data(write_run):
   assert 'Features on other data' not in page(plain).text
 
 
-def test_many_runs_have_colours_of_their_own(write_run):
+def test_many_runs_have_colors_of_their_own(write_run):
   runs = [write_run(f'run{i}', files={}) for i in range(9)]
   read = page(*runs)
   loss = next(svg for svg in read.of('svg') if svg['aria-label'].startswith('Loss'))
   assert all(f'run{i}, val' in loss['aria-label'] for i in range(9))
-  assert len(set(plots.colours(9))) == 9 and plots.colours(3) == plots.COLOURS
+  assert len(set(plots.colors(9))) == 9 and plots.colors(3) == plots.COLORS
 
 
 def test_runs_of_a_sweep_are_called_by_the_keys_that_differ(write_run):

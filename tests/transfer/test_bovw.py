@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from vit_jax.transfer import bovw, histogram
+from vit_jax.data import decode, held_out
+from vit_jax.transfer import bovw
 
 
 @pytest.fixture(autouse=True)
@@ -15,21 +16,21 @@ def few_choices(monkeypatch):
 
 
 def stripes(count, seed):
-  """Stripes along or across, of any phase and two colours: one class is the other on its side."""
+  """Stripes along or across, of any phase and two colors: one class is the other on its side."""
   rng = np.random.default_rng(seed)
   labels_N = np.arange(count) % 2
   wave_NW = np.sin(np.arange(24) * 0.9 + rng.uniform(0, 2 * np.pi, (count, 1))) > 0
-  colours_N2C = rng.integers(40, 216, (count, 2, 3))
+  colors_N2C = rng.integers(40, 216, (count, 2, 3))
   across_NHW = np.broadcast_to(wave_NW[:, None, :], (count, 24, 24))
   waves_NHW = np.where(labels_N[:, None, None] == 0, across_NHW, across_NHW.swapaxes(1, 2))
   images_NHWC = np.where(
-    waves_NHW[..., None], colours_N2C[:, None, None, 0], colours_N2C[:, None, None, 1]
+    waves_NHW[..., None], colors_N2C[:, None, None, 0], colors_N2C[:, None, None, 1]
   )
   noise_NHWC = rng.normal(0, 4, images_NHWC.shape)
   return (images_NHWC + noise_NHWC).clip(0, 255).astype(np.uint8), labels_N
 
 
-def coloured(count, seed):
+def colored(count, seed):
   """One kind of noise on a light or a dark ground: no shape tells them apart."""
   rng = np.random.default_rng(seed)
   labels_N = np.arange(count) % 2
@@ -38,23 +39,16 @@ def coloured(count, seed):
   return (ground_N[:, None, None, None] + noise_NHWC).clip(0, 255).astype(np.uint8), labels_N
 
 
-def test_sees_shapes_where_a_colour_histogram_does_not():
-  train, test = stripes(60, 0), stripes(60, 1)
-  words = bovw.judge_bag_of_words(*train, *test)['bag_of_words']
-  colours = histogram.judge_colour_histogram(*train, *test)['colour_histogram']
+def test_sees_shapes():
+  words = bovw.judge_bag_of_words(*stripes(60, 0), *stripes(60, 1))
   assert words['top1'] > 0.95 and words['validation_top1'] > 0.9
-  assert colours['top1'] < 0.7
 
 
-def test_and_sees_no_colours_where_that_does():
-  train, test = coloured(80, 0), coloured(60, 1)
-  words = bovw.judge_bag_of_words(*train, *test)['bag_of_words']
-  colours = histogram.judge_colour_histogram(*train, *test)['colour_histogram']
-  assert words['top1'] < 0.75
-  assert colours['top1'] > 0.95
+def test_sees_no_colors():
+  assert bovw.judge_bag_of_words(*colored(80, 0), *colored(60, 1))['top1'] < 0.75
 
 
-def test_colour_is_used_where_grey_shows_nothing():
+def test_color_is_used_where_gray_shows_nothing():
   """Stripes of red against blue of one lightness, under noise of lightness."""
   rng = np.random.default_rng(0)
   images_NHWC, labels_N = stripes(80, 0)
@@ -62,19 +56,19 @@ def test_colour_is_used_where_grey_shows_nothing():
   sign_NHW = np.where(up_NHW, 1.0, -1.0)
   noise_NHW = rng.normal(0, 20, sign_NHW.shape)
   step_C = 30 * np.array([1 / 0.299, 0, -1 / 0.114]) * 0.114
-  coloured_NHWC = (128 + noise_NHW[..., None] + sign_NHW[..., None] * step_C).clip(0, 255)
-  bag, _, choice = bovw.fit(coloured_NHWC.astype(np.uint8), labels_N)
-  assert bag.colour and bag.words_VE.shape[1] == 3 * 128 and choice.validation_top1 > 0.8
-  grey_NHWC = np.repeat(images_NHWC[..., :1], 3, axis=-1)
-  assert not bovw.fit(grey_NHWC, labels_N).bag.colour  # there is none
+  colored_NHWC = (128 + noise_NHW[..., None] + sign_NHW[..., None] * step_C).clip(0, 255)
+  bag, _, choice = bovw.fit(colored_NHWC.astype(np.uint8), labels_N)
+  assert bag.color and bag.words_VE.shape[1] == 3 * 128 and choice.validation_top1 > 0.8
+  gray_NHWC = np.repeat(images_NHWC[..., :1], 3, axis=-1)
+  assert not bovw.fit(gray_NHWC, labels_N).bag.color  # there is none
 
 
 def test_nothing_is_chosen_on_test():
   train, (test_images, test_labels) = stripes(60, 0), stripes(20, 1)
-  result = bovw.judge_bag_of_words(*train, test_images, test_labels)['bag_of_words']
-  other = bovw.judge_bag_of_words(*train, test_images, 1 - test_labels)['bag_of_words']
+  result = bovw.judge_bag_of_words(*train, test_images, test_labels)
+  other = bovw.judge_bag_of_words(*train, test_images, 1 - test_labels)
   assert other['top1'] == pytest.approx(1 - result['top1'])
-  for key in ('side', 'colour', 'vocabulary', 'strength', 'validation_top1'):
+  for key in ('side', 'color', 'vocabulary', 'strength', 'validation_top1'):
     assert result[key] == other[key]
 
 
@@ -106,7 +100,7 @@ def test_choices_are_the_best_on_images_that_were_not_fitted(monkeypatch):
 
 def test_a_group_is_held_out_together():
   groups_N = np.repeat(np.arange(10), 7)
-  held, kept = bovw._hold_out(groups_N, np.random.default_rng(0))
+  held, kept = held_out.split(groups_N[:, None])
   assert sorted([*held, *kept]) == list(range(70)) and len(held) == 14
   assert not set(groups_N[held]) & set(groups_N[kept])
   # Every image twice, labels by chance: only a copy on the other side could tell.
@@ -144,7 +138,7 @@ def test_any_number_of_images_with_the_same_bits(bag, count, monkeypatch):
   images_NHWC, _ = stripes(7, 1)
   together_ND = bag.features_fn(images_NHWC)
   monkeypatch.setattr(bovw, 'CHUNK', 1)
-  monkeypatch.setattr(bovw, 'cores', lambda: 2)
+  monkeypatch.setattr(decode, 'cores', lambda: 2)
   features_ND = bag.features_fn(images_NHWC[:count])
   assert features_ND.shape == (count, 63 * 12) and features_ND.dtype == np.float32
   np.testing.assert_array_equal(features_ND, together_ND[:count])
@@ -205,5 +199,5 @@ def test_images_are_enlarged_and_never_made_smaller(shape):
   height, width = (max(length, 48) for length in shape[:2])
   rows, columns = ((length - 16) // 6 + 1 for length in (height, width))
   assert bovw._describe(image_HWC, 48, False).shape == (rows, columns, 128)
-  colour = bovw._describe(image_HWC, 48, True)
-  assert colour.shape == (rows, columns, 128 * shape[2])
+  color = bovw._describe(image_HWC, 48, True)
+  assert color.shape == (rows, columns, 128 * shape[2])

@@ -1,4 +1,4 @@
-"""The suite `paper`: sets of right classes, ObjectNet's files, exams that share a training."""
+"""The suite `paper`: sets of right classes, ObjectNet's files, tests that share a training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.evaluate.made_up import MadeUp
+from vit_jax.data import imagenet
 from vit_jax.errors import UserError
-from vit_jax.transfer import extract, paper, suite, tasks
-from vit_jax.transfer.images import imagenet_names
+from vit_jax.evaluate import judge
+from vit_jax.evaluate.backbone import Pulse
+from vit_jax.evaluate.judge import FeatureStore
+from vit_jax.evaluate.sets import EvalSet, Part
+from vit_jax.transfer import paper, tasks
 
 SETS = [[3], [], [5, 7], [999], [3, 4, 5]]
 
@@ -55,9 +60,9 @@ def data_dir(tmp_path_factory):
 
 
 def test_real_labels_are_sets_and_empty_ones_do_not_count(data_dir):
-  exam = tasks.Exam('ReaL', 'real', 'validation', label='original_label', right=paper.real_labels)
-  part = tasks._open_exam(exam, data_dir)
-  originals = [label for _, label in part.source.read(range(len(part.source)))]
+  test = tasks.OtherTest('ReaL', 'real', 'validation', label='real_label')
+  part = tasks._other(test, data_dir)
+  originals = part.source.column('original_label')[part.keep_N]
   assert sorted(originals) == [0, 2, 3, 4] and part.right_NK.shape == (4, 1000)
   for original, right_K in zip(originals, part.right_NK, strict=True):
     assert np.flatnonzero(right_K).tolist() == SETS[original]
@@ -65,7 +70,7 @@ def test_real_labels_are_sets_and_empty_ones_do_not_count(data_dir):
 
 def objectnet(root, first: int = 0, names: list[str] | None = None):
   """A made-up ObjectNet: three folders, of which one has two of ImageNet's classes, one none."""
-  names = imagenet_names() if names is None else names
+  names = imagenet.names() if names is None else names
   images = root / 'objectnet-1.0' / 'images'
   for i, folder in enumerate(('air_freshener', 'bike', 'pen')):
     (images / folder).mkdir(parents=True)
@@ -98,48 +103,53 @@ def objectnet(root, first: int = 0, names: list[str] | None = None):
 @pytest.mark.parametrize('first', [0, 1])
 def test_objectnet_by_the_files_beside_its_images(first, tmp_path):
   objectnet(tmp_path, first)
-  (exam,) = [exam for exam in paper.TASKS[0].others if exam.name == 'ObjectNet']
-  part = tasks._open_exam(exam, tmp_path)
-  assert len(part.source) == 24  # those of air fresheners do not count
-  for (image_HWC, label), right_K in zip(part.source.read(range(24)), part.right_NK, strict=True):
+  (test,) = [test for test in paper.TASKS[0].others if test.name == 'ObjectNet']
+  part = tasks._other(test, tmp_path)
+  assert len(part.keep_N) == 24  # those of air fresheners do not count
+  for (image_HWC, label), right_K in zip(part.source.read(part.keep_N), part.right_NK, strict=True):
     assert image_HWC.shape == (12, 12, 3) and len(np.unique(image_HWC)) == 1  # no red
     assert np.flatnonzero(right_K).tolist() == {1: [444, 671], 2: [418]}[label]
 
 
 def test_objectnet_mistakes_get_a_sentence(tmp_path):
-  (exam,) = [exam for exam in paper.TASKS[0].others if exam.name == 'ObjectNet']
+  (test,) = [test for test in paper.TASKS[0].others if test.name == 'ObjectNet']
   with pytest.raises(UserError, match='ObjectNet is not in .*images: unpack'):
-    tasks._open_exam(exam, tmp_path)
-  mappings = objectnet(tmp_path, names=imagenet_names()[1:] + ['tench'])
+    tasks._other(test, tmp_path)
+  mappings = objectnet(tmp_path, names=[*imagenet.names()[1:], 'tench'])
   with pytest.raises(UserError, match='in another order'):
-    tasks._open_exam(exam, tmp_path)
+    tasks._other(test, tmp_path)
   (mappings / 'folder_to_objectnet_label.json').unlink()
   with pytest.raises(UserError, match='unpack its archive again'):
-    tasks._open_exam(exam, tmp_path)
+    tasks._other(test, tmp_path)
 
 
-def test_verdicts_by_labels_and_by_sets():
-  """One training, three exams: the same predictions are judged by what is right in each."""
-  rng = np.random.default_rng(0)
-  labels_N = np.arange(60) % 3
-  train = extract.Features(
-    (4 * np.eye(3)[labels_N] + rng.normal(0, 1, (60, 3))).astype('f'), labels_N
-  )
-  test = extract.Features((4 * np.eye(3)[labels_N[:9]]).astype('f'), labels_N[:9])
-  shifted = test._replace(labels_N=(test.labels_N + 1) % 3)
+class OneHot:
+  """A backbone whose features are the class that the first pixel shows."""
+
+  name = fingerprint = 'one hot'
+
+  def features(self, source, pulse):
+    return np.eye(3, dtype=np.float32)[source.images_NHWC[:, 0, 0, 0] // 20], source.labels_N
+
+
+@pytest.mark.parametrize('kind', judge.METHODS)
+def test_one_training_is_judged_by_labels_and_by_sets(kind):
+  """Three tests: the same predictions are judged by what is right in each."""
+  train, test, shifted = MadeUp(60), MadeUp(9), MadeUp(9)
+  shifted.labels_N = (test.labels_N + 1) % 3
+  shifted.split = 'shifted'
   right_NK = np.eye(3, dtype=bool)[test.labels_N] | np.eye(3, dtype=bool)[shifted.labels_N]
   right_NK[:3] = False
-  for method in suite.METHODS:
-    for verdict in suite.verdicts(train, [test, shifted, test], method, [None, None, right_NK]):
-      (alone,) = suite.verdicts(train, [test], method).__next__().top1s
-      assert len(alone) == len(verdict.top1s[0])
-      if verdict.metric != '1-shot':
-        assert [np.mean(top1s) for top1s in verdict.top1s] == pytest.approx([1, 0, 6 / 9])
+  parts = [Part('test', test), Part('shifted', shifted), Part('sets', test, right_NK=right_NK)]
+  store = FeatureStore(OneHot(), Pulse())
+  for found in judge.probe(EvalSet(kind, parts, Part('train', train)), store):
+    if found.metric != '1-shot':
+      assert [np.mean(top1s) for top1s in found.top1s] == pytest.approx([1, 0, 6 / 9])
 
 
 def test_the_tasks():
-  names = [paper.TASKS[0].name, *(exam.name for exam in paper.TASKS[0].others)]
+  names = [paper.TASKS[0].name, *(test.name for test in paper.TASKS[0].others)]
   assert names == ['ImageNet', 'ImageNet ReaL', 'ImageNet v2', 'ObjectNet']
   known = tfds.list_builders(with_community_datasets=False)
-  data = [task.data for task in paper.TASKS] + [exam.data for exam in paper.TASKS[0].others]
+  data = [task.data for task in paper.TASKS] + [test.data for test in paper.TASKS[0].others]
   assert {name.split('/')[0] for name in data if not name.startswith('folder:')} <= set(known)

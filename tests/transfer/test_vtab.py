@@ -129,7 +129,7 @@ def test_pixels_are_multiplied_and_a_label_is_chosen(data_dir):
 
 def test_the_tasks():
   groups = [task.group for task in vtab.TASKS]
-  assert [groups.count(name) for name in (vtab.NATURAL, vtab.SPECIALISED, vtab.STRUCTURED)] == [
+  assert [groups.count(name) for name in (vtab.NATURAL, vtab.SPECIALIZED, vtab.STRUCTURED)] == [
     7,
     4,
     8,
@@ -139,8 +139,10 @@ def test_the_tasks():
   assert {task.data.split('/')[0] for task in vtab.TASKS} <= set(known)
 
 
-def row(task: str, metric: str, top1: float) -> suite.Row:
-  return suite.Row('m', task, 'linear', metric, 'penalty 1', top1, 0.5, 'test', 1000, 100, 1.0)
+def row(task: str, metric: str, top1: float) -> suite.TransferRow:
+  return suite.TransferRow(
+    'm', task, 'linear', metric, 'penalty 1', top1, 0.5, 'test', 1000, 100, 1.0
+  )
 
 
 def test_means_of_groups():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vit_jax import models
-from vit_jax.weights.load import flat_variables, tree_variables
+from vit_jax.models import Inputs
+from vit_jax.trees import flatten_variables, unflatten_variables
+from vit_jax.weights import sources, stored
 
 TINY = dict(width=32, depth=2, heads=2, mlp=64)
 
@@ -20,12 +23,12 @@ def shapes(model: Any, size: int | tuple[int, int]) -> dict[str, Any]:
 def random_variables(model: Any, size: int | tuple[int, int], seed: int = 0) -> dict[str, Any]:
   """Every leaf random, LayerScale and biases too; running variances positive."""
   rng, out = np.random.default_rng(seed), {}
-  for name, leaf in flat_variables(shapes(model, size)).items():
+  for name, leaf in flatten_variables(shapes(model, size)).items():
     value = rng.normal(size=leaf.shape).astype(np.float32) * 0.1
     if name.endswith(('scale', 'scale1', 'scale2', 'var')):
       value = 1 + value.clip(-0.5, 0.5)
     out[name] = value
-  return tree_variables(out)
+  return unflatten_variables(out)
 
 
 def tiny(
@@ -37,4 +40,16 @@ def tiny(
 ) -> tuple[Any, dict[str, np.ndarray]]:
   """(a small model, its random leaves by our names)."""
   model = models.build(name, num_classes, **TINY | options)
-  return model, flat_variables(random_variables(model, size, seed))
+  return model, flatten_variables(random_variables(model, size, seed))
+
+
+def read(path: Path, cache: Path) -> stored.Stored:
+  return sources.read(str(path), 'last', cache)
+
+
+def fit(
+  found: stored.Stored, model: Any, size: int | tuple[int, int]
+) -> tuple[dict[str, Any], str]:
+  """(variables, the line) of stored weights in a model for images of this size."""
+  sides = (size, size) if isinstance(size, int) else size
+  return stored.fit(found, shapes(model, size), model.clone(inputs=Inputs(sides)))

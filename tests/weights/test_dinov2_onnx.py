@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from vit_jax import cli
+from vit_jax import commands
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -61,7 +61,7 @@ def reference(path):
 
 
 def real_images(size: tuple[int, int]) -> np.ndarray:
-  """Two photographs that scikit-learn brings, normalised for DINOv2."""
+  """Two photographs that scikit-learn brings, normalized for DINOv2."""
   from sklearn.datasets import load_sample_images
 
   pixels = [
@@ -78,7 +78,7 @@ def test_features_are_those_of_onnxruntime(size, weights, reference, tmp_path):
   images_NHWC = real_images(size)
   np.save(tmp_path / 'images.npy', images_NHWC)
   assert (
-    cli.main(
+    commands.main(
       [
         'predict',
         '--model=DINOv2-S/14',

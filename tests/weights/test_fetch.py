@@ -25,18 +25,19 @@ def remote():
   memory.rm('/models', recursive=True)
 
 
-def test_fetched_once(remote, tmp_path, capsys):
+def test_fetched_once(remote, tmp_path, caplog):
+  caplog.set_level('INFO')
   path = fetch(f'{remote}/weights.npz', tmp_path)
   assert path.read_bytes() == DATA and path.parent == tmp_path and path.suffix == '.npz'
-  assert capsys.readouterr().out == (
-    f'fetching {remote}/weights.npz, 12 bytes\n'
-    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, now in {path}\n'
-  )
+  assert caplog.messages == [
+    f'fetching {remote}/weights.npz, 12 bytes',
+    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, now in {path}',
+  ]
   fsspec.filesystem('memory').pipe('/models/weights.npz', b'changed')
   assert fetch(f'{remote}/weights.npz', tmp_path) == path and path.read_bytes() == DATA
-  assert capsys.readouterr().out == (
-    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, already in {path}\n'
-  )
+  assert caplog.messages[2:] == [
+    f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, already in {path}'
+  ]
   assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -62,17 +63,17 @@ def test_a_checksum_that_is_wrong(remote, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'source, told',
+  'source, sentence',
   [
     ('memory://models/nothing.npz', 'memory://models/nothing.npz cannot be fetched: '),
     ('nonsense://a/b.npz', 'nonsense://a/b.npz cannot be fetched: Protocol not known'),
     ('nowhere.npz#sha256=12', 'there is no file nowhere.npz'),
   ],
 )
-def test_what_is_not_there(source, told, tmp_path):
+def test_what_is_not_there(source, sentence, tmp_path):
   with pytest.raises(UserError) as error:
     fetch(source, tmp_path)
-  assert str(error.value).startswith(told) and not list(tmp_path.iterdir())
+  assert str(error.value).startswith(sentence) and not list(tmp_path.iterdir())
 
 
 def test_a_download_that_breaks_off_leaves_nothing(remote, tmp_path, monkeypatch):
@@ -188,7 +189,7 @@ def test_augreg_rows(spec, name, index, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'spec, told',
+  'spec, sentence',
   [
     ('B/17', "no row of the index is left with name=B/17; did you mean 'B/16'?"),
     ('B/16?augm=light1', "the index has no column 'augm'; did you mean 'aug'?"),
@@ -197,7 +198,7 @@ def test_augreg_rows(spec, name, index, tmp_path):
     ('S/16?ds=i1k', 'left with ds=i1k; '),
   ],
 )
-def test_augreg_rows_that_do_not_exist(spec, told, index, tmp_path):
+def test_augreg_rows_that_do_not_exist(spec, sentence, index, tmp_path):
   with pytest.raises(UserError) as error:
     augreg.address(f'augreg:{spec}', tmp_path, index)
-  assert told in str(error.value)
+  assert sentence in str(error.value)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.weights.golden_models import FOLDER, GOLDEN
-from tests.weights.made_up import shapes
+from tests.weights.made_up import fit, read
 from vit_jax import models
-from vit_jax.weights import files, load
+from vit_jax.layouts import files
 
 
 @pytest.mark.parametrize('family', GOLDEN)
@@ -22,11 +22,8 @@ def test_golden_fixture(family, tmp_path):
   }
   files.write(tmp_path / 'weights.safetensors', weights)
   model = models.build(golden.ours, **golden.our_options)
-  variables, line = load.fit(
-    load.read(str(tmp_path / 'weights.safetensors'), tmp_path),
-    shapes(model, golden.size),
-    model.grid(golden.size),
-  )
+  found = read(tmp_path / 'weights.safetensors', tmp_path)
+  variables, line = fit(found, model, golden.size)
   assert '0 resized, 0 fresh' in line
   output = model.apply(variables, arrays['input'].astype(np.float32), train=False)
   got, expected = np.asarray(getattr(output, golden.field)), arrays['output']

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from tests.weights.made_up import tiny
-from vit_jax import cli, run_folder
-from vit_jax.training.checkpoint import Checkpoints
-from vit_jax.weights import augreg, files, layout, load, registry
+from vit_jax import commands
+from vit_jax.layouts import files, layout, registry
+from vit_jax.run.folder import Run
+from vit_jax.trees import flatten_variables
+from vit_jax.weights import augreg
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +25,7 @@ def save(path, word: str, ours: dict[str, np.ndarray]) -> None:
 
 
 def train(recipe, tmp_path, source: str) -> int:
-  return cli.main(
+  return commands.main(
     [
       'train',
       f'--config={recipe}',
@@ -40,20 +42,17 @@ def train(recipe, tmp_path, source: str) -> int:
 
 def started_from(tmp_path) -> dict[str, np.ndarray]:
   """The parameters of the run, which trained with a learning rate of 0."""
-  checkpoints = Checkpoints(tmp_path / 'run', run_folder.from_run(tmp_path / 'run').checkpoint)
-  try:
-    return load.flat_variables({'params': checkpoints.load(1)['params']})
-  finally:
-    checkpoints.close()
+  with Run(tmp_path / 'run').checkpoints() as checkpoints:
+    return flatten_variables({'params': checkpoints.load(1)['params']})
 
 
 def test_a_file(ours, tiny_recipe, tmp_path, capsys):
   path = tmp_path / 'a.safetensors'
   save(path, 'timm', ours)
   assert train(tiny_recipe, tmp_path, str(path)) == 0
-  told = capsys.readouterr().out
-  assert f'start: {path} (timm ViT): {len(ours) - 3} leaves matched, 1 resized, 2 fresh' in told
-  assert '1 resized, 2 fresh; trained with model.exact_gelu=True\n' in told
+  printed = capsys.readouterr().out
+  assert f'start: {path} (timm ViT): {len(ours) - 3} leaves matched, 1 resized, 2 fresh' in printed
+  assert '1 resized, 2 fresh; trained with model.exact_gelu=True\n' in printed
   params = started_from(tmp_path)
   assert params['pos_embedding'].shape == (1, 5, 32) and params['head/kernel'].shape == (32, 3)
   for name in set(ours) - {'pos_embedding', 'head/kernel', 'head/bias'}:
@@ -72,15 +71,15 @@ def test_augreg(ours, tiny_recipe, tmp_path, capsys, monkeypatch):
   )
   monkeypatch.setattr(augreg, 'DIRECTORY', 'memory://made_up')
   assert train(tiny_recipe, tmp_path, 'augreg:Ti/8') == 0
-  told = capsys.readouterr().out
-  assert 'gelu' not in told
-  assert 'start: memory://made_up/Ti_8-best.npz (Google ViT): ' in told
-  assert 'bytes, sha256 ' in told and str(tmp_path / 'data' / 'weights') in told
+  printed = capsys.readouterr().out
+  assert 'gelu' not in printed
+  assert 'start: memory://made_up/Ti_8-best.npz (Google ViT): ' in printed
+  assert 'bytes, sha256 ' in printed and str(tmp_path / 'data' / 'weights') in printed
   np.testing.assert_array_equal(started_from(tmp_path)['cls'], ours['cls'])
 
 
 @pytest.mark.parametrize(
-  'source, told',
+  'source, printed',
   [
     ('{}/nowhere', 'there is no run folder or file'),
     ('{}/a.npz#sha256=0123', 'has sha256'),
@@ -88,9 +87,9 @@ def test_augreg(ours, tiny_recipe, tmp_path, capsys, monkeypatch):
     ('{}/deep.npz', 'Transformer/encoderblock_2/'),
   ],
 )
-def test_sources_that_do_not_serve(source, told, ours, tiny_recipe, tmp_path, capsys):
+def test_sources_that_do_not_serve(source, printed, ours, tiny_recipe, tmp_path, capsys):
   save(tmp_path / 'a.npz', 'google', ours)
   save(tmp_path / 'deep.npz', 'google', tiny('Ti/8', depth=3)[1])
   assert train(tiny_recipe, tmp_path, source.format(tmp_path)) == 2
   error = capsys.readouterr().err
-  assert error.count('\n') == 1 and told in error
+  assert error.count('\n') == 1 and printed in error

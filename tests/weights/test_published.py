@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.weights.made_up import shapes, tiny
+from tests.weights.made_up import fit, read, shapes, tiny
 from vit_jax import models
 from vit_jax.errors import UserError
-from vit_jax.weights import files, layout, load, registry
+from vit_jax.layouts import files, layout, registry
+from vit_jax.trees import flatten_variables, unflatten_variables
 
 ATTENTION = 'MultiHeadDotProductAttention'
 
@@ -66,11 +67,11 @@ def check(published: dict[str, tuple[int, ...]], model, size: int, word: str) ->
   """Reads a tree of these names and shapes; nothing may be left, and it comes back as it was."""
   rng = np.random.default_rng(0)
   leaves = {name: rng.normal(size=shape).astype(np.float32) for name, shape in published.items()}
-  assert registry.recognise(leaves, 'a file') == (word, '')
-  wanted = {name: leaf.shape for name, leaf in load.flat_variables(shapes(model, size)).items()}
+  assert registry.recognize(leaves, 'a file') == (word, '')
+  wanted = {name: leaf.shape for name, leaf in flatten_variables(shapes(model, size)).items()}
   table = registry.LAYOUTS[word]
   reading = layout.to_ours(table, leaves, wanted)
-  assert not reading.faults and not reading.left and not reading.ignored
+  assert not reading.faults and not reading.left
   assert {name: leaf.shape for name, leaf in reading.ours.items()} == wanted
   back = layout.to_published(table, reading.ours)
   assert set(back) == set(leaves)
@@ -110,13 +111,13 @@ def test_google_counts_without_weights(name, leaves, count):
   assert len(published) == leaves and sum(map(math.prod, published.values())) == count
   wanted = {
     name: leaf.shape
-    for name, leaf in load.flat_variables(shapes(models.build(name, 1000), 224)).items()
+    for name, leaf in flatten_variables(shapes(models.build(name, 1000), 224)).items()
   }
   assert sum(map(math.prod, wanted.values())) == count
   table = registry.LAYOUTS['google']
   named = {
     theirs
-    for row in table.rows
+    for row in table.pairs
     if set(row.our_names) <= set(wanted)
     for theirs in row.their_names(size.depth)
   }
@@ -165,12 +166,12 @@ def test_google_hybrids(word, name, stages, patch, tokens, leaves, count):
   published['embedding/kernel'] = patch, patch, below, size.width
   published |= resnet_names(stages)
   assert len(published) == leaves and sum(map(math.prod, published.values())) == count
-  assert registry.recognise(published, 'a file') == (word, '')
+  assert registry.recognize(published, 'a file') == (word, '')
   # One byte each: it is the names and shapes that matter here.
   arrays = {theirs: np.broadcast_to(np.int8(1), shape) for theirs, shape in published.items()}
   wanted = {
     ours: leaf.shape
-    for ours, leaf in load.flat_variables(shapes(models.build(name, 1000), 224)).items()
+    for ours, leaf in flatten_variables(shapes(models.build(name, 1000), 224)).items()
   }
   reading = layout.to_ours(registry.LAYOUTS[word], arrays, wanted)
   assert not reading.faults and not reading.left
@@ -297,15 +298,15 @@ PREFIXED = [('params/', 'google-linen'), ('opt/target/', 'google'), ('params/img
 
 
 @pytest.mark.parametrize('prefix, word', PREFIXED)
-def test_prefixes_are_taken_off_and_what_is_outside_is_told(prefix, word, tmp_path):
+def test_prefixes_are_taken_off_and_what_is_outside_is_reported(prefix, word, tmp_path):
   model, ours = tiny()
   published = layout.to_published(registry.LAYOUTS[word], ours)
   arrays = {prefix + name: leaf for name, leaf in published.items()}
   arrays['opt/state/step'] = np.asarray(7)
   files.write(tmp_path / 'a.npz', arrays)
-  read = load.read(str(tmp_path / 'a.npz'), tmp_path)
-  variables, line = load.fit(read, shapes(model, 16), (2, 2))
-  again = load.flat_variables(variables)
+  found = read(tmp_path / 'a.npz', tmp_path)
+  variables, line = fit(found, model, 16)
+  again = flatten_variables(variables)
   assert all(np.array_equal(again[name], ours[name]) for name in ours)
   assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in line
   assert line.endswith(f'1 leaves outside {prefix} ignored')
@@ -320,9 +321,9 @@ def test_prefixes_of_dinov2_and_what_is_ignored(tmp_path):
     'classifier.weight': np.zeros((5, 64), np.float32),
   }
   files.write(tmp_path / 'a.safetensors', arrays)
-  read = load.read(str(tmp_path / 'a.safetensors'), tmp_path)
-  assert 'Hugging Face DINOv2' in read.where
-  _, line = load.fit(read, shapes(model, 16), (2, 2))
+  found = read(tmp_path / 'a.safetensors', tmp_path)
+  assert 'Hugging Face DINOv2' in found.where
+  _, line = fit(found, model, 16)
   assert line.endswith('embeddings.mask_token ignored, 1 leaves outside dinov2. ignored')
 
 
@@ -349,16 +350,16 @@ def test_saved_and_loaded_bit_by_bit(family, suffix, name, options, tmp_path):
   model, ours = tiny(name, **options)
   path = tmp_path / f'weights{suffix}'
   files.write(path, layout.to_published(registry.layout_for([family], ours), ours))
-  variables, line = load.fit(load.read(str(path), tmp_path), shapes(model, 16), (2, 2))
+  variables, line = fit(read(path, tmp_path), model, 16)
   assert f'{len(ours)} leaves matched, 0 resized, 0 fresh' in line
-  again = load.flat_variables(variables)
+  again = flatten_variables(variables)
   assert all(np.array_equal(again[name], ours[name]) for name in ours)
   assert all(leaf.dtype == np.float32 for leaf in again.values())
 
 
 def test_unknown_names_are_answered_with_the_layouts():
   with pytest.raises(UserError) as error:
-    registry.recognise(['features.0.weight', 'classifier.6.bias'], 'vgg.npz')
+    registry.recognize(['features.0.weight', 'classifier.6.bias'], 'vgg.npz')
   assert str(error.value).startswith("vgg.npz has names of no known layout, such as 'classifier.6.")
   assert 'Google ViT, ' in str(error.value) and 'timm ViT' in str(error.value)
 
@@ -379,7 +380,7 @@ def test_same_numbers_in_every_layout():
   wanted = {name: leaf.shape for name, leaf in ours.items()}
   logits = [
     forward(
-      load.tree_variables(layout.to_ours(table, layout.to_published(table, ours), wanted).ours)
+      unflatten_variables(layout.to_ours(table, layout.to_published(table, ours), wanted).ours)
     )
     for table in registry.LAYOUTS.values()
     if not layout.unnamed(table, ours)

@@ -7,20 +7,20 @@ import pytest
 
 from tests.weights.made_up import random_variables
 from vit_jax import models
-from vit_jax.weights import registry
-from vit_jax.weights.layout import to_ours, to_published
-from vit_jax.weights.load import flat_variables
+from vit_jax.layouts import registry
+from vit_jax.layouts.layout import to_ours, to_published
+from vit_jax.trees import flatten_variables
 
 NARROW = dict(width=32, heads=2, mlp=64, resnet_width=32)
 
 
 def there_and_back(name: str, word: str, **options) -> dict[str, np.ndarray]:
-  """Published leaves of a small model; asserts that they are recognised and come back."""
+  """Published leaves of a small model; asserts that they are recognized and come back."""
   model = models.build(name, 5, **options)
-  ours = flat_variables(random_variables(model, 64))
+  ours = flatten_variables(random_variables(model, 64))
   table = registry.LAYOUTS[word]
   published = to_published(table, ours)
-  assert registry.recognise(published, 'here') == (word, table.prefixes[0])
+  assert registry.recognize(published, 'here') == (word, table.prefixes[0])
   bare = {key.removeprefix(table.prefixes[0]): leaf for key, leaf in published.items()}
   reading = to_ours(table, bare, {key: leaf.shape for key, leaf in ours.items()})
   assert not reading.faults and not reading.left and set(reading.ours) == set(ours)
@@ -80,7 +80,7 @@ def test_google_hybrids(name, depth, stages, leaves):
 
 def test_old_files_with_group_norms_of_four_axes():
   model = models.build('R26+S/8', 5, stages=(1, 1), depth=1, **NARROW)
-  ours = flat_variables(random_variables(model, 32))
+  ours = flatten_variables(random_variables(model, 32))
   table = registry.LAYOUTS['google']
   published = {
     key: leaf.reshape(1, 1, 1, -1) if '/gn' in f'/{key}' else leaf

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.weights.made_up import shapes
-from vit_jax import cli
-from vit_jax.weights import files, load
+from vit_jax import commands
+from vit_jax.layouts import files
+from vit_jax.weights import open as open_weights
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
@@ -50,16 +50,15 @@ def test_timm_parity(theirs, ours, size, field, tmp_path):
   # To what suits an .npz and back: the weights pass through both of our directions.
   for source, target in (('timm.safetensors', 'ours.npz'), ('ours.npz', 'again.safetensors')):
     assert (
-      cli.main(
+      commands.main(
         ['convert', f'--model={ours}', f'--from={tmp_path / source}', f'--to={tmp_path / target}']
       )
       == 0
     )
-  published = load.read(str(tmp_path / 'again.safetensors'), tmp_path)
-  model, image_size = load.build(published, ours)
-  assert image_size == (size, size)
-  variables, line = load.fit(published, shapes(model, size), model.grid(image_size))
-  assert '0 resized, 0 fresh' in line
+  opened = open_weights(tmp_path / 'again.safetensors', data_dir=tmp_path)
+  model, variables = opened.model, opened.variables
+  assert opened.name == ours and model.inputs.size == (size, size)
+  assert '0 resized, 0 fresh' in opened.line
   with jax.default_matmul_precision('float32'):
     output = jax.jit(lambda variables, images: model.apply(variables, images, train=False))(
       variables, images_BHWC

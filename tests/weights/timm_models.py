@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,28 @@ if importlib.util.find_spec('timm') is None:  # importing it takes the stand-ins
   pytest.skip('timm is not installed', allow_module_level=True)
 
 
+def import_timm() -> Any:
+  """timm; its stand-ins for torchvision are taken away again, for they confuse transformers."""
+  from vit_jax.bench.timm_worker import _import_timm
+
+  timm = _import_timm()
+  for name, module in list(sys.modules.items()):
+    if name.partition('.')[0] == 'torchvision' and module.__spec__ is None:
+      del sys.modules[name]
+  return timm
+
+
 def timm_model(name: str, seed: int = 0, **options: Any) -> Any:
   """In evaluation mode, with everything random and of a size that shows in the result.
 
-  timm's own initialisation has layers that hardly do anything, and biases and LayerScales that
+  timm's own initialization has layers that hardly do anything, and biases and LayerScales that
   are all the same. Convolutions keep it, but for those that start at zero.
 
   Args:
     **options: of `timm.create_model`; `backbone` are those of the ResNet below a hybrid.
   """
-  from vit_jax.bench.timm_worker import _import_timm
-
   torch.manual_seed(seed)
-  timm = _import_timm()
+  timm = import_timm()
   if 'backbone' in options:
     options['embed_layer'] = _hybrid_embedding(timm, **options.pop('backbone'))
   make = timm.create_model

@@ -1,7 +1,7 @@
 """The rival: timm's ViT under PyTorch, eager or compiled, in a process of its own.
 
-A process of its own keeps the two thread pools and memory allocators apart; the parent asks it
-for a number of steps and it answers with the seconds.
+A separate process keeps the two thread pools and memory allocators apart; the parent writes a
+number of steps, and it writes back the seconds they took.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that trains timm's model: reads a number of steps a line, answers their seconds.
+"""The process that trains timm's model: reads numbers of steps, line by line; writes their seconds.
 
-As fast as we know how to make it: all cores, fused AdamW, autocast for bfloat16, TF32 where a GPU
-has it, and `max-autotune` there.
+It is as fast as we know how to make it: all cores, fused AdamW, autocast for bfloat16, and on a GPU
+TF32 and `max-autotune`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _import_timm() -> ModuleType:
 
 def main() -> None:
   answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # whatever the libraries print must not be taken for an answer
+  os.dup2(2, 1)  # what the libraries print must not mix with the answers
   import torch  # pyright: ignore[reportMissingImports]
 
   job = json.loads(sys.argv[1])

@@ -1,1 +1,1 @@
-"""From stored images to batches: sources, decode, loader, augment, and our own data sets."""
+"""From stored images to batches: sources, views, decoding, loading, augmentation, our data sets."""

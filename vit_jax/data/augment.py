@@ -1,8 +1,7 @@
-"""Augmentation on the device: pure functions of (key, images, labels), drawn for each example.
+"""Augmentation on the device: pure functions of (key, images, labels), drawn per example.
 
-Pixels stay in [0, 255] until `normalise`, so `augment` comes first and `normalise` last. Whatever
-is drawn is drawn for the global batch at once, so the numbers do not depend on how the batch is
-sharded.
+Pixels stay in [0, 255] until `normalize`, so `augment` comes first and `normalize` last. Random
+numbers are drawn for the global batch at once, so they do not depend on how it is sharded.
 """
 
 from __future__ import annotations
@@ -19,18 +18,22 @@ from vit_jax.config import Augment
 from vit_jax.errors import UserError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-GREY = 127.5
+GRAY = 127.5
 ERASE_AREA = (0.02, 1 / 3)  # of the image (Zhong et al. 2020, section 4.1)
 ERASE_ASPECT = (0.3, 1 / 0.3)
 
 
-def normalise(
+def normalize(
   images_BHWC: jax.Array, mean: Sequence[float], std: Sequence[float], dtype=jnp.float32
 ) -> jax.Array:
-  """Pixels in [0, 255], uint8 or float, become (pixel / 255 - mean) / std; C values each."""
+  """(pixel / 255 - mean) / std of pixels in [0, 255], uint8 or float.
+
+  Raises:
+    UserError: mean or std does not have one value per channel.
+  """
   channels = images_BHWC.shape[-1]
   if not len(mean) == len(std) == channels:
-    raise UserError(f'data.mean and data.std need one value for each of the {channels} channels')
+    raise UserError(f'data.mean and data.std need one value per channel, {channels} each')
   scale_C = 1 / (255 * jnp.asarray(std, jnp.float32))
   shift_C = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
   return (images_BHWC.astype(jnp.float32) * scale_C - shift_C).astype(dtype)
@@ -42,21 +45,21 @@ def augment(
   """Applies what `cfg` switches on, in the order of its keys.
 
   Args:
-    key: one key a step; every example of the global batch draws its own numbers from it.
+    key: one per step; every example of the global batch draws its own numbers from it.
     images_BHWC: pixels in [0, 255], uint8 or float.
-    labels_BK: one-hot (or soft) labels; mixing gives the same mixture of them.
-    mask_B: False where a row is to count nowhere: it is mixed into no other.
+    labels_BK: one-hot (or soft) labels, which are mixed as the images are.
+    mask_B: False for rows that must not count: they are not mixed into others.
     cfg: what to do.
 
   Returns:
     Images in [0, 255] (float32, or the input untouched when no pixel value can change) and
     labels_BK.
   """
-  turn_key, colour_key, erase_key, mix_key = jax.random.split(key, 4)
+  turn_key, color_key, erase_key, mix_key = jax.random.split(key, 4)
   if cfg.dihedral:
     images_BHWC = _dihedral(turn_key, images_BHWC)
   if cfg.brightness or cfg.contrast or cfg.saturation:
-    images_BHWC = _jitter(colour_key, images_BHWC, cfg)
+    images_BHWC = _jitter(color_key, images_BHWC, cfg)
   if cfg.erase:
     images_BHWC = _erase(erase_key, images_BHWC, cfg.erase)
   if cfg.mixup or cfg.cutmix:
@@ -84,7 +87,7 @@ def _jitter(key, x_BHWC, cfg):
   """
   channels = x_BHWC.shape[-1]
   if cfg.saturation and channels != 3:
-    raise UserError('augment.saturation needs colour: data.channels must be 3')
+    raise UserError('augment.saturation needs color: data.channels must be 3')
   luma_C = jnp.asarray(LUMA if channels == 3 else (1.0,))
 
   def blend(key, x_BHWC, base, strength):
@@ -96,16 +99,16 @@ def _jitter(key, x_BHWC, cfg):
   if cfg.brightness:
     x_BHWC = blend(brightness_key, x_BHWC, 0.0, cfg.brightness)
   if cfg.contrast:
-    grey_BHW1 = jnp.sum(x_BHWC * luma_C, -1, keepdims=True)
-    x_BHWC = blend(contrast_key, x_BHWC, grey_BHW1.mean((1, 2), keepdims=True), cfg.contrast)
+    gray_BHW1 = jnp.sum(x_BHWC * luma_C, -1, keepdims=True)
+    x_BHWC = blend(contrast_key, x_BHWC, gray_BHW1.mean((1, 2), keepdims=True), cfg.contrast)
   if cfg.saturation:
-    grey_BHW1 = jnp.sum(x_BHWC * luma_C, -1, keepdims=True)
-    x_BHWC = blend(saturation_key, x_BHWC, grey_BHW1, cfg.saturation)
+    gray_BHW1 = jnp.sum(x_BHWC * luma_C, -1, keepdims=True)
+    x_BHWC = blend(saturation_key, x_BHWC, gray_BHW1, cfg.saturation)
   return x_BHWC
 
 
 def _erase(key, x_BHWC, probability):
-  """Random erasing (Zhong et al. 2020) of a rectangle that lies inside the image, in mid-grey."""
+  """Random erasing (Zhong et al. 2020) of a rectangle inside the image, in mid-gray."""
   B, H, W, _ = x_BHWC.shape
   coin_key, area_key, aspect_key, place_key = jax.random.split(key, 4)
   area_B = jax.random.uniform(area_key, (B,), minval=ERASE_AREA[0], maxval=ERASE_AREA[1])
@@ -118,14 +121,14 @@ def _erase(key, x_BHWC, probability):
   left_B = jnp.floor(v_B * (W - width_B + 1))
   inside_BHW1 = _rectangle(top_B, left_B, height_B, width_B, H, W)
   coin_B = jax.random.bernoulli(coin_key, probability, (B,))
-  return jnp.where(_wide(coin_B) & inside_BHW1, GREY, x_BHWC.astype(jnp.float32))
+  return jnp.where(_wide(coin_B) & inside_BHW1, GRAY, x_BHWC.astype(jnp.float32))
 
 
 def _mix(key, x_BHWC, labels_BK, mask_B, cfg):
-  """Mixup and CutMix with the neighbour in the (shuffled) batch; lambda drawn for each example.
+  """Mixup and CutMix with the neighbor in the (shuffled) batch; lambda is drawn per example.
 
   Mixup: w x + (1 - w) x', w ~ Beta(alpha, alpha) (Zhang et al. 2018, equation 1).
-  CutMix: a rectangle of area 1 - w around a uniform centre, cut off at the border, comes from
+  CutMix: a rectangle of area 1 - w around a uniform center, clipped at the border, comes from
   x'; the labels are weighted by the true area (Yun et al. 2019, section 3.1 and appendix A).
   """
   B, H, W, _ = x_BHWC.shape
@@ -142,7 +145,7 @@ def _mix(key, x_BHWC, labels_BK, mask_B, cfg):
     height_B, width_B = jnp.round(side_B * H), jnp.round(side_B * W)
     inside_BHW1 = _rectangle(top_B, left_B, height_B, width_B, H, W)
     weights_BHW1.append(1 - inside_BHW1.astype(jnp.float32))
-  coin = jax.random.bernoulli(coin_key)  # one a batch
+  coin = jax.random.bernoulli(coin_key)  # one per batch
   weight_BHW1 = jnp.where(coin, weights_BHW1[0], weights_BHW1[-1])
   weight_BHW1 = jnp.where(_wide(jnp.roll(mask_B, 1)), weight_BHW1, 1.0)
   x_BHWC = x_BHWC.astype(jnp.float32)
@@ -158,7 +161,7 @@ def _beta(key, alpha, B):
 
 
 def _rectangle(top_B, left_B, height_B, width_B, H, W):
-  """True inside, as [B, H, W, 1]; what lies beyond the border is cut off."""
+  """True inside, as [B, H, W, 1]; clipped at the border."""
   row_BH = jnp.arange(H) - top_B[:, None]
   column_BW = jnp.arange(W) - left_B[:, None]
   row_BH = (row_BH >= 0) & (row_BH < height_B[:, None])

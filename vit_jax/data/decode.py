@@ -8,24 +8,24 @@ published pipelines do. 16-bit images keep their high byte.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
 
-cv2.setNumThreads(0)  # the loader has threads of its own
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the loader reports bad images
-
-ATTEMPTS = 10  # of a random crop to fit into the image
+READ_ERRORS = (OSError, ValueError, RuntimeError)  # of an example that is missing or damaged
+ATTEMPTS = 10  # to draw a random crop that fits into the image
 DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
-COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+COLOR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class BadImage(ValueError):
-  """Bytes that are no complete image in a known format."""
+  """Bytes that are not a complete image in a known format."""
 
 
 class Box(NamedTuple):
@@ -37,13 +37,31 @@ class Box(NamedTuple):
   width: int
 
 
+def cores() -> int:
+  """The number of cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # respects the limits of a container or scheduler
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def thread_pool(threads: int = 0) -> ThreadPoolExecutor:
+  """A pool of threads (0: one per core) for work that calls OpenCV.
+
+  OpenCV's own threads are switched off, which would compete with these, and so are its messages
+  about damaged images: whoever reads an image reports it with its place.
+  """
+  cv2.setNumThreads(0)
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+  return ThreadPoolExecutor(threads or cores(), thread_name_prefix='decode')
+
+
 def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.ndarray:
   """Decodes a whole image.
 
   Args:
     record: encoded bytes, or pixels uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels.
     channels: 1 (luminance) or 3 (RGB).
-    factor: 1, 2, 4 or 8: a JPEG comes out smaller by this (rounded up), at less cost.
+    factor: 1, 2, 4 or 8: a JPEG is decoded smaller by this factor (rounded up), at less cost.
 
   Returns:
     uint8 [H, W, channels].
@@ -64,23 +82,21 @@ def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.nda
     except ValueError as error:
       if 'Premature end' in str(error):
         raise BadImage('the file is cut short') from error
-      # Harmless oddities (stray bytes before a marker, rare colour spaces) are for OpenCV.
+      # OpenCV reads what is merely odd (stray bytes before a marker, rare color spaces).
   try:
-    flags = COLOUR if channels == 3 else GREY
+    flags = COLOR if channels == 3 else GRAY
     image = cv2.imdecode(np.frombuffer(record, np.uint8), flags)
   except cv2.error as error:
     raise BadImage('it is empty or damaged') from error
   if image is None:
-    raise BadImage('it is damaged or in no known image format')
+    raise BadImage('it is damaged or not in a known image format')
   return image if channels == 3 else image[..., None]
 
 
-def view(
-  record: bytes | np.ndarray,
-  box: Callable[[int, int], Box],
-  out_HWC: np.ndarray,
+def decode_box(
+  record: bytes | np.ndarray, box: Callable[[int, int], Box], out_HWC: np.ndarray
 ) -> None:
-  """Decodes `record`, cuts out `box(height, width)`, and resizes that into `out_HWC`.
+  """Decodes `record`, cuts out `box(height, width)`, and resizes it into `out_HWC`.
 
   A JPEG is decoded at the smallest DCT scale that still has a pixel for each pixel of the target.
   """
@@ -94,21 +110,21 @@ def view(
     top, left, h, w = box(*size)
     factor = next((f for f in DCT_FACTORS if h >= f * H and w >= f * W), 1)
     image = decode(record, C, factor)
-    if image.shape[:2] == size:  # so it is where OpenCV had to step in
+    if image.shape[:2] == size:  # OpenCV decoded it, at full size
       factor = 1
     edges = (top, top + h, left, left + w)
     top, bottom, left, right = ((edge + factor // 2) // factor for edge in edges)
   resize(image[top:bottom, left:right], out_HWC)
 
 
-def kept(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
-  """What a cache keeps of a record, so that `view` sees of it what it sees of the record itself.
+def cacheable(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
+  """The form of a record to cache, of which `decode_box` makes the same pixels.
 
-  A JPEG stays as it is, for `view` decodes it at a scale that depends on the box; of all others
-  the pixels.
+  A JPEG stays encoded, because `decode_box` decodes it at a scale that depends on the box;
+  anything else is decoded.
 
   Raises:
-    BadImage: as `decode`, of what is no JPEG.
+    BadImage: as `decode`, for anything but a JPEG.
   """
   if isinstance(record, bytes) and _jpeg_size(record) is not None:
     return record
@@ -116,12 +132,12 @@ def kept(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
 
 
 def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
-  """Bilinear into `out_HWC`; halved by 2 x 2 means first while twice too large (antialiasing)."""
+  """Resizes bilinearly into `out_HWC`, after 2 x 2 means (antialiasing) while twice too large."""
   H, W, _ = out_HWC.shape
   h, w, _ = image_HWC.shape
   while h >= 2 * H and w >= 2 * W:
     h, w = h // 2, w // 2
-    # An odd row or column is left out: OpenCV is fast for exact halves only.
+    # Without an odd last row or column: OpenCV is fast for exact halves only.
     even = image_HWC[: 2 * h, : 2 * w]
     image_HWC = cv2.resize(even, (w, h), interpolation=cv2.INTER_AREA).reshape(h, w, -1)
   if (h, w) == (H, W):
@@ -131,14 +147,13 @@ def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
 
 
 def central_box(height: int, width: int, target: tuple[int, int], shorter: int) -> Box:
-  """The part of the image that 'resize the shorter side, then cut out the centre' keeps.
+  """The part of an image that is left by 'resize the shorter side, then crop the center'.
 
   Args:
-    height: of the stored image.
-    width: of the stored image.
-    target: (height, width) of the cut.
-    shorter: the shorter side after resizing; 0 takes the target as 0.875 of the resized image,
-      the ratio of 224 to 256. Never so small that the target would not be covered.
+    height, width: of the stored image.
+    target: (height, width) of the crop.
+    shorter: the shorter side after resizing; 0 makes the target 0.875 of the resized image,
+      the ratio of 224 to 256. It is enlarged where the image would not cover the target.
   """
   cover = max(target[0] / height, target[1] / width)
   scale = max(shorter / min(height, width), cover) if shorter else cover / 0.875
@@ -158,13 +173,12 @@ def random_box(
   """Inception-style crop (Szegedy et al. 2015, section 6): random area and aspect ratio.
 
   Args:
-    height: of the stored image.
-    width: of the stored image.
-    target: (height, width) the box will be resized to.
-    area: range of the share of the image.
+    height, width: of the stored image.
+    target: (height, width) that the box will be resized to.
+    area: range of the fraction of the image.
     aspect: range of width / height, relative to that of the target; uniform in its logarithm.
-    uniform_T4: numbers in [0, 1) for each attempt: area, aspect, top, left. If none of the boxes
-      fits, the largest central one whose aspect is in the range is taken.
+    uniform_T4: random numbers in [0, 1) per attempt: area, aspect, top, left. If no box fits, the
+      largest central one with an aspect in the range is used.
   """
   shape = target[1] / target[0]
   low, high = math.log(aspect[0] * shape), math.log(aspect[1] * shape)

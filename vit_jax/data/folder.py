@@ -1,11 +1,10 @@
-"""Image folders: one sub-folder a class, with or without a test part of their own."""
+"""Image folders: one sub-folder per class, with or without a test part of their own."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vit_jax.data import splits
+from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-HELD_OUT = ('test', 'val', 'validation')  # any of these names finds the part that is there
+HELD_OUT = ('test', 'val', 'validation')  # if there is only one part, each of these names it
 
 
 @dataclass(frozen=True)
@@ -41,46 +40,45 @@ class FolderSource:
   def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
     return [((self.root / self.files[i]).read_bytes(), int(self.labels[i])) for i in indices]
 
+  def label_sets(self) -> None:
+    return None
+
   def column(self, name: str) -> np.ndarray | None:
     return self.labels if name == 'label' else None
+
+  def groups(self) -> np.ndarray:
+    return np.arange(len(self))[:, None]
 
   def where(self, index: int) -> str:
     return str(self.root / self.files[index])
 
+  def digest(self) -> str:
+    stamps = identity.stamps(self.root, self.files, times=False)
+    return identity.digest(stamps, self.labels, self.class_names, identity.sample(self))
+
   def content(self) -> bytes:
-    return stamps(self.root, self.files) + self.labels.tobytes()
-
-
-def stamps(root: Path, files: Iterable[str]) -> bytes:
-  """A digest of the names, sizes and times of change of files below `root`."""
-  digest = hashlib.sha256()
-  for file in files:
-    try:
-      found = os.stat(root / file)
-      stamp = f'{found.st_size} {found.st_mtime_ns}'
-    except OSError:
-      stamp = 'gone'  # reading it will tell
-    digest.update(os.fsencode(f'{file}\0{stamp}\0'))
-  return digest.digest()
+    return identity.stamps(self.root, self.files, times=True) + self.labels.tobytes()
 
 
 def open_folder(directory: str, split: str, test_fraction: float) -> FolderSource:
   """Opens a split of an image folder.
 
-  The folder holds either train/ and at least one of test/, val/, validation/, each with one
-  sub-folder a class, or the class folders themselves; then the share `test_fraction` of the files
-  is 'test', chosen by a hash of the file's path below the folder, so that adding files moves
-  none. Class folders are searched to any depth; names that begin with a dot are passed over.
-  Files are ordered by that hash: a slice such as 'train[:10%]' is a fair sample.
+  The folder contains either train/ and at least one of test/, val/, validation/, each with one
+  sub-folder per class, or the class folders themselves; then `test_fraction` of the files are
+  'test', chosen by a hash of the file's path below the folder, so that adding files moves none.
+  Class folders are searched to any depth; names that begin with a dot are skipped. Files are
+  ordered by that hash: a slice such as 'train[:10%]' is a fair sample.
 
   Raises:
-    UserError: no folder, no classes, an empty class, a class that train/ does not know.
+    UserError: no folder, no classes, an empty class, a class that is not in train/.
   """
   root = Path(directory).expanduser()
   if not directory:
-    raise UserError("data.name 'folder' needs data.dir: a folder with one sub-folder a class")
+    raise UserError("data.name 'folder' needs data.dir: a folder with one sub-folder per class")
   if not root.is_dir():
-    raise UserError(f'data.dir {directory!r} is no folder; it should hold one sub-folder a class')
+    raise UserError(
+      f'data.dir {directory!r} is not a folder; it should be one with a sub-folder per class'
+    )
   top = _folders(root)
   if 'train' in top:
     parts = {part: _scan(root, part) for part in ('train', *HELD_OUT) if part in top}
@@ -89,7 +87,7 @@ def open_folder(directory: str, split: str, test_fraction: float) -> FolderSourc
       if strange := sorted(set(files_by_class) - set(class_names)):
         raise UserError(
           f'{root / part / strange[0]} is a class that {root / "train"} does not have; both '
-          'should hold the same class folders'
+          'should have the same class folders'
         )
   else:
     files_by_class = _scan(root, '')
@@ -111,7 +109,7 @@ def _select(root, split, parts, class_names) -> FolderSource:
     ]
     examples[part] = sorted(pairs, key=lambda pair: (_hash(pair[0]), pair[0]))
   held_out = [part for part in HELD_OUT if part in examples]
-  if len(held_out) == 1:  # 'test' finds val/ and the other way round
+  if len(held_out) == 1:  # 'test' also means val/, and the other way round
     examples.update({part: examples[held_out[0]] for part in HELD_OUT})
   infos = {part: tfds.core.SplitInfo(part, [len(pairs)], 0) for part, pairs in examples.items()}
   chosen = []
@@ -133,7 +131,7 @@ def _scan(root: Path, part: str) -> dict[str, list[str]]:
   classes = _folders(base)
   if not classes:
     raise UserError(
-      f'{base} holds no class folders; it should hold one sub-folder of images a class'
+      f'{base} has no class folders; it should have one sub-folder of images per class'
     )
   files_by_class = {}
   for name in classes:
@@ -147,7 +145,7 @@ def _scan(root: Path, part: str) -> dict[str, list[str]]:
       ]
     if not files:
       raise UserError(
-        f'class folder {base / name} holds no image ({", ".join(SUFFIXES)}); fill or remove it'
+        f'class folder {base / name} has no image ({", ".join(SUFFIXES)}); fill or remove it'
       )
     files_by_class[name] = files
   return files_by_class

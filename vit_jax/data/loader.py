@@ -1,17 +1,17 @@
 """Batches as a pure function of (seed, step), and prefetching them.
 
 The training stream is one long sequence: position p = step * batch + row shows example
-permutation(seed, p // n)[p % n] of the n examples. So each example comes exactly once an epoch,
-also where the batch does not divide n, and a process simply takes its rows of the global batch:
+permutation(seed, p // n)[p % n] of the n examples. So each example comes exactly once per epoch,
+even if the batch size does not divide n, and a process simply takes its rows of the global batch:
 a restart or another number of processes changes nothing.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,21 +21,19 @@ import numpy as np
 
 from vit_jax.config import Data
 from vit_jax.data import decode
-from vit_jax.data.sources import Source, soft_labels, unreadable
+from vit_jax.data.sources import Record, Source, soft_labels, unreadable
+from vit_jax.data.view import View
 from vit_jax.errors import UserError
 
 CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
 CACHE_PROBES = 16  # images read to estimate the size of them all
-CHUNKS = 4  # a batch is handed out in this many pieces a thread
-READ_ERRORS = (OSError, ValueError, RuntimeError)
-
-Record = bytes | np.ndarray
+CHUNKS = 4  # pieces of a batch per thread
 
 log = logging.getLogger(__name__)
 
 
 class Batch(TypedDict):
-  """This process's rows of a global batch. Where `mask` is False the row is to count nowhere.
+  """This process's rows of a global batch. A row with `mask` False must not count anywhere.
 
   Such a row (padding at the end of an evaluation, or a bad record that was skipped) has a black
   image and label 0; its index is -1 if it is padding.
@@ -45,7 +43,7 @@ class Batch(TypedDict):
   label: np.ndarray  # int32 [b]
   mask: np.ndarray  # bool [b]
   index: np.ndarray  # int32 [b], position in the source
-  soft_label: NotRequired[np.ndarray]  # float32 [b, K], in training with data.soft_label
+  soft_label: NotRequired[np.ndarray]  # float32 [b, K], when training with data.soft_label
 
 
 class Loader:
@@ -54,11 +52,14 @@ class Loader:
   Args:
     source: the examples.
     data: sizes, crops, caching, and what to do about bad records.
-    seed: of order, crops and flips; evaluation draws nothing.
+    seed: of order, crops and flips; evaluation is not random.
     batch_size: of the global batch.
-    train: an endless shuffled stream with random crops, or one ordered pass of `num_batches`
-      with central crops.
-    rows: this process's rows of the global batch; None takes them all.
+    train: an endless shuffled stream with random crops, or one ordered pass of `num_batches`.
+    rows: this process's rows of the global batch; all by default.
+    view: how an evaluation sees an image; the central crop of `data` by default.
+
+  Raises:
+    UserError: there are no such soft labels, or training is asked for and the labels are sets.
 
   `batch` may be called from several threads and for any step in any order. Each call returns
   fresh memory, which the device may keep without a copy.
@@ -73,7 +74,13 @@ class Loader:
     batch_size: int,
     train: bool,
     rows: slice | Sequence[int] | None = None,
+    view: View | None = None,
   ):
+    if train and source.label_sets() is not None:
+      raise UserError(
+        f'data.label is {data.label!r}, which gives data set {source.name!r} a set of classes per '
+        'example: that is for evaluation; to train, name a feature with one class'
+      )
     self.source = source
     self.data = data
     self.batch_size = batch_size
@@ -81,8 +88,11 @@ class Loader:
     all_rows = np.arange(batch_size, dtype=np.int64)
     self._rows_b = all_rows if rows is None else all_rows[rows]
     self._seed = seed
-    self._threads = data.threads or cores()
-    self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix='decode')
+    self._view = view or View.of(data)
+    if train and data.crop == 'pad':  # the whole image, in the shape of the target
+      self._view = dataclasses.replace(self._view, shorter=min(data.image_size))
+    self._threads = data.threads or decode.cores()
+    self._pool = decode.thread_pool(self._threads)
     self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
     self._bad: set[int] = set()
     self._bad_lock = threading.Lock()
@@ -111,7 +121,7 @@ class Loader:
     index_b = self._index(position_b)
     b = len(index_b)
     batch = Batch(
-      image=np.zeros((b, *self.data.image_size, self.data.channels), np.uint8),
+      image=np.zeros((b, *self._view.image_shape), np.uint8),
       label=np.zeros(b, np.int32),
       mask=index_b >= 0,
       index=index_b.astype(np.int32),
@@ -142,7 +152,7 @@ class Loader:
 
   @property
   def _num_uniforms(self) -> int:
-    """Random numbers an example needs: one for the flip, the others for its crop."""
+    """Random numbers per example: one for the flip, the others for the crop."""
     return 1 + {'none': 0, 'pad': 2, 'random_resized': 4 * decode.ATTEMPTS}[self.data.crop]
 
   def _fill(self, batch: Batch, piece: np.ndarray, uniform_bU: np.ndarray | None) -> None:
@@ -153,28 +163,25 @@ class Loader:
         if isinstance(loaded, Exception):
           raise loaded
         record, batch['label'][row] = loaded
-        self._view(record, batch['image'][row], None if uniform_bU is None else uniform_bU[row])
-      except READ_ERRORS as error:
+        self._show(record, batch['image'][row], None if uniform_bU is None else uniform_bU[row])
+      except decode.READ_ERRORS as error:
         self._report(index, error)
         batch['mask'][row], batch['label'][row], batch['image'][row] = False, 0, 0
 
-  def _view(self, record: Record, out_HWC: np.ndarray, uniform_U: np.ndarray | None) -> None:
+  def _show(self, record: Record, out_HWC: np.ndarray, uniform_U: np.ndarray | None) -> None:
+    """Writes the pixels of an example: with random numbers those of training."""
     data = self.data
     if uniform_U is not None and data.crop == 'random_resized':
-      draws_T4 = uniform_U[1:].reshape(decode.ATTEMPTS, 4)
       box = functools.partial(
         decode.random_box,
         target=data.image_size,
         area=data.crop_area,
         aspect=data.crop_aspect,
-        uniform_T4=draws_T4,
+        uniform_T4=uniform_U[1:].reshape(decode.ATTEMPTS, 4),
       )
+      decode.decode_box(record, box, out_HWC)
     else:
-      # Before random padding the whole image is wanted, in the shape of the target.
-      whole = uniform_U is not None and data.crop == 'pad'
-      shorter = min(data.image_size) if whole else data.eval_resize
-      box = functools.partial(decode.central_box, target=data.image_size, shorter=shorter)
-    decode.view(record, box, out_HWC)
+      self._view(record, out_HWC)
     if uniform_U is None:
       return
     if data.crop == 'pad':
@@ -183,7 +190,7 @@ class Loader:
       decode.mirror(out_HWC)
 
   def _load(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
-    """Records with their labels, or what went wrong with them; from the cache if it is on."""
+    """Records with their labels, or the error of each; from the cache if it is on."""
     cache = self._cache
     if cache is None:
       return self._read(indices)
@@ -194,8 +201,8 @@ class Loader:
         if isinstance(loaded, Exception):
           raise loaded
         record, label = loaded
-        cache[index] = decode.kept(record, self.data.channels), label
-      except READ_ERRORS as error:
+        cache[index] = decode.cacheable(record, self._view.channels), label
+      except decode.READ_ERRORS as error:
         failed[index] = error
     return [failed[index] if index in failed else cache[index] for index in indices]
 
@@ -204,7 +211,7 @@ class Loader:
       return []
     try:
       return list(self.source.read(indices))
-    except READ_ERRORS as error:
+    except decode.READ_ERRORS as error:
       if len(indices) == 1:
         return [error]
       return [self._read([index])[0] for index in indices]
@@ -212,7 +219,7 @@ class Loader:
   def _report(self, index: int, error: Exception) -> None:
     sentence = unreadable(self.source, index, error)
     if self.data.on_bad_record == 'raise':
-      raise UserError(f"{sentence}; repair it, or pass over it with data.on_bad_record='skip'")
+      raise UserError(f"{sentence}; repair it, or skip it with data.on_bad_record='skip'")
     with self._bad_lock:
       first = index not in self._bad
       self._bad.add(index)
@@ -220,34 +227,27 @@ class Loader:
       log.warning('skipped: %s', sentence)
 
   def _fits(self) -> bool:
-    """Whether what is kept of all images takes less than CACHE_BYTES: estimated from a few."""
+    """Whether a cache of all images takes less than CACHE_BYTES, estimated from a few."""
     n = len(self.source)
     probes = sorted({n * i // CACHE_PROBES for i in range(CACHE_PROBES)})
     sizes = []
     for loaded in self._read(probes):
       try:
         if not isinstance(loaded, Exception):
-          kept = decode.kept(loaded[0], self.data.channels)
-          sizes.append(len(kept) if isinstance(kept, bytes) else kept.nbytes)
-      except READ_ERRORS:
-        pass  # it is reported when its turn comes
+          record = decode.cacheable(loaded[0], self._view.channels)
+          sizes.append(len(record) if isinstance(record, bytes) else record.nbytes)
+      except decode.READ_ERRORS:
+        pass  # it is reported when it is shown
     return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
-
-
-def cores() -> int:
-  """Those that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # what a container or scheduler lets us have
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def uniforms(seed: int, position_b: np.ndarray, count: int) -> np.ndarray:
   """Numbers in [0, 1), float64 [b, count], that depend on seed and position only.
 
-  SplitMix64 (Steele et al. 2014, figure 17) as a counter-based generator: a vectorised hash,
+  SplitMix64 (Steele et al. 2014, figure 17) as a counter-based generator: a vectorized hash,
   where a generator object for each example would cost more than decoding it.
   """
-  key_1 = _mix(np.array([seed + 1], np.uint64) * GOLDEN)  # integers wrap around, as is meant
+  key_1 = _mix(np.array([seed + 1], np.uint64) * GOLDEN)  # wraps around, on purpose
   counter_bU = position_b.astype(np.uint64)[:, None] * np.uint64(count)
   counter_bU = counter_bU + np.arange(1, count + 1, dtype=np.uint64)
   return (_mix(key_1 + counter_bU * GOLDEN) >> np.uint64(11)) * 2.0**-53
@@ -265,13 +265,12 @@ def _mix(x: np.ndarray) -> np.ndarray:
 def prefetch(
   loader: Loader, start_step: int, end_step: int, put: Callable[[Batch], Any]
 ) -> Generator[Any, None, None]:
-  """Yields put(loader.batch(step)) for each step, up to data.prefetch of them made ahead.
+  """Yields put(loader.batch(step)) for each step, made up to data.prefetch steps ahead.
 
-  Two batches are under way at a time, so that the last pieces of one leave no thread idle. An
-  error comes up at the batch it belongs to. Closing the iterator ends its threads.
+  Two batches are made at a time, so that no thread idles during the last pieces of one. An error
+  is raised at its own batch. Closing the iterator ends its threads.
 
   Args:
-    loader: where batches come from.
     start_step: the first step.
     end_step: one past the last.
     put: turns a host batch into device arrays; called from a background thread.

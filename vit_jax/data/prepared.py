@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,12 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vit_jax.data import folder, splits
+from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
 
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
-# How TFDS's own command is run; where it is named it stands before its arguments.
+# Where TFDS's own command is named, this comes before its arguments.
 TFDS_COMMAND = (
   'in an environment of its own (it needs TensorFlow, which vit_jax does not): '
   'pip install tensorflow tensorflow-datasets array-record && tfds'
@@ -33,10 +34,11 @@ class PreparedSource:
   class_names: tuple[str, ...]
   metadata: dict[str, Any]
   directory: Path = field(repr=False)
-  records: Any = field(repr=False)  # a TFDS data source that gives serialised examples
+  pieces: list[tuple[str, int, int]] = field(repr=False)  # of the split, as `splits.pieces` says
+  records: Any = field(repr=False)  # a TFDS data source that gives serialized examples
   features: Any = field(repr=False)
   image_key: str = field(repr=False)
-  label_key: str = field(repr=False)
+  label_key: str = field(repr=False)  # '' for no labels
 
   def __len__(self) -> int:
     return len(self.records)
@@ -46,10 +48,19 @@ class PreparedSource:
 
   def _read(self, index: int) -> tuple[bytes, int]:
     # TFDS's own parser makes arrays of every feature, which costs several times as much and holds
-    # the GIL; its batched read starts a thread for each file on each call.
+    # the GIL; its batched read starts a thread per file and call.
     values = Example.FromString(self.records[index]).features.feature
     image = values[self.image_key].bytes_list.value[0]
-    return image, values[self.label_key].int64_list.value[0] if self.label_key else -1
+    labels = values[self.label_key].int64_list.value if self.label_key else ()
+    return image, labels[0] if labels else -1
+
+  def label_sets(self) -> np.ndarray | None:
+    if not self.label_key or isinstance(self.features[self.label_key], tfds.features.ClassLabel):
+      return None
+    right_NK = np.zeros((len(self), len(self.class_names)), bool)
+    for right_K, labels in zip(right_NK, self.values(self.label_key), strict=True):
+      right_K[labels.astype(int)] = True
+    return right_NK
 
   def column(self, name: str) -> np.ndarray | None:
     if name not in self.features or len(self.features[name].shape) > 1:
@@ -57,29 +68,63 @@ class PreparedSource:
     return np.array(self.values(name)).reshape(len(self), *self.features[name].shape)
 
   def values(self, name: str) -> list[np.ndarray]:
-    """All numbers of a feature, flat, of each example: of 'objects/size' one an object."""
+    """A feature of every example as it is stored, flat: 'objects/size' has one value per object."""
     found = []
     for index in range(len(self)):
       value = Example.FromString(self.records[index]).features.feature[name]
-      kind = value.WhichOneof('kind')  # none of them where a sequence is empty
+      kind = value.WhichOneof('kind')  # none where a sequence is empty
       found.append(np.array(getattr(value, kind).value if kind else ()))
     return found
+
+  def groups(self) -> np.ndarray:
+    """As the metadata declare them: by the value of a column, or by the cells of a raster.
+
+    A patch of a raster belongs to the cells of its four corners.
+    """
+    if cell := self.metadata.get('group_cells'):
+      row_N, col_N = self._declared('row'), self._declared('col')
+      last, across = self.metadata['patch_size'] - 1, -(-self.metadata['raster_size'][1] // cell)
+      corners = ((0, 0), (0, last), (last, 0), (last, last))
+      return np.stack([(row_N + y) // cell * across + (col_N + x) // cell for y, x in corners], 1)
+    if name := self.metadata.get('group'):
+      return np.unique(self._declared(name), return_inverse=True)[1].reshape(-1, 1)
+    return np.arange(len(self))[:, None]
+
+  def _declared(self, name: str) -> np.ndarray:
+    column_N = self.column(name)
+    if column_N is None:
+      raise UserError(f'the metadata of data set {self.name!r} name a feature {name!r} it lacks')
+    return column_N
 
   def where(self, index: int) -> str:
     return f'record {index} of {len(self)}'
 
+  def digest(self) -> str:
+    files = (self.directory.glob(f'*-{split}.array_record*') for split, _, _ in self.pieces)
+    names = sorted({file.name for found in files for file in found})
+    return identity.digest(
+      identity.stamps(self.directory, names, times=False),
+      self.pieces,
+      self.class_names,
+      json.dumps(self.metadata, sort_keys=True),
+      sorted(self.features),
+      self.image_key,
+      self.label_key,
+      identity.sample(self),
+    )
+
   def content(self) -> bytes:
     files = sorted(path.name for path in self.directory.iterdir())
     keys = f'{self.image_key} {self.label_key}'
-    return folder.stamps(self.directory, files) + keys.encode()
+    return identity.stamps(self.directory, files, times=True) + keys.encode()
 
 
 def find(name: str, data_dir: Path) -> Path | None:
-  """Where NAME[/CONFIG][:VERSION] (else its newest version) lies prepared, if it does."""
+  """The folder where NAME[/CONFIG][:VERSION], by default its newest version, is prepared."""
   try:
     naming.parse_builder_name_kwargs(name)
   except ValueError:
-    return None  # no name that TFDS could have given
+    return None  # not a name that TFDS allows
   try:
     return Path(read_only_builder.builder_from_files(name, data_dir=data_dir).data_dir)
   except tfds.core.DatasetNotFoundError:
@@ -92,11 +137,12 @@ def open_prepared(
   """Opens a split of the data set prepared in `directory`.
 
   Args:
-    directory: data_dir/name[/config]/version, as TFDS lays it out.
+    directory: data_dir/name[/config]/version, as TFDS arranges it.
     name: for messages.
     split: in TFDS split syntax.
-    image, label: which features they are; '' is the only one of its type, or the one of several
-      that is called 'image' or 'label'. With None every label is -1.
+    image, label: the names of the features; '' means the only Image or ClassLabel, or the one of
+      several that is called 'image' or 'label'. A label may also be a Sequence of ClassLabel (see
+      `Source.label_sets`). With None every label is -1.
 
   Raises:
     UserError: unknown split, stored in a format without random access, or no such image or class
@@ -105,17 +151,21 @@ def open_prepared(
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
   image_key = _pick(name, features, tfds.features.Image, 'image', image)
-  label_key = (
-    '' if label is None else _pick(name, features, tfds.features.ClassLabel, 'label', label)
-  )
-  splits.pieces(name, split, builder.info.splits)
+  class_label = tfds.features.ClassLabel
+  if label is None:
+    label_key = ''
+  elif label in features and isinstance(getattr(features[label], 'feature', 0), class_label):
+    label_key = label  # a Sequence, which has its ClassLabel's names
+  else:
+    label_key = _pick(name, features, class_label, 'label', label)
+  pieces = splits.pieces(name, split, builder.info.splits)
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw, file_format='array_record')
   except (NotImplementedError, ValueError) as error:
     raise UserError(
-      f'data set {name!r} in {directory} is stored in a format without random access; add the '
-      f'right one beside it with one command, {TFDS_COMMAND} convert_format '
+      f'data set {name!r} in {directory} is stored in a format without random access; add one '
+      f'that has it with one command, {TFDS_COMMAND} convert_format '
       f'--dataset_version_dir={directory} --out_file_format=array_record'
     ) from error
   return PreparedSource(
@@ -124,6 +174,7 @@ def open_prepared(
     class_names=tuple(features[label_key].names) if label_key else (),
     metadata=dict(builder.info.metadata or {}),
     directory=directory,
+    pieces=pieces,
     records=records,
     features=features,
     image_key=image_key,
@@ -132,7 +183,7 @@ def open_prepared(
 
 
 def _pick(name: str, features: Any, kind: type, usual: str, wanted: str) -> str:
-  """The feature of a type that is meant."""
+  """The name of the feature of a type that `wanted` means."""
   keys = sorted(key for key, feature in features.items() if isinstance(feature, kind))
   if wanted in keys:
     return wanted

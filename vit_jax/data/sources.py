@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from vit_jax.config import Data
-from vit_jax.data import folder, held_out
-from vit_jax.errors import UserError
+from vit_jax.data import datasets, folder, identity, prepared
+from vit_jax.data.data_dir import default_data_dir
+from vit_jax.data.held_out import hold_out
+from vit_jax.errors import UserError, first_few
 
-DATA_DIR_VARIABLE = 'VIT_JAX_DATA_DIR'
+Record = bytes | np.ndarray  # an encoded image, or pixels uint8 [H, W] or [H, W, C]
 
 
 class Source(Protocol):
@@ -30,52 +32,137 @@ class Source(Protocol):
 
   @property
   def metadata(self) -> dict[str, Any]:
-    """What the data set says of itself beside its examples, such as the size of a raster."""
+    """What the data set declares: its groups, raster, palette and the like (docs/datasets.md)."""
     ...
 
   def __len__(self) -> int: ...
 
-  def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
-    """Encoded images (or uint8 pixels [H, W, C]) and labels; a label of -1 is 'none of these'."""
+  def read(self, indices: Sequence[int]) -> list[tuple[Record, int]]:
+    """Images and labels; a label of -1 means none of the classes."""
+    ...
+
+  def label_sets(self) -> np.ndarray | None:
+    """Which classes are right for each example, bool [N, K]; None if only its label is.
+
+    Where there are such sets, `read` gives the first class of each, or -1.
+    """
     ...
 
   def column(self, name: str) -> np.ndarray | None:
-    """A number or vector of every example, [N] or [N, K]; None if there is no such feature."""
+    """A feature of every example, [N] or [N, K]; None if there is no such feature."""
+    ...
+
+  def groups(self) -> np.ndarray:
+    """The groups that each example belongs to, int [N, G]: examples of one group show the same."""
     ...
 
   def where(self, index: int) -> str:
-    """What a person needs to find an example: a file name, or the record's place."""
+    """Where to find an example: the name of its file, or its number."""
+    ...
+
+  def digest(self) -> str:
+    """Identifies the examples and their order, also after a copy to another disk; few are read."""
     ...
 
   def content(self) -> bytes:
-    """What is another where an image or a label is; no image is read for it."""
+    """Changes with every file of the examples, by times of change, for caches; none is read."""
     ...
 
 
-class Subset:
-  """Some examples of a source, in order; a source itself."""
+class MappedSource:
+  """A source made from another: with some of its examples, or other labels, classes or pixels.
 
-  def __init__(self, source: Source, indices_N: np.ndarray, words: str):
-    self._source, self._indices_N = source, indices_N
+  Args:
+    source: the other.
+    words: says what is different, after the other's `split`. Two pixel functions need different
+      words, which stand for them in `digest` and `content`.
+    indices_N: positions in `source` of the examples, in order; all by default.
+    labels: of each example of `source`: a class, int [N], or which classes are right, bool [N, K].
+    classes_K: for each class of `source`, the class that it becomes.
+    class_names: by default the source's, or numbers if there are new labels.
+    pixels: what to make of an image.
+  """
+
+  def __init__(
+    self,
+    source: Source,
+    words: str,
+    *,
+    indices_N: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    classes_K: np.ndarray | None = None,
+    class_names: tuple[str, ...] = (),
+    pixels: Callable[[Record], Record] | None = None,
+  ):
+    self._source, self._labels, self._classes_K, self._pixels = source, labels, classes_K, pixels
+    indices_N = np.arange(len(source)) if indices_N is None else indices_N
+    self._indices_N = np.asarray(indices_N, np.int64)
+    if labels is not None and not class_names:
+      count = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
+      class_names = tuple(map(str, range(count)))
     self.name, self.split = source.name, f'{source.split} {words}'
-    self.class_names: tuple[str, ...] = source.class_names
+    self.class_names: tuple[str, ...] = class_names or source.class_names
     self.metadata: dict[str, Any] = source.metadata
+    self._changes = words, self._indices_N, labels, classes_K, self.class_names
 
   def __len__(self) -> int:
     return len(self._indices_N)
 
-  def read(self, indices: Any) -> list:
-    return self._source.read([int(self._indices_N[index]) for index in indices])
+  def read(self, indices: Sequence[int]) -> list[tuple[Record, int]]:
+    places = [int(self._indices_N[index]) for index in indices]
+    found = self._source.read(places)
+    return [
+      (self._pixels(record) if self._pixels else record, self._label(place, label))
+      for place, (record, label) in zip(places, found, strict=True)
+    ]
+
+  def _label(self, place: int, label: int) -> int:
+    if self._labels is not None:
+      right = self._labels[place]
+      label = int(right) if right.ndim == 0 else int(right.argmax()) if right.any() else -1
+    return label if self._classes_K is None or label < 0 else int(self._classes_K[label])
+
+  def label_sets(self) -> np.ndarray | None:
+    right_NK = self._source.label_sets() if self._labels is None else self._labels
+    if right_NK is None or right_NK.ndim == 1:
+      return None
+    if self._classes_K is not None:
+      theirs_NK, right_NK = right_NK, np.zeros((len(right_NK), len(self.class_names)), bool)
+      right_NK[:, self._classes_K] = theirs_NK
+    return right_NK[self._indices_N]
 
   def column(self, name: str) -> np.ndarray | None:
     column_N = self._source.column(name)
     return None if column_N is None else column_N[self._indices_N]
 
+  def groups(self) -> np.ndarray:
+    return self._source.groups()[self._indices_N]
+
   def where(self, index: int) -> str:
     return self._source.where(int(self._indices_N[index]))
 
+  def digest(self) -> str:
+    return identity.digest(self._source.digest(), *self._changes)
+
   def content(self) -> bytes:
-    return self._source.content() + np.asarray(self._indices_N, np.int64).tobytes()
+    return self._source.content() + identity.digest(*self._changes).encode()
+
+
+def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
+  """`source` with the classes of a model: each label becomes the place of its name among them.
+
+  Raises:
+    UserError: the source has classes that are not among them.
+  """
+  if source.class_names == class_names:
+    return source
+  if strange := [name for name in source.class_names if name not in class_names]:
+    raise UserError(
+      f'data set {source.name!r} has classes that the model was not trained on: '
+      f'{first_few(strange)}; it knows {first_few(class_names)}'
+    )
+  classes_K = np.array([class_names.index(name) for name in source.class_names])
+  return MappedSource(source, 'by class name', classes_K=classes_K, class_names=class_names)
 
 
 def unreadable(source: Source, index: int, error: Exception) -> str:
@@ -87,10 +174,10 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
 
 
 def soft_labels(source: Source, data: Data) -> np.ndarray:
-  """The feature `data.soft_label` of every example as shares of the classes, float32 [N, K].
+  """The feature `data.soft_label` of every example, the share of each class: float32 [N, K].
 
   Raises:
-    UserError: it is not there, or is not a distribution over the classes.
+    UserError: there is no such feature, or it is not a distribution over the classes.
   """
   name, classes = data.soft_label, len(source.class_names)
   share_NK = source.column(name)
@@ -109,50 +196,38 @@ def soft_labels(source: Source, data: Data) -> np.ndarray:
   return np.pad(share_NK.astype(np.float32), ((0, 0), (0, empty)))
 
 
-def default_data_dir() -> Path:
-  """The environment variable VIT_JAX_DATA_DIR, else ~/.cache/vit_jax."""
-  return Path(os.environ.get(DATA_DIR_VARIABLE) or '~/.cache/vit_jax').expanduser()
-
-
 def open_source(
-  data: Data, split: str, data_dir: str | os.PathLike | None = None, labelled: bool = True
+  data: Data, split: str, data_dir: str | os.PathLike | None = None, labeled: bool = True
 ) -> Source:
-  """Opens a split of the data set that `data` names; one of ours is prepared first if need be.
+  """Opens a split of the data set that `data` names; prepares it first if it is one of ours.
 
   Args:
     data: `name` is one of ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0',
       'imagenet_v2/matched-frequency'), 'folder' (then `dir` is the folder) or 'folder:DIR'.
-    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'; with ':held' after it a
-      fifth of that, and with ':kept' the others (see `held_out`).
-    data_dir: where prepared data sets lie; None is `default_data_dir()`.
-    labelled: whether a TFDS data set must have labels; else each is -1.
+    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'; followed by ':held', a
+      fifth of that by groups, and by ':kept', the rest (see `held_out`).
+    data_dir: where prepared data sets are stored; None means `default_data_dir()`.
+    labeled: False gives every example of a TFDS data set the label -1.
 
   Raises:
     UserError: unknown name (with the nearest ones), data not prepared (with the command that
       prepares it), unknown split, a folder without classes or with an empty one.
   """
-  part = next((name for name in ('kept', 'held') if split.endswith(f':{name}')), '')
-  if part:
-    whole = open_source(data, split.removesuffix(f':{part}'), data_dir, labelled)
-    held, kept = held_out.hold_out(whole)
-    return Subset(whole, held if part == 'held' else kept, part)
+  whole, colon, part = split.rpartition(':')
+  if colon and part in ('held', 'kept'):
+    source = open_source(data, whole, data_dir, labeled)
+    held_N, kept_N = hold_out(source)
+    return MappedSource(source, part, indices_N=held_N if part == 'held' else kept_N)
   kind, _, place = data.name.partition(':')
   if kind == 'folder':
     source = folder.open_folder(place or data.dir, split, data.test_fraction)
   else:
-    from vit_jax.data import datasets, prepared  # TFDS takes a second to import: folders need none
-
-    root = Path(data_dir) if data_dir else default_data_dir()
-    source = prepared.open_prepared(
-      datasets.prepare(data.name, root),
-      data.name,
-      split,
-      data.image,
-      data.label if labelled else None,
-    )
+    directory = datasets.prepare(data.name, Path(data_dir or default_data_dir()))
+    label = data.label if labeled else None
+    source = prepared.open_prepared(directory, data.name, split, data.image, label)
   if 0 < data.num_classes < len(source.class_names):
     raise UserError(
       f'data.num_classes is {data.num_classes}, but data set {data.name!r} has '
-      f'{len(source.class_names)} classes; leave it at 0 to take them all'
+      f'{len(source.class_names)} classes; leave it at 0 to use them all'
     )
   return source

@@ -12,22 +12,22 @@ from vit_jax.errors import UserError
 def pieces(
   name: str, split: str, infos: Mapping[str, tfds.core.SplitInfo]
 ) -> list[tuple[str, int, int]]:
-  """What `split` stands for: (split name, start, end), to be joined in this order.
+  """The pieces of `split` in order: (split name, start, end).
 
   Args:
     name: of the data set, for the message.
     split: in TFDS split syntax.
-    infos: the splits there are.
+    infos: the splits that exist.
 
   Raises:
-    UserError: no such split, malformed, or no example left.
+    UserError: no such split, malformed, or without examples.
   """
   try:
     parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
   except Exception as error:  # TFDS raises several kinds, each with a page of text
     known = ', '.join(f'{key!r} ({info.num_examples:,})' for key, info in infos.items())
     raise UserError(
-      f'data set {name!r} cannot give split {split!r}: it has {known}, and a part of one is '
+      f'data set {name!r} has no split {split!r}: it has {known}, and a part of one is '
       "written 'train[:90%]' or 'train[1000:]'"
     ) from error
   result = []
@@ -35,5 +35,5 @@ def pieces(
     total = infos[part.splitname].num_examples
     result.append((part.splitname, part.from_ or 0, total if part.to is None else part.to))
   if not any(end > start for _, start, end in result):
-    raise UserError(f'data set {name!r}, split {split!r} holds no example')
+    raise UserError(f'data set {name!r}, split {split!r} has no examples')
   return result

@@ -1,1 +1,1 @@
-"""One description of a job, and a renderer for each place it can run in."""
+"""One description of a job, and a renderer for each target that can run it."""

@@ -1,18 +1,25 @@
-"""What a job is, whatever starts it."""
+"""A job, independent of what starts it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import posixpath
 import re
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from vit_jax.errors import UserError
-from vit_jax.launch.slices import Slice
+from vit_jax.parallel.topology import Topology
 
 PORT = 8476  # of the coordinator, where the job has its addresses to itself
-TPU_PORT = 8482  # likewise, where jax finds the hosts of a TPU slice by itself
+TPU_PORT = 8482  # the same, where jax finds the hosts of a TPU slice by itself
+
+
+def _only(targets: str, default: Any) -> Any:
+  """A field that means something to these targets only."""
+  return dataclasses.field(default=default, metadata={'targets': targets.split()})
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,9 @@ class Job:
 
   The same command runs in every process of the job. It finds the others through
   JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or on a TPU slice through jax.
-  Where JAX_COORDINATOR_BIND_ADDRESS says, and on no other interface, the coordinator listens.
+  The coordinator listens where JAX_COORDINATOR_BIND_ADDRESS says, and on no other interface.
+
+  Fields have the names of their flags.
   """
 
   name: str
@@ -29,39 +38,72 @@ class Job:
   workdir: str
   data_dir: str = ''
   overrides: tuple[str, ...] = ()  # --config.KEY=VALUE
-  nodes: int = 1
-  processes: int = 1  # on each node
-  gpus: int = 0  # on each node
-  first_gpu: int = 0  # of those of the node
-  gpu: str = ''  # their kind, such as H100
-  tpu: Slice | None = None
-  slices: int = 1  # TPU slices, joined by the data centre's network
-  cpus: int = 0  # for each process; 0: as the place has it
-  image: str = ''  # container image that holds vit_jax
-  setup: str = ''  # shell command that runs on each node first
-  volumes: tuple[tuple[str, str], ...] = ()  # (what to mount, the absolute path it gets)
-  interface: str = ''  # network interface of the coordinator; '': where the nodes reach each other
-  time: str = ''  # limit, in the words of the place
-  partition: str = ''
-  account: str = ''
-  zone: str = ''
-  spot: bool = False  # machines that may be taken away at any time
-  restarts: int = 3  # after faults; being preempted does not count
-  grace: int = 0  # seconds from the signal to save until the end; 0: as the place has it
+  nodes: int = _only('slurm jobset skypilot', 1)
+  processes: int = _only('local slurm', 1)  # on each node
+  gpus_per_node: int = _only('local slurm jobset skypilot', 0)
+  first_gpu: int = _only('local', 0)  # of those of the node
+  gpu: str = _only('slurm jobset skypilot', '')  # their kind, such as H100
+  topology: Topology | None = _only('jobset skypilot tpu_vm', None)  # of TPUs
+  cpus: int = _only('slurm jobset skypilot', 0)  # for each process; 0: the target's default
+  image: str = _only('slurm jobset tpu_vm', '')  # container image that holds vit_jax
+  setup: str = _only('slurm skypilot tpu_vm', '')  # shell command that runs on each node first
+  # (what to mount, the absolute path it gets)
+  volume: tuple[tuple[str, str], ...] = _only('slurm jobset skypilot tpu_vm', ())
+  # Network interface of the coordinator; '': where the nodes reach each other.
+  interface: str = _only('slurm', '')
+  time: str = _only('slurm', '')  # limit, as the target writes it
+  partition: str = _only('slurm', '')
+  account: str = _only('slurm', '')
+  zone: str = _only('skypilot tpu_vm', '')
+  spot: bool = _only('jobset skypilot tpu_vm', False)  # machines that may be taken away at any time
+  restarts: int = _only('slurm jobset skypilot tpu_vm', 3)  # after faults, not after preemption
+  # Seconds from the signal to save until the end; 0: the target's default.
+  grace: int = _only('slurm jobset tpu_vm', 0)
 
   def __post_init__(self):
-    if self.gpus and self.tpu:
+    if self.gpus_per_node and self.topology:
       raise UserError('--gpus_per_node and --topology are both given; a job runs on GPUs or TPUs')
-    if self.gpus % self.processes:
+    if self.gpus_per_node % self.processes:
       raise UserError(
-        f'--gpus_per_node={self.gpus} GPUs cannot be divided over --processes={self.processes}'
+        f'--gpus_per_node={self.gpus_per_node} GPUs cannot be divided over '
+        f'--processes={self.processes}'
       )
-    if self.slices > 1 and not self.tpu:
-      raise UserError('--slices counts TPU slices; add --topology, as in --topology=v5e:16x16')
+
+  def check(self, target: str) -> None:
+    """Refuses flags that would change nothing, and those that contradict each other.
+
+    Raises:
+      UserError: there is one.
+    """
+    for field in dataclasses.fields(Job):
+      targets = field.metadata.get('targets', [target])
+      if target not in targets and getattr(self, field.name) != field.default:
+        raise UserError(
+          f'--{field.name} means nothing to --target={target}; it is for: {", ".join(targets)}'
+        )
+    place = self.topology
+    if place and self.gpu:
+      raise UserError('--gpu and --topology are both given; a job runs on GPUs or TPUs')
+    if self.gpu and not self.gpus_per_node:
+      raise UserError(
+        f'--gpu={self.gpu} is a kind of GPU; add how many each machine has, as in --gpus_per_node=8'
+      )
+    if place and place.chip.cloud is None:
+      raise UserError(
+        f'--topology={place.name}: launch starts TPU slices v4, v5e, v5p and v6e; for GPUs give '
+        '--nodes and --gpus_per_node'
+      )
+    if place and place.groups > 1 and target != 'jobset':
+      raise UserError(f'--topology={place.name}: several slices are for --target=jobset')
+    if place and self.nodes > 1:
+      raise UserError(
+        f'--nodes={self.nodes} counts machines without TPUs; a TPU slice has the hosts of its '
+        '--topology, and several slices are --topology=N*CHIP:SHAPE of --target=jobset'
+      )
 
   def check_workdir(self) -> None:
     """Refuses a run folder that would be lost with the machine."""
-    if not any(self.workdir.startswith(posixpath.join(path, '')) for _, path in self.volumes):
+    if not any(self.workdir.startswith(posixpath.join(path, '')) for _, path in self.volume):
       raise UserError(
         f'--workdir={self.workdir} would be lost with its machine; put it on a '
         'volume that all of them share, as in --volume=SOURCE:/runs '
@@ -72,13 +114,8 @@ class Job:
   def arguments(self) -> list[str]:
     """What follows `vit_jax` on the command line."""
     data_dir = [f'--data_dir={self.data_dir}'] if self.data_dir else []
-    return [
-      'train',
-      f'--config={self.config}',
-      f'--workdir={self.workdir}',
-      *data_dir,
-      *self.overrides,
-    ]
+    flags = [f'--config={self.config}', f'--workdir={self.workdir}', *data_dir]
+    return ['train', *flags, *self.overrides]
 
   @property
   def command(self) -> str:
@@ -87,15 +124,15 @@ class Job:
 
   @property
   def label(self) -> str:
-    """The name in the letters that Kubernetes and clouds allow, with room for what they add."""
+    """The name in letters that Kubernetes and clouds allow, with room for what they add."""
     label = re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-') or 'vit-jax'
-    if len(label) > 40:  # the end tells runs of a sweep apart: keep a trace of it
+    if len(label) > 40:  # runs of a sweep differ at the end: the digest keeps them apart
       label = f'{label[:33].rstrip("-")}-{digest(self.name)}'
     return label if label[0].isalpha() else f'j-{label}'
 
   def devices_of(self, process: int) -> list[int]:
     """The GPUs of a node that its `process`-th process has."""
-    each = self.gpus // self.processes
+    each = self.gpus_per_node // self.processes
     first = self.first_gpu + process * each
     return list(range(first, first + each))
 
@@ -105,5 +142,5 @@ def join(items: list[int]) -> str:
 
 
 def digest(text: str) -> str:
-  """A few letters that tell it from others."""
+  """A few letters that identify a text."""
   return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -1,8 +1,8 @@
-"""Kubernetes JobSet (jobset.sigs.k8s.io, v1alpha2): one Job a TPU slice, or one of GPU nodes.
+"""Kubernetes JobSet (jobset.sigs.k8s.io, v1alpha2): a Job for each TPU slice, or one of GPU nodes.
 
-The pods start and fail together. JobSet reads why a Job failed from the message Kubernetes gives
-when a rule of podFailurePolicy matched an exit code: preempted pods start again as often as it
-takes, a user's fault ends the JobSet, and anything else may happen `restarts` times.
+The pods start and fail together. JobSet reads why a Job failed from the message that Kubernetes
+gives when a rule of podFailurePolicy matches an exit code: preempted pods start again without
+limit, a user's fault ends the JobSet, and anything else may happen `restarts` times.
 """
 
 from __future__ import annotations
@@ -13,19 +13,6 @@ from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch import manifest
 from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
-USES = {
-  'nodes',
-  'gpus',
-  'gpu',
-  'tpu',
-  'slices',
-  'cpus',
-  'image',
-  'volumes',
-  'spot',
-  'restarts',
-  'grace',
-}
 SUFFIX = '.yaml'
 GRACE = 300  # seconds, longer than a save
 USER = 1000  # as in launch/Dockerfile
@@ -53,7 +40,7 @@ def _jobset(job: Job) -> dict[str, Any]:
   return {
     'apiVersion': 'jobset.x-k8s.io/v1alpha2',
     'kind': 'JobSet',
-    'metadata': {'name': job.label, **({'annotations': placement} if job.tpu else {})},
+    'metadata': {'name': job.label, **({'annotations': placement} if job.topology else {})},
     'spec': {
       'network': {'enableDNSHostnames': True, 'publishNotReadyAddresses': True},
       'failurePolicy': {
@@ -64,7 +51,11 @@ def _jobset(job: Job) -> dict[str, Any]:
         ],
       },
       'replicatedJobs': [
-        {'name': 'train', 'replicas': job.slices, 'template': {'spec': _job(job)}}
+        {
+          'name': 'train',
+          'replicas': job.topology.groups if job.topology else 1,
+          'template': {'spec': _job(job)},
+        }
       ],
     },
   }
@@ -80,7 +71,7 @@ def _rule(name: str, action: str, code: int) -> dict[str, Any]:
 
 
 def _job(job: Job) -> dict[str, Any]:
-  pods = job.tpu.hosts if job.tpu else job.nodes
+  pods = job.topology.hosts if job.topology else job.nodes
   return {
     'parallelism': pods,
     'completions': pods,
@@ -104,21 +95,21 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _pod(job: Job) -> dict[str, Any]:
   selector, devices = {}, {}
-  if job.tpu:
+  if job.topology:
     selector = {
-      'cloud.google.com/gke-tpu-accelerator': job.tpu.generation.selector,
-      'cloud.google.com/gke-tpu-topology': job.tpu.topology,
+      'cloud.google.com/gke-tpu-accelerator': job.topology.cloud.selector,
+      'cloud.google.com/gke-tpu-topology': job.topology.sides,
     }
-    devices = {'google.com/tpu': job.tpu.chips_per_host}
-  elif job.gpus:
+    devices = {'google.com/tpu': job.topology.chips_per_host}
+  elif job.gpus_per_node:
     selector = {'nvidia.com/gpu.product': job.gpu} if job.gpu else {}
-    devices = {'nvidia.com/gpu': job.gpus}
+    devices = {'nvidia.com/gpu': job.gpus_per_node}
   if job.spot:
     selector['cloud.google.com/gke-spot'] = 'true'
   resources: dict[str, Any] = {'limits': devices} if devices else {}
   if job.cpus:
     resources['requests'] = {'cpu': str(job.cpus)}
-  names = {source: f'volume-{i}' for i, (source, _) in enumerate(job.volumes)}
+  names = {source: f'volume-{i}' for i, (source, _) in enumerate(job.volume)}
   return {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': job.grace or GRACE,
@@ -139,7 +130,7 @@ def _pod(job: Job) -> dict[str, Any]:
         'env': _environment(job),
         **({'resources': resources} if resources else {}),
         'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}},
-        'volumeMounts': [{'name': names[source], 'mountPath': path} for source, path in job.volumes]
+        'volumeMounts': [{'name': names[source], 'mountPath': path} for source, path in job.volume]
         + [{'name': 'shared-memory', 'mountPath': '/dev/shm'}],
       }
     ],
@@ -152,17 +143,17 @@ def _pod(job: Job) -> dict[str, Any]:
 
 
 def _environment(job: Job) -> list[dict[str, Any]]:
-  """On TPUs jax reads its place from what GKE sets; elsewhere each pod is told here."""
+  """On TPUs jax reads its place from what GKE sets; elsewhere these variables say it."""
 
   def field(name: str, path: str) -> dict[str, Any]:
     return {'name': name, 'valueFrom': {'fieldRef': {'fieldPath': path}}}
 
-  port = TPU_PORT if job.tpu else PORT
+  port = TPU_PORT if job.topology else PORT
   environment = [
     field('POD_IP', 'status.podIP'),
     {'name': 'JAX_COORDINATOR_BIND_ADDRESS', 'value': f'$(POD_IP):{port}'},
   ]
-  if job.tpu:
+  if job.topology:
     return environment
   index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
   environment += [
@@ -170,6 +161,6 @@ def _environment(job: Job) -> list[dict[str, Any]]:
     {'name': 'JAX_NUM_PROCESSES', 'value': str(job.nodes)},
     field('JAX_PROCESS_ID', index),
   ]
-  if job.gpus:
+  if job.gpus_per_node:
     environment.append({'name': 'JAX_LOCAL_DEVICE_IDS', 'value': join(job.devices_of(0))})
   return environment

@@ -1,4 +1,4 @@
-"""This host: n processes that find each other on 127.0.0.1, watched until all have ended."""
+"""This host: processes that find each other on 127.0.0.1, watched until all have ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from typing import IO
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
 from vit_jax.launch.job import Job
 
-USES = {'processes', 'gpus'}
 PATIENCE = 10.0  # seconds that the others get to end by themselves after one has died
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def render(job: Job) -> str:
-  """The commands, one a line, as a shell reads them."""
+  """The commands, one per line, as a shell reads them."""
   lines = [
     ' '.join([*(f'{key}={shlex.quote(value)}' for key, value in environment.items()), job.command])
     for environment in environments(job)
@@ -36,7 +35,7 @@ def render(job: Job) -> str:
 
 
 def environments(job: Job) -> list[dict[str, str]]:
-  """What each process has in its environment beside ours."""
+  """What each process has in its environment in addition to ours."""
   address = f'127.0.0.1:{_free_port()}' if job.processes > 1 else ''
   result = []
   for process in range(job.processes):
@@ -48,14 +47,14 @@ def environments(job: Job) -> list[dict[str, str]]:
         'JAX_NUM_PROCESSES': str(job.processes),
         'JAX_PROCESS_ID': str(process),
       }
-    if job.gpus:
+    if job.gpus_per_node:
       environment['CUDA_VISIBLE_DEVICES'] = ','.join(_ours(job.devices_of(process)))
     result.append(environment)
   return result
 
 
 def gpus_here() -> int:
-  """The NVIDIA GPUs of this host that we may use; none where JAX is told to use something else."""
+  """How many NVIDIA GPUs of this host we may use; none if JAX is set to use something else."""
   if os.environ.get('JAX_PLATFORMS', 'cuda') not in ('cuda', 'gpu'):
     return 0
   found, visible = len(glob.glob('/dev/nvidia[0-9]*')), _visible()
@@ -63,7 +62,7 @@ def gpus_here() -> int:
 
 
 def _visible() -> list[str] | None:
-  """The GPUs in CUDA_VISIBLE_DEVICES, of which CUDA reads no more after a -1; None: not set."""
+  """The GPUs in CUDA_VISIBLE_DEVICES, up to a -1, where CUDA stops reading; None: not set."""
   text = os.environ.get('CUDA_VISIBLE_DEVICES')
   if text is None:
     return None
@@ -72,10 +71,10 @@ def _visible() -> list[str] | None:
 
 
 def _ours(devices: Sequence[int]) -> list[str]:
-  """What CUDA calls GPUs that we count from 0.
+  """CUDA's names of GPUs that we count from 0.
 
   Raises:
-    UserError: CUDA_VISIBLE_DEVICES does not leave us so many.
+    UserError: CUDA_VISIBLE_DEVICES has fewer.
   """
   visible = _visible()
   if visible is None:
@@ -100,11 +99,11 @@ def run(
   """Runs the job; returns 0, 75 (every process saved or was done), 1 or 2.
 
   Args:
-    interrupted: set by whoever wants the job to save and end; left out, SIGTERM and Ctrl-C do.
-    label: what each line of output begins with; of several processes also their number.
-    output: where lines go; left out, to standard output.
-    cores: of the CPU, that it may use; left out, all of ours.
-    defaults: variables of its environment, where ours does not have them.
+    interrupted: set to make the job save and end; by default SIGTERM and Ctrl-C set it.
+    label: prefix of each line of output; with several processes their number follows.
+    output: where lines go; by default standard output.
+    cores: of the CPU, that it may use; by default all of ours.
+    defaults: variables for its environment, unless ours has them.
   """
   if interrupted is None:
     with interrupts() as interrupted:
@@ -121,7 +120,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_at_birth(cores),
+        preexec_fn=_before_exec(cores),
         start_new_session=True,
       )
       for environment in environments(job)
@@ -152,23 +151,23 @@ def run(
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
   """An event that SIGTERM and the first Ctrl-C set; the second Ctrl-C stops at once."""
-  told = threading.Event()
+  interrupted = threading.Event()
 
-  def tell(signum: int, frame: object) -> None:
-    if told.is_set() and signum == signal.SIGINT:
+  def handle(signum: int, frame: object) -> None:
+    if interrupted.is_set() and signum == signal.SIGINT:
       raise KeyboardInterrupt
-    told.set()
+    interrupted.set()
 
-  before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+  before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
   try:
-    yield told
+    yield interrupted
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
 
 
 def _watch(processes: Sequence[subprocess.Popen], interrupted: threading.Event) -> int:
-  """Waits for the end of all; passes SIGTERM on, once, and does not wait for those left behind."""
+  """Waits for all to end; passes SIGTERM on, once; after a fault kills those that do not end."""
   forwarded, deadline = False, float('inf')
   while True:
     codes = [process.poll() for process in processes]
@@ -198,11 +197,11 @@ def exit_code(codes: Sequence[int]) -> int:
 
 def _copy(lines: IO[str], name: str, output: IO[str]) -> None:
   for line in lines:
-    output.write(name + line)  # one write a line: lines of two processes do not mix
+    output.write(name + line)  # one write per line: lines of two processes do not mix
     output.flush()
 
 
-def _at_birth(cores: Sequence[int]) -> Callable[[], None] | None:
+def _before_exec(cores: Sequence[int]) -> Callable[[], None] | None:
   """For Linux: the process has these cores, and is sent SIGTERM when this one is killed."""
   if not sys.platform.startswith('linux'):
     return None

@@ -1,4 +1,4 @@
-"""YAML as a person would write it: keys in our order, lists indented, scripts as blocks."""
+"""YAML for a reader: keys in our order, lists indented, scripts as blocks."""
 
 from __future__ import annotations
 

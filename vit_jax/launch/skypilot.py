@@ -1,4 +1,4 @@
-"""SkyPilot: a managed job, which finds machines in any cloud and finds others when they go."""
+"""SkyPilot: a managed job, which finds machines in any cloud, and others when they are taken."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import manifest
 from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 
-USES = {'nodes', 'gpus', 'gpu', 'tpu', 'cpus', 'setup', 'volumes', 'zone', 'spot', 'restarts'}
 SUFFIX = '.yaml'
 
 
 def render(job: Job) -> str:
   """The text of a task."""
-  if job.gpus and not job.gpu:
+  if job.gpus_per_node and not job.gpu:
     raise UserError('--gpu is missing: SkyPilot looks for a kind of GPU, as in --gpu=H100')
   job.check_workdir()
   resources: dict[str, Any] = {}
-  if job.tpu:
+  if job.topology:
     resources = {
-      'accelerators': f'tpu-{job.tpu.accelerator_type}',
-      'accelerator_args': {'runtime_version': job.tpu.generation.runtime},
+      'accelerators': f'tpu-{job.topology.accelerator_type}',
+      'accelerator_args': {'runtime_version': job.topology.cloud.runtime},
     }
-  elif job.gpus:
-    resources = {'accelerators': f'{job.gpu}:{job.gpus}'}
+  elif job.gpus_per_node:
+    resources = {'accelerators': f'{job.gpu}:{job.gpus_per_node}'}
   if job.cpus:
     resources['cpus'] = f'{job.cpus}+'
   if job.zone:
@@ -33,14 +32,14 @@ def render(job: Job) -> str:
     'use_spot': job.spot,
     'job_recovery': {'max_restarts_on_errors': job.restarts, 'recover_on_exit_codes': [PREEMPTED]},
   }
-  extra = '[tpu]' if job.tpu else '[gpu]' if job.gpus else ''
+  extra = '[tpu]' if job.topology else '[gpu]' if job.gpus_per_node else ''
   setup = f'{job.setup}\n' if job.setup else ''
   task = {
     'name': job.label,
     'num_nodes': job.nodes,
     'resources': resources,
     'workdir': '.',  # this checkout goes along, with its recipes
-    'file_mounts': {path: {'source': source, 'mode': 'MOUNT'} for source, path in job.volumes},
+    'file_mounts': {path: {'source': source, 'mode': 'MOUNT'} for source, path in job.volume},
     'setup': f"{setup}pip install -c constraints.txt -e '.{extra}'\n",
     'run': _run(job),
   }
@@ -48,13 +47,13 @@ def render(job: Job) -> str:
 
 
 def _run(job: Job) -> str:
-  if job.tpu:  # jax reads the rest from the machines' metadata
+  if job.topology:  # jax reads the rest from the machines' metadata
     return (
       'address=$(hostname -I | cut -d" " -f1)\n'
       f'export JAX_COORDINATOR_BIND_ADDRESS="$address:{TPU_PORT}"\n'
       f'exec {job.command}\n'
     )
-  devices = f'export JAX_LOCAL_DEVICE_IDS={join(job.devices_of(0))}\n' if job.gpus else ''
+  devices = f'export JAX_LOCAL_DEVICE_IDS={join(job.devices_of(0))}\n' if job.gpus_per_node else ''
   return (
     'first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)\n'
     f'export JAX_COORDINATOR_ADDRESS="$first:{PORT}"\n'

@@ -1,41 +1,40 @@
-"""`vit_jax sweep`: a grid of configs as runs, each in its folder, and one table of them all.
+"""A sweep: a grid of configs as runs, each in its folder, and one table of them all.
 
-The same command goes on where it was: a run that has its summary.json, or was submitted, is left
-alone, and `train` continues one that was cut short.
+The same call continues where the last one stopped: a run that has its summary.json, or was
+submitted, is left alone, and `train` continues one that was interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
-import csv
 import dataclasses
-import io
 import itertools
-import json
+import logging
 import os
 import queue
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_jax import config, run_folder
+from vit_jax import config, fields
 from vit_jax.config import Experiment
-from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
-from vit_jax.launch import command, local
+from vit_jax.config.recipes import load_sweep
+from vit_jax.errors import UserError
+from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job, digest
-from vit_jax.recipes import load_config, load_sweep
-from vit_jax.training.writers import write_atomically
+from vit_jax.run import Run
+from vit_jax.run.files import write_text
+from vit_jax.tables import as_csv, as_text
 
+LOG = logging.getLogger(__name__)
 LONGEST_NAME = 120  # letters of a folder
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
   """One point of the grid."""
 
   name: str  # of its folder
@@ -46,109 +45,76 @@ class Run:
 
   @property
   def summary(self) -> dict[str, Any] | None:
-    """What training wrote when it was done, or None.
+    """What training wrote at its end, or None.
 
     Raises:
       UserError: the folder holds a run of another experiment.
     """
-    path = self.workdir / 'summary.json'
-    if not path.is_file():
+    run = Run(self.workdir)
+    if not run.summary:
       return None
-    run_folder.check_same(self.workdir, self.experiment)
-    return json.loads(path.read_text())
+    run.check_same(self.experiment)
+    return run.summary
 
   @property
   def status(self) -> str:
     if self.summary is not None:
       return 'finished'
-    return 'interrupted' if (self.workdir / 'config.json').is_file() else 'waiting'
+    return 'interrupted' if Run(self.workdir).exists else 'waiting'
 
 
-def run_sweep(args: argparse.Namespace, flags: Sequence[str]) -> int:
-  """Trains what is not finished, or renders it for another place; returns the exit code.
+def trials(spec: str, flags: Sequence[str], workdir: str = '', name: str = '') -> list[Trial]:
+  """Each run of the recipe's own sweep, times the grid of the command line.
 
-  0: all finished (or rendered), 75: interrupted, 1 or 2: a run failed so, and the others went on.
-  """
-  runs = plan(args, flags)
-  root = runs[0].workdir.parent
-  jobs = [
-    (run, job) for run, job in zip(runs, _jobs(runs, args), strict=True) if run.status != 'finished'
-  ]
-  if args.print:
-    print('\n---\n'.join(f'# {run.name}\n{command.render(job, args.target)}' for run, job in jobs))
-    return 0
-  if args.target != 'local':
-    return _hand_over(jobs, args, root)
-  print(f'{len(runs)} runs in {root}, {len(runs) - len(jobs)} of them finished', flush=True)
-  codes = _train(jobs, root, args.jobs, lambda: write_table(root, runs))
-  print(write_table(root, runs))
-  failed = {name: code for name, code in codes.items() if code not in (0, PREEMPTED)}
-  for name, code in failed.items():
-    print(f'{name} failed with exit code {code}')
-  if failed:
-    return USERS_FAULT if USERS_FAULT in failed.values() else 1
-  return PREEMPTED if len(codes) < len(jobs) or PREEMPTED in codes.values() else 0
-
-
-def plan(args: argparse.Namespace, flags: Sequence[str]) -> list[Run]:
-  """The runs: each of the recipe's own sweep, times the grid of the command line.
+  Args:
+    spec: the recipe.
+    flags: --config.KEY=VALUE for all runs, --grid.KEY=VALUE,VALUE for an axis of the grid.
+    workdir: the folder of run folders; by default of the sweep's `name`, or else the recipe's.
 
   Raises:
     UserError: a fault in a config, in the grid, or two runs that are the same.
   """
   fixed = [flag for flag in flags if not flag.startswith('--grid.')]
   axes = [_axis(flag) for flag in flags if flag.startswith('--grid.')]
-  own = [{key: _text(value) for key, value in run.items()} for run in load_sweep(args.config)]
-  points = [
-    {**run, **dict(zip((key for key, _ in axes), choice, strict=True))}
-    for run in own
-    for choice in itertools.product(*(values for _, values in axes))
-  ]
-  if points == [{}]:
+  own = load_sweep(spec)
+  if own == [{}] and not axes:
     raise UserError(
       '--grid is missing: give at least one key and its values, as in '
-      f'--grid.optim.lr=1e-3,3e-4, or a function get_sweep() in {args.config}'
+      f'--grid.optim.lr=1e-3,3e-4, or a function get_sweep() in {spec}'
     )
-  name = args.name or config.resolve(load_config(args.config, fixed)).name
-  root = Path(args.workdir or f'runs/{name}_sweep')
-  runs: dict[str, Run] = {}
-  for values in points:
-    overrides = (*fixed, *(f'--config.{key}={value}' for key, value in values.items()))
+  updates = config.from_flags(fixed)
+  name = name or config.recipe(spec, updates).name
+  root = Path(workdir or f'runs/{name}_sweep')
+  found: dict[str, Trial] = {}
+  for run, choice in itertools.product(own, itertools.product(*axes)):
+    texts = {key: fields.as_text(value) for key, value in run.items()} | dict(choice)
+    chosen = config.from_flags([config.as_flag(key, text) for key, text in choice])
+    folder = _folder(texts)
     try:
-      x = config.resolve(load_config(args.config, overrides))
+      x = config.recipe(spec, updates | run | chosen)
     except UserError as error:
-      raise UserError(f'{_name(values)}: {error}') from None
-    run = Run(_name(values), values, overrides, x, root / _name(values))
-    if run.name in runs:
-      raise UserError(f'the sweep has {run.name} twice; leave one out')
-    runs[run.name] = run
-  return list(runs.values())
+      raise UserError(f'{folder}: {error}') from None
+    if folder in found:
+      raise UserError(f'the sweep has {folder} twice; leave one out')
+    grid = (config.as_flag(key, text) for key, text in texts.items())
+    found[folder] = Trial(folder, texts, (*fixed, *grid), x, root / folder)
+  return list(found.values())
 
 
-def _axis(flag: str) -> tuple[str, list[str]]:
-  """('optim.lr', ['1e-3', '3e-4']) of '--grid.optim.lr=1e-3,3e-4'."""
+def _axis(flag: str) -> list[tuple[str, str]]:
+  """[('optim.lr', '1e-3'), ('optim.lr', '3e-4')] of '--grid.optim.lr=1e-3,3e-4'."""
   key, equals, text = flag.removeprefix('--grid.').partition('=')
   values = re.findall(r'(?:[^,(\[{]|\([^)]*\)|\[[^\]]*\]|\{[^}]*\})+', text)  # (1, 2) is one value
   if not key or not equals or not values or ','.join(values) != text:
     raise UserError(
-      f'{flag!r} is no axis of a grid; write a key and its values, as in --grid.optim.lr=1e-3,3e-4'
+      f'{flag!r} is not an axis of a grid; write a key and its values, as in '
+      '--grid.optim.lr=1e-3,3e-4'
     )
-  return key, values
+  return [(key, value) for value in values]
 
 
-def _text(value: Any) -> str:
-  """A value as the command line would give it."""
-  if not isinstance(value, str):
-    return repr(value)
-  try:
-    ast.literal_eval(value)
-  except (ValueError, SyntaxError):
-    return value
-  return repr(value)  # text that looks like a number stays text
-
-
-def _name(values: dict[str, str]) -> str:
-  """A folder for these values: the keys' last parts where they differ."""
+def _folder(values: dict[str, str]) -> str:
+  """A folder name for these values: the last parts of the keys where these differ."""
   lasts = [key.rsplit('.', 1)[-1] for key in values]
   parts = [
     f'{key if lasts.count(last) > 1 else last}={value}'
@@ -161,14 +127,8 @@ def _name(values: dict[str, str]) -> str:
   return name
 
 
-def _jobs(runs: Sequence[Run], args: argparse.Namespace) -> list[Job]:
-  """One for each run, told apart also in the letters that a place allows."""
-  jobs = [
-    command.make_job(
-      args, f'{args.name or run.experiment.name}-{run.name}', str(run.workdir), run.overrides
-    )
-    for run in runs
-  ]
+def with_labels(jobs: Sequence[Job]) -> list[Job]:
+  """The jobs, with a digest in the names of those that would get the same label."""
   labels = [job.label for job in jobs]
   return [
     job
@@ -178,34 +138,37 @@ def _jobs(runs: Sequence[Run], args: argparse.Namespace) -> list[Job]:
   ]
 
 
-def _hand_over(jobs: Sequence[tuple[Run, Job]], args: argparse.Namespace, root: Path) -> int:
-  """Writes a file for each run, and submits it if asked to, once.
+def hand_over(jobs: dict[str, Job], target: str, root: Path, submit: bool) -> int:
+  """Writes a file for each job by the name of its trial, and submits it if asked to, once.
 
-  The files lie here, for `root` may be a path of the cluster, in a folder of this sweep there.
+  The files are kept on this machine, as `root` may be a path of the cluster, in a folder of this
+  sweep. Returns 0, or 1 if a job could not be submitted.
   """
-  folder = command.RENDERED / f'{root.name}-{digest(f"{args.target} {root}")}'
+  folder = targets.RENDERED / f'{root.name}-{digest(f"{target} {root}")}'
   folder.mkdir(parents=True, exist_ok=True)
   worst = 0
-  for run, job in jobs:
-    path = folder / (run.name + command.TARGETS[args.target].SUFFIX)
-    submitted = folder / (run.name + '.submitted')
-    if not args.submit:
-      path.write_text(command.render(job, args.target))
-      print(path)
-    elif submitted.is_file():  # two jobs in one run folder would spoil it
-      print(f'{run.name} was submitted before; to submit it again, delete {submitted}')
+  for name, job in jobs.items():
+    path = folder / targets.file_name(name, target)
+    submitted = folder / f'{name}.submitted'
+    if not submit:
+      path.write_text(targets.render(job, target))
+      LOG.info(path)
+    elif submitted.is_file():  # two jobs in one run folder would damage it
+      LOG.info(f'{name} was submitted before; to submit it again, delete {submitted}')
     else:
-      code = command.submit(job, args.target, path)
+      code = targets.submit(job, target, path)
       worst = max(worst, code)
       if code == 0:
         submitted.touch()
   return worst
 
 
-def _train(
-  jobs: Sequence[tuple[Run, Job]], root: Path, at_a_time: int, finished: Callable[[], object]
-) -> dict[str, int]:
-  """Exit code of each run that was started; none starts after SIGTERM or Ctrl-C."""
+def train(jobs: dict[str, Job], runs: Sequence[Trial], at_a_time: int) -> dict[str, int]:
+  """Trains jobs by the name of their trial on this host, and keeps sweep.csv up to date.
+
+  Returns the exit code of each that was started; none starts after SIGTERM or Ctrl-C.
+  """
+  root = runs[0].workdir.parent
   codes: dict[str, int] = {}
   slots: queue.Queue[int] = queue.Queue()
   for slot in range(at_a_time):
@@ -214,46 +177,43 @@ def _train(
   # Programs that several runs have in common are compiled once.
   compiled = {'JAX_COMPILATION_CACHE_DIR': str(root / '.compiled')}
 
-  def train(number: int, run: Run, job: Job) -> None:
+  def one(number: int, name: str, job: Job) -> None:
     if interrupted.is_set():
       return
     slot = slots.get()
     try:
-      print(f'== {number} of {len(jobs)}: {run.name}', flush=True)
-      label = f'{run.name} ' if at_a_time > 1 else ''
-      code = local.run(
-        _share(job, slot, at_a_time),
-        interrupted,
-        label,
-        cores=_cores(slot, at_a_time),
-        defaults=compiled,
-      )
+      LOG.info(f'== {number} of {len(jobs)}: {name}')
+      label = f'{name} ' if at_a_time > 1 else ''
+      cores = _cores(slot, at_a_time)
+      part = _part(job, slot, at_a_time)
+      code = local.run(part, interrupted, label, cores=cores, defaults=compiled)
     finally:
       slots.put(slot)
     with lock:
-      codes[run.name] = code
-      finished()
+      codes[name] = code
+      write_table(runs)
 
   with local.interrupts() as interrupted, ThreadPoolExecutor(at_a_time) as pool:
-    for future in [pool.submit(train, i + 1, run, job) for i, (run, job) in enumerate(jobs)]:
+    started = [pool.submit(one, i, name, job) for i, (name, job) in enumerate(jobs.items(), 1)]
+    for future in started:
       future.result()
   return codes
 
 
-def _share(job: Job, slot: int, at_a_time: int) -> Job:
+def _part(job: Job, slot: int, at_a_time: int) -> Job:
   """The job on its part of this host's GPUs."""
-  gpus = job.gpus or (local.gpus_here() if at_a_time > 1 else 0)
+  gpus = job.gpus_per_node or (local.gpus_here() if at_a_time > 1 else 0)
   if not gpus:
     return job
   if gpus % at_a_time:
     raise UserError(f'--jobs={at_a_time} cannot divide the {gpus} GPUs of this host')
   each = gpus // at_a_time
-  return dataclasses.replace(job, gpus=each, first_gpu=slot * each)
+  return dataclasses.replace(job, gpus_per_node=each, first_gpu=slot * each)
 
 
 def _cores(slot: int, at_a_time: int) -> list[int]:
-  """This host's CPU cores for one of several runs at a time; none in particular where they are too
-  few, or it has a GPU to itself.
+  """The CPU cores for one of several runs at a time; empty, for no restriction, where there are too
+  few, or the host has GPUs.
 
   Two runs whose threads share all cores wait for each other at every step.
   """
@@ -263,29 +223,20 @@ def _cores(slot: int, at_a_time: int) -> list[int]:
   return ours[slot::at_a_time]
 
 
-def write_table(root: Path, runs: Sequence[Run]) -> str:
-  """Writes sweep.csv, a row a run; returns the table as text."""
+def write_table(runs: Sequence[Trial]) -> str:
+  """Writes sweep.csv into the sweep's folder, a row per run; returns the table as text."""
+  path = runs[0].workdir.parent / 'sweep.csv'
   rows = [_row(run) for run in runs]
-  columns = list(dict.fromkeys(key for row in rows for key in row))
-  stream = io.StringIO()
-  writer = csv.DictWriter(stream, columns, restval='', lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  root.mkdir(parents=True, exist_ok=True)
-  write_atomically(root / 'sweep.csv', stream.getvalue())
-  shown = [column for column in columns if column.split('/')[-1] not in ('top5', 'ece')]
-  lines = [shown] + [[row.get(column, '') for column in shown] for row in rows]
-  widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]
-  table = [
-    '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    for line in lines
-  ]
-  return '\n'.join([*table, f'table: {root / "sweep.csv"}'])
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_text(path, as_csv(rows))
+  columns = dict.fromkeys(key for row in rows for key in row)
+  shown = [key for key in columns if key.split('/')[-1] not in ('top5', 'ece')]
+  lines = [[name for name in shown], *([row.get(key, '') for key in shown] for row in rows)]
+  return f'{as_text((), lines)}\ntable: {path}'
 
 
-def _row(run: Run) -> dict[str, str]:
-  row = {'run': run.name, 'status': run.status, **run.values}
-  summary = run.summary
+def _row(run: Trial) -> dict[str, str]:
+  row, summary = {'run': run.name, 'status': run.status, **run.values}, run.summary
   if summary is None:
     return row
   row |= {
@@ -294,7 +245,7 @@ def _row(run: Run) -> dict[str, str]:
     'train_seconds': str(summary['seconds']['train']),
   }
   return row | {
-    f'{split}/{metric}': f'{value:.6g}'
-    for split in run.experiment.data.evals
-    for metric, value in summary[split].items()
+    f'{name}/{metric}': f'{value:.6g}'
+    for name in run.experiment.evals
+    for metric, value in summary.get(name, {}).items()
   }

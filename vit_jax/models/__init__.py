@@ -1,43 +1,52 @@
-"""Models by name."""
+"""Models by name. Importing this reads names and options only, without jax and flax."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
-from flax import linen as nn
-
-from vit_jax.models import cait, convnets, deit, hybrid, names, resnet, vit
-from vit_jax.models.names import Entry, Inputs
-from vit_jax.models.output import Output
+from vit_jax.models.names import MODELS, all_names, find, option_types, options_of
+from vit_jax.models.options import Inputs
 from vit_jax.models.sizes import SIZES
 
-__all__ = ['MODELS', 'SIZES', 'Output', 'build', 'inputs_of', 'variable_shapes']
+if TYPE_CHECKING:
+  from flax import linen as nn
 
-# By what stands before the slash of a name.
-MODELS: dict[str, Entry] = {
-  **vit.MODELS,
-  **deit.MODELS,
-  **cait.MODELS,
-  **hybrid.MODELS,
-  **resnet.MODELS,
-  **convnets.MODELS,
-}
+__all__ = [
+  'MODELS',
+  'SIZES',
+  'Inputs',
+  'all_names',
+  'build',
+  'find',
+  'inputs_of',
+  'option_types',
+  'options_of',
+  'variable_shapes',
+]
 
 
-def build(name: str, num_classes: int, **options: Any) -> nn.Module:
+def build(
+  name: str, num_classes: int, options: Any = None, inputs: Inputs | None = None, **keys: Any
+) -> nn.Module:
   """The model `name`, such as 'B/16': a size and any patch.
 
   Args:
     num_classes: 0 for a model without a head.
-    **options: fields of the model, such as those of `vit.ViT`; a size's own too (width=128).
+    options: those of this name, as `options_of` gives them.
+    inputs: the images that its weights expect, if others than the published ones.
+    **keys: single options, in place of `options` (width=128).
 
   Raises:
     UserError: the name or an option is unknown, or a value does not fit.
   """
-  base, patch, variant = names.parse(name, MODELS)
-  return MODELS[base].build(patch, variant, num_classes, options)
+  entry, _ = find(name)
+  file, _, cls = entry.module.partition('.')
+  # Imported here: flax and jax take 2 s, and commands such as `launch` read names and options only.
+  module = importlib.import_module(f'vit_jax.models.{file}')
+  return getattr(module, cls)(
+    num_classes, options_of(name, keys) if options is None else options, inputs or entry.inputs
+  )
 
 
 def inputs_of(name: str) -> Inputs:
@@ -46,11 +55,14 @@ def inputs_of(name: str) -> Inputs:
   Raises:
     UserError: the name is unknown.
   """
-  return MODELS[names.parse(name, MODELS)[0]].inputs
+  return find(name)[0].inputs
 
 
 def variable_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
   """The model's variables as shapes, for images of shape (H, W, C); nothing is allocated."""
+  import jax  # here for the reason in `build`
+  import jax.numpy as jnp
+
   images_1HWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   return jax.eval_shape(
     lambda images_1HWC: model.init(jax.random.key(0), images_1HWC, train=False), images_1HWC

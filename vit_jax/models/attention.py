@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,9 @@ from vit_jax.errors import UserError
 from vit_jax.models import constraints
 from vit_jax.models.dense import Dense, affine, dot
 from vit_jax.models.layers import LayerNorm
+from vit_jax.models.options import AttentionKind, TransformerOptions
 
 Array = jax.Array
-Implementation = Literal['auto', 'xla', 'cudnn']
 
 # What is summed over, and the batch axes, of (B, N, A, E) arrays and (B, A, N, T) weights.
 _QUERY_KEY = ((3,), (3,)), ((0, 2), (0, 2))
@@ -89,7 +89,7 @@ def cudnn_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
   return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **lengths)
 
 
-def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Implementation) -> Array:
+def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: AttentionKind) -> Array:
   """softmax(q k / sqrt(E)) v, (B, N, A, E). 'auto' is cuDNN where it is safe and works, else XLA.
 
   Raises:
@@ -204,24 +204,17 @@ class Attention(nn.Module):
   When the collection 'intermediates' is mutable, the weights are sown as `weights_BANT`.
   """
 
-  heads: int
-  dtype: Any
-  fused_qkv: bool
-  qk_norm: bool
-  implementation: Implementation
+  options: TransformerOptions
 
   @nn.compact
   def __call__(self, x_BND: Array) -> Array:
-    q_BNAE, k_BNAE, v_BNAE = Projections(3, self.heads, self.dtype, self.fused_qkv, name='qkv')(
-      x_BND
-    )
-    if self.qk_norm:  # arXiv:2302.05442 section 2
+    o = self.options
+    q_BNAE, k_BNAE, v_BNAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
+    if o.qk_norm:  # arXiv:2302.05442 section 2
       q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
     if self.is_mutable_collection('intermediates'):
       weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BNAE)
       self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
     k_BNAE, v_BNAE = constraints.gathered(k_BNAE), constraints.gathered(v_BNAE)
-    out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, self.implementation)
-    return OutProjection(x_BND.shape[-1], dtype=self.dtype)(
-      checkpoint_name(out_BNAE, 'attention_out')
-    )
+    out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, o.attention)
+    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(checkpoint_name(out_BNAE, 'attention_out'))

@@ -4,44 +4,54 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.models import constraints
-from vit_jax.models.attention import Attention, Implementation
-from vit_jax.models.layers import LayerNorm, Mlp, MlpKind, drop_examples
+from vit_jax.models.attention import Attention
+from vit_jax.models.dense import Dense
+from vit_jax.models.layers import LayerNorm, drop_examples, gelu, swiglu
+from vit_jax.models.options import StochasticDepthRule, TransformerOptions
 
 Array = jax.Array
 UNROLL_UP_TO = 24  # layers; deeper stacks compile too long
 
-# What the backward pass finds saved of a block besides its input; the rest is computed again.
+# What is saved of a block for the backward pass, besides its input; the rest is recomputed.
 REMAT = {
   'full': (),
   'dots': ('qkv', 'mlp_hidden', 'dense'),  # every result of a Dense
   'names': ('qkv', 'attention_out', 'mlp_hidden'),
 }
-Remat = Literal['none', 'full', 'dots', 'names']
-Unroll = Literal['auto'] | bool
 
 
-@dataclass(frozen=True)
-class BlockConfig:
-  """What all blocks of a model share; the fields are explained at `vit.ViT`."""
+class Mlp(nn.Module):
+  """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1).
 
-  mlp: int
-  heads: int
-  layerscale: float
-  dropout: float
-  qk_norm: bool
-  mlp_kind: MlpKind
-  exact_gelu: bool
-  fused_qkv: bool
-  attention: Implementation
-  dtype: Any
+  With `mlp_kind` 'swiglu' a third, `gate`, goes through SiLU and multiplies the hidden units
+  instead.
+  """
+
+  options: TransformerOptions
+
+  @nn.compact
+  def __call__(self, x_BND: Array, train: bool) -> Array:
+    o = self.options
+    dense = functools.partial(
+      Dense,
+      kernel_init=nn.initializers.xavier_uniform(),
+      bias_init=nn.initializers.normal(1e-6),
+      dtype=o.dtype,
+    )
+    h_BNF = dense(o.mlp, save_as='mlp_hidden', name='up')(x_BND)
+    if o.mlp_kind == 'swiglu':
+      h_BNF = swiglu(dense(o.mlp, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
+    else:
+      h_BNF = gelu(h_BNF, o.exact_gelu)
+    h_BNF = nn.Dropout(o.dropout, deterministic=not train)(h_BNF)
+    return dense(x_BND.shape[-1], name='down')(h_BNF)
 
 
 class Block(nn.Module):
@@ -51,7 +61,7 @@ class Block(nn.Module):
   example (stochastic depth).
   """
 
-  config: BlockConfig
+  options: TransformerOptions
   train: bool
   stochastic_depth: bool
   rolled: bool  # into a loop over the layers
@@ -63,32 +73,26 @@ class Block(nn.Module):
     Args:
       drop_rate: probability of dropping a branch; read if `stochastic_depth` is set.
     """
-    if not self.is_initializing():  # where one example stands for the batch
+    if not self.is_initializing():  # with a single example
       x_BND = constraints.over_tokens(x_BND)
     with constraints.in_loop(self.rolled):
       y_BND = self.make_attention()(LayerNorm(name='norm1')(x_BND))
       x_BND = x_BND + self.branch(y_BND, 'scale1', drop_rate)
-      y_BND = self.make_mlp()(LayerNorm(name='norm2')(x_BND), self.train)
+      y_BND = Mlp(self.options, name='mlp')(LayerNorm(name='norm2')(x_BND), self.train)
     return x_BND + self.branch(y_BND, 'scale2', drop_rate), None
 
   @nn.nowrap
-  def make_mlp(self) -> Mlp:
-    c = self.config
-    return Mlp(c.mlp, c.exact_gelu, c.dropout, c.dtype, c.mlp_kind, name='mlp')
-
-  @nn.nowrap
   def make_attention(self) -> nn.Module:
-    c = self.config
-    return Attention(c.heads, c.dtype, c.fused_qkv, c.qk_norm, c.attention, name='attention')
+    return Attention(self.options, name='attention')
 
   @nn.nowrap
   def branch(self, y_BND: Array, scale: str, drop_rate: Array | None = None) -> Array:
-    """What is added to the residual stream: `y_BND` with dropout, scaled, dropped by example."""
-    c = self.config
-    y_BND = nn.Dropout(c.dropout, deterministic=not self.train)(y_BND)
-    if c.layerscale:
+    """What is added to the residual stream: `y_BND` with dropout, scaled, dropped per example."""
+    initial = self.options.layerscale
+    y_BND = nn.Dropout(self.options.dropout, deterministic=not self.train)(y_BND)
+    if initial:
       scale_D = self.param(
-        scale, nn.initializers.constant(c.layerscale), (y_BND.shape[-1],), jnp.float32
+        scale, nn.initializers.constant(initial), (y_BND.shape[-1],), jnp.float32
       )
       y_BND = (y_BND.astype(jnp.float32) * scale_D[None, None]).astype(y_BND.dtype)
     if drop_rate is not None and self.train and self.stochastic_depth:
@@ -99,20 +103,19 @@ class Block(nn.Module):
 def stacked(
   block: type[nn.Module],
   depth: int,
-  unroll: Unroll,
-  remat: Remat,
+  options: TransformerOptions,
   *,
-  initialising: bool,
+  initializing: bool,
   in_axes: Any = 0,
 ) -> Callable[..., nn.Module]:
   """`depth` layers of `block` as one module, (carry, xs) -> (carry, None).
 
-  Parameters are stacked, leading axis L. Rolled or unrolled, and what is saved for the backward
-  pass, are matters of execution: parameters and numbers stay the same.
+  Parameters are stacked, leading axis L. Rolling, and what is saved for the backward pass, decide
+  how it is executed only: parameters and results stay the same.
   """
-  straight = depth <= UNROLL_UP_TO if unroll == 'auto' else unroll
-  if remat != 'none':
-    policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
+  straight = depth <= UNROLL_UP_TO if options.unroll == 'auto' else options.unroll
+  if options.remat != 'none':
+    policy = jax.checkpoint_policies.save_only_these_names(*REMAT[options.remat])
     # A loop hides repeated work from common-subexpression elimination; straight code does not.
     block = nn.remat(block, policy=policy, prevent_cse=straight)
   scanned = nn.scan(
@@ -121,39 +124,34 @@ def stacked(
     in_axes=in_axes,
     split_rngs={'params': True, 'dropout': True},
     length=depth,
-    # Initialising is done once: compiling it must be short.
-    unroll=depth if straight and not initialising else 1,
+    # Initialization runs once, so it should compile quickly.
+    unroll=depth if straight and not initializing else 1,
   )
   return functools.partial(scanned, rolled=not straight)
 
 
 class Encoder(nn.Module):
-  """`depth` blocks and a final LayerNorm (arXiv:2010.11929 equations 2 to 4).
+  """The blocks and a final LayerNorm (arXiv:2010.11929 equations 2 to 4).
 
-  `unroll` and `remat` are explained at `stacked`. Without `final_norm` the blocks are all.
+  Without `final_norm` there are only the blocks.
   """
 
-  depth: int
-  block: BlockConfig
-  stochastic_depth: float = 0.0
-  stochastic_depth_rule: Literal['linear', 'constant'] = 'linear'
-  unroll: Unroll = 'auto'
-  remat: Remat = 'none'
+  options: TransformerOptions
+  stochastic_depth_rule: StochasticDepthRule
   kind: type[Block] = Block
   final_norm: bool = True
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
-    blocks = stacked(
-      self.kind, self.depth, self.unroll, self.remat, initialising=self.is_initializing()
-    )
-    x_BND, _ = blocks(self.block, train, self.stochastic_depth > 0, name='blocks')(
-      x_BND, drop_rates(self.stochastic_depth, self.stochastic_depth_rule, self.depth)
+    o = self.options
+    blocks = stacked(self.kind, o.depth, o, initializing=self.is_initializing())
+    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, name='blocks')(
+      x_BND, drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth)
     )
     return LayerNorm(name='norm')(x_BND) if self.final_norm else x_BND
 
 
-def drop_rates(rate: float, rule: Literal['linear', 'constant'], depth: int) -> Array:
+def drop_rates(rate: float, rule: StochasticDepthRule, depth: int) -> Array:
   """Stochastic depth of each layer, (L,): `rate` everywhere, or growing to it from 0."""
   first = rate if rule == 'constant' else 0.0
   return jnp.linspace(first, rate, depth, dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""How activations lie on the mesh that the step has set. Without such a mesh nothing happens.
+"""How activations are sharded over the mesh that the step has set; nothing without such a mesh.
 
 One constraint a block is enough for the partitioner to split the work everywhere; without it large
 meshes repeat work.
@@ -25,7 +25,7 @@ _ROLLED = contextvars.ContextVar('rolled', default=False)
 
 
 def _meant() -> bool:
-  """Whether the ambient mesh is one of ours, whose partitioner listens to constraints."""
+  """Whether the ambient mesh is one of ours, where the partitioner follows constraints."""
   mesh = jax.sharding.get_abstract_mesh()
   return {*BATCH, TOKENS} <= {*mesh.axis_names} and {*mesh.axis_types} == {AxisType.Auto}
 
@@ -63,7 +63,7 @@ def gathered(x_BTAE: Array) -> Array:
 
 @contextlib.contextmanager
 def in_loop(rolled: bool) -> Iterator[None]:
-  """Around the layer of a rolled loop, out of which no gather can be taken."""
+  """Around a layer; of a rolled loop, no gather can be moved out."""
   before = _ROLLED.set(rolled)
   try:
     yield
@@ -72,10 +72,10 @@ def in_loop(rolled: bool) -> Iterator[None]:
 
 
 def gathers_wait(rows: int, width: int) -> bool:
-  """Whether a kernel of the backward pass is to be held back by `due`.
+  """Whether `due` should delay a kernel in the backward pass.
 
-  Where a device has many rows, the network is small beside their activations, and the barrier,
-  for which their gradients are written out, costs more than it spares.
+  Where a device has many rows, the network is small compared with their activations, and the
+  barrier, which forces their gradients to memory, costs more than it saves.
   """
   if _ROLLED.get() or not _meant():
     return False
@@ -86,10 +86,10 @@ def gathers_wait(rows: int, width: int) -> bool:
 
 
 def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
-  """The same two, but a kernel that `fsdp` splits is gathered no sooner than `dy` is there.
+  """The same two, but a kernel that `fsdp` splits is not gathered before `dy` is available.
 
-  The backward pass needs the kernels of the forward pass once more. Where nothing says when, the
-  compiler may gather them all before the first layer: the whole network on every device.
+  The backward pass needs the kernels of the forward pass again. Without an order, the compiler may
+  gather all of them before the first layer: the whole network on every device.
   """
   return jax.lax.optimization_barrier((dy, kernel))
 

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded
 from vit_jax.models.dense import Dense
-from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
 from vit_jax.models.norms import Conv
-from vit_jax.models.options import check_options
+from vit_jax.models.options import AlexNetOptions, Inputs, LeNetOptions
 from vit_jax.models.output import Output
 from vit_jax.models.resnet import HE
 
 Array = jax.Array
 GLOROT = nn.initializers.xavier_uniform()
-Dtype = Literal['float32', 'bfloat16', 'float16']
 
 
 class LeNet5(nn.Module):
   """LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", II.B).
 
   As it is taught since: C3 sees all maps of S2, pooling has no weights, activations are tanh and
-  the output is linear, 61,706 parameters for 10 classes of 32x32 grey images. Smaller images get
+  the output is linear, 61,706 parameters for 10 classes of 32x32 gray images. Smaller images get
   a border of zeros up to 32 pixels, as the digits did; of larger ones the features of C5 are
   averaged, for all layers up to it are convolutions. The tree: c1, c3, c5, f6, head, each
   {kernel, bias}.
 
   Attributes:
-    num_classes: 0 leaves the head away.
-    dtype: of matrix products and of the tokens, which are the map of C5 row by row.
+    num_classes: 0 is without a head.
+    inputs: the images that the weights expect.
   """
 
   num_classes: int
-  dtype: Dtype = 'float32'
+  options: LeNetOptions
+  inputs: Inputs = Inputs()
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -48,8 +45,8 @@ class LeNet5(nn.Module):
 
   @nn.compact
   def __call__(self, images_BHWC: Array, *, train: bool) -> Output:
-    """One forward pass; `images_BHWC` are normalised floats, and `train` changes nothing."""
-    dtype = jnp.dtype(self.dtype)
+    """One forward pass; `images_BHWC` are normalized floats, and `train` changes nothing."""
+    dtype = jnp.dtype(self.options.dtype)
     short = [max(0, 32 - side) for side in images_BHWC.shape[1:3]]
     x_BHWD = jnp.pad(images_BHWC, [(0, 0), *((n // 2, n - n // 2) for n in short), (0, 0)])
     for name, features in (('c1', 6), ('c3', 16), ('c5', 120)):
@@ -64,7 +61,7 @@ class LeNet5(nn.Module):
 
 
 class AlexNet(nn.Module):
-  """AlexNet as most use the name: one tower, no response normalisation, 61,100,840 parameters.
+  """AlexNet as most use the name: one tower, no response normalization, 61,100,840 parameters.
 
   Krizhevsky et al. 2012 ("ImageNet classification with deep convolutional neural networks")
   split it over two GPUs; this is the one of Krizhevsky 2014 (arXiv:1404.5997) as pytorch/vision
@@ -72,16 +69,13 @@ class AlexNet(nn.Module):
   tree: conv1 to conv5, fc6, fc7, head, each {kernel, bias}.
 
   Attributes:
-    num_classes: 0 leaves the head away.
-    width: channels of conv1; all other layers grow and shrink with it.
-    dropout: before fc6 and fc7.
-    dtype: of matrix products and of the tokens, which are the last feature map row by row.
+    num_classes: 0 is without a head.
+    inputs: the images that the weights expect.
   """
 
   num_classes: int
-  width: int = bounded(64, low=1)
-  dropout: float = bounded(0.5, low=0, high=0.99)
-  dtype: Dtype = 'float32'
+  options: AlexNetOptions
+  inputs: Inputs = Inputs()
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -103,10 +97,10 @@ class AlexNet(nn.Module):
     """One forward pass.
 
     Args:
-      images_BHWC: normalised floats.
+      images_BHWC: normalized floats.
       train: turns on dropout, which takes `rngs={'dropout': key}`.
     """
-    dtype, x_BHWD = jnp.dtype(self.dtype), images_BHWC
+    o, dtype, x_BHWD = self.options, jnp.dtype(self.options.dtype), images_BHWC
     _, height, width, _ = images_BHWC.shape
     self.grid((height, width))
     for i, (features, size, stride, padding, pooled) in enumerate(
@@ -120,7 +114,7 @@ class AlexNet(nn.Module):
       1,
     ):
       x_BHWD = nn.relu(
-        Conv(self.width * features, size, stride, padding, dtype, HE, bias=True, name=f'conv{i}')(
+        Conv(o.width * features, size, stride, padding, dtype, HE, bias=True, name=f'conv{i}')(
           x_BHWD
         )
       )
@@ -128,11 +122,11 @@ class AlexNet(nn.Module):
         x_BHWD = nn.max_pool(x_BHWD, (3, 3), (2, 2))
     y = average_to(x_BHWD, 6)
     for name, rank in (('fc6', 3), ('fc7', 1)):
-      y = nn.Dropout(self.dropout, deterministic=not train)(y)
+      y = nn.Dropout(o.dropout, deterministic=not train)(y)
       init = nn.initializers.variance_scaling(
         2.0, 'fan_in', 'normal', in_axis=tuple(range(rank)), out_axis=rank
       )
-      y = nn.relu(Dense(64 * self.width, init, rank=rank, dtype=dtype, name=name)(y))
+      y = nn.relu(Dense(64 * o.width, init, rank=rank, dtype=dtype, name=name)(y))
     return _output(
       x_BHWD, y.astype(jnp.float32), self.num_classes, dtype, nn.initializers.normal(0.01)
     )
@@ -169,19 +163,3 @@ def _output(x_BHWD: Array, features_BD: Array, num_classes: int, dtype: Any, ini
       features_BD
     )
   return Output(logits_BK, features_BD, x_BHWD.reshape(len(x_BHWD), -1, x_BHWD.shape[-1]))
-
-
-def build(
-  cls: type[nn.Module], patch: int, variant: str, num_classes: int, options: dict[str, Any]
-) -> nn.Module:
-  """A network of this class; `options` are its fields."""
-  check_options(cls, options, fixed=('num_classes',))
-  return cls(num_classes, **options)  # type: ignore[call-arg]
-
-
-MODELS = {
-  'AlexNet': Entry(
-    functools.partial(build, AlexNet), (), inputs=Inputs(224, IMAGENET_MEAN, IMAGENET_STD)
-  ),
-  'LeNet-5': Entry(functools.partial(build, LeNet5), (), inputs=Inputs(32, (0.5,), (0.5,), 1.0)),
-}

@@ -1,8 +1,8 @@
 """Matrix multiplication: one affine map whose three dots are all two-dimensional.
 
-Tokens are flattened to rows before each dot, forward and backward. With (B, N, D) activations XLA
-on a CPU runs the weight gradient of bfloat16 as naive loops, ten times slower. Where a mesh splits
-the tokens they stay apart from the batch: rows of both cannot be split as each of them is.
+Tokens are flattened to rows before each dot, forward and backward: with (B, N, D) activations, XLA
+on a CPU runs the weight gradient in bfloat16 as naive loops, ten times slower. Where a mesh splits
+the tokens, they are not merged with the batch: merged rows could not be split as the two axes are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = 
   """`jax.lax.dot_general` in the dtype of `a`, accumulated in float32, plus a bias if given.
 
   Operands of 16 bits reach the matrix units of an accelerator as they are. A CPU multiplies them
-  in float32, and takes weights as they are stored: few have 16-bit units, and XLA emulates those
+  in float32, with weights as they are stored: few CPUs have 16-bit units, and XLA emulates them
   slowly.
   """
 
@@ -68,7 +68,7 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
 def _affine(
   x_MI: Array, kernel_IO: Array, bias_O: Array, rank: int, out_dtype: Any, wait: bool
 ) -> Array:
-  """M, I and O stand for any number of axes, I for `rank` of them."""
+  """M, I and O are any number of axes, I `rank` of them."""
   inner = range(x_MI.ndim - rank, x_MI.ndim), range(rank)
   return dot(x_MI, kernel_IO, (inner, ((), ())), out_dtype, bias_O)
 

@@ -13,8 +13,6 @@ from vit_jax.errors import UserError
 from vit_jax.models.dense import affine
 from vit_jax.models.norms import Conv
 
-SPAN = -2.0, 2.5  # of normalised pixels, where all of most data sets lie
-
 Array = jax.Array
 
 
@@ -56,7 +54,7 @@ class PatchEmbedding(nn.Module):
     return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
 
 
-class ConvEmbedding(nn.Module):
+class ConvEmbedding(PatchEmbedding):
   """Convolutions of 3x3 pixels and stride 2, with a GELU each, then patches of what they leave.
 
   The convolutional stem of arXiv:2106.14881, section 3, without its BatchNorms: a small ViT learns
@@ -64,19 +62,11 @@ class ConvEmbedding(nn.Module):
   of the patches.
 
   Attributes:
-    channels: of each convolution.
     patch: P, in pixels of the image; a multiple of 2 ** len(channels).
+    channels: of each convolution.
   """
 
   channels: tuple[int, ...]
-  patch: int
-  width: int
-  dtype: Any
-
-  @nn.nowrap
-  def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-    """As that of `PatchEmbedding`."""
-    return PatchEmbedding(self.patch, self.width, self.dtype, parent=None).grid(image_size)
 
   @nn.compact
   def __call__(self, images_BHWC: Array, train: bool) -> Array:
@@ -92,48 +82,6 @@ class ConvEmbedding(nn.Module):
     patches = PatchEmbedding(self.patch >> len(self.channels), self.width, self.dtype)
     nn.share_scope(self, patches)
     return patches(x_BHWC, train)
-
-
-class HistogramEmbedding(PatchEmbedding):
-  """Patches to vectors by their pixels, and by how often each value occurs among them.
-
-  A colour histogram says from few images what a linear map of pixels cannot: that a patch is
-  partly dark, or of two colours. Each channel has one, the values shared between the two nearest
-  of `bins` centres; its square roots (Hellinger's map, Arandjelovic and Zisserman, CVPR 2012,
-  section 3) go through a matrix product of their own. Parameters: those of `PatchEmbedding`, and
-  histogram (C, V, D), V bins.
-
-  Attributes:
-    bins: of each channel, centred evenly from the lowest to the highest of `SPAN`.
-  """
-
-  bins: int
-
-  @nn.compact
-  def __call__(self, images_BHWC: Array, train: bool) -> Array:
-    """(B, H, W, C) -> (B, H / P, W / P, D)."""
-    x_BHWD = super().__call__(images_BHWC, train)
-    init = nn.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
-    kernel_CVD = self.param(
-      'histogram', init, (images_BHWC.shape[3], self.bins, self.width), jnp.float32
-    )
-    counts_BHWCV = histograms(images_BHWC, self.patch, self.bins)
-    roots_BHWCV = jnp.sqrt(self.bins * counts_BHWCV)  # their mean square is 1
-    zeros_D = jnp.zeros(self.width, jnp.float32)
-    return x_BHWD + affine(roots_BHWCV.astype(self.dtype), kernel_CVD, zeros_D, rank=2)
-
-
-def histograms(images_BHWC: Array, patch: int, bins: int) -> Array:
-  """Shares of the values of each channel of each patch: float32 (B, H / P, W / P, C, V), V bins.
-
-  A value between two centres counts for both, the more the nearer; one beyond `SPAN` for the last.
-  """
-  batch, height, width, channels = images_BHWC.shape
-  low, high = SPAN
-  at_BHWC = (images_BHWC.astype(jnp.float32).clip(low, high) - low) * (bins - 1) / (high - low)
-  share_BHWCV = jnp.maximum(0, 1 - jnp.abs(at_BHWC[..., None] - jnp.arange(bins)))
-  parts = share_BHWCV.reshape(batch, height // patch, patch, width // patch, patch, channels, bins)
-  return parts.mean(axis=(2, 4))
 
 
 def kept_patches(patches: int, rate: float) -> int:

@@ -16,8 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from vit_jax.models import variable_shapes
 
-# How a forward pass is executed, where a model lets one choose. These trace quickly, and leave
-# every product in sight.
+# How a forward pass is executed, where a model has a choice: fast to trace, every product visible.
 TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
 
 
@@ -30,9 +29,9 @@ def count_parameters(model: Any, image_shape: tuple[int, int, int]) -> int:
 def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> int:
   """Multiply-accumulates of the forward pass of any model for one image of shape (H, W, C).
 
-  Counts matrix products and convolutions, as they stand in the model's jaxpr. A training step is
-  three forward passes, and a multiply-accumulate two FLOP; with `train` patches that patch
-  dropout leaves away count in the embedding only.
+  Counts the matrix products and convolutions in the model's jaxpr. A training step is three forward
+  passes, and a multiply-accumulate two FLOP. With `train`, patches that patch dropout removes count
+  in the embedding only.
   """
   return jaxpr_macs(trace(model, image_shape, train))
 
@@ -56,7 +55,7 @@ def trace(model: Any, image_shape: tuple[int, int, int], train: bool = False) ->
 def jaxpr_macs(jaxpr: Jaxpr) -> int:
   """Multiply-accumulates of a jaxpr, those of the functions it calls included.
 
-  A scan counts as often as it runs, and of the branches of a condition the dearest.
+  A scan counts as often as it runs; of the branches of a condition, the most expensive counts.
 
   Raises:
     ValueError: products in a loop whose length is not known.
@@ -73,7 +72,7 @@ def padding_macs(jaxpr: Jaxpr) -> int:
 
 
 def _add_up(jaxpr: Jaxpr, counts: Mapping[str, Callable[[Any], int]]) -> int:
-  """The sum over all that runs of what `counts` says of each primitive by its name."""
+  """The sum over all primitives that run, each counted by the function of its name in `counts`."""
   total = 0
   for eqn in jaxpr.eqns:
     name = eqn.primitive.name
@@ -145,7 +144,8 @@ def _called(eqn: Any) -> list[Jaxpr]:
 
 def _traceable(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:
   """(the model as it traces best, shape of its images, shapes of its variables)."""
-  fields = {field.name for field in dataclasses.fields(model)}
-  model = model.clone(**{name: TRACED[name] for name in TRACED.keys() & fields})
+  fields = {field.name for field in dataclasses.fields(model.options)}
+  traced = {name: TRACED[name] for name in TRACED.keys() & fields}
+  model = model.clone(options=dataclasses.replace(model.options, **traced))
   images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   return model, images_BHWC, variable_shapes(model, image_shape)

@@ -3,23 +3,17 @@ Architecture', arXiv:2106.10270 section 3.1), composed from the two."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded
 from vit_jax.models.embedding import PatchEmbedding
-from vit_jax.models.names import Entry
-from vit_jax.models.norms import GroupNorm
-from vit_jax.models.options import take
-from vit_jax.models.resnet import HYBRID, ResNet, stride_of
-from vit_jax.models.sizes import SIZES, Size
-from vit_jax.models.vit import ViT, check_vit
+from vit_jax.models.options import HybridOptions, ResNetOptions, stride_of
+from vit_jax.models.resnet import HYBRID, ResNet
+from vit_jax.models.vit import ViT
 
 Array = jax.Array
 
@@ -27,21 +21,23 @@ Array = jax.Array
 class HybridEmbedding(nn.Module):
   """A ViT's stem: patches of a feature map, mostly of 1x1, become tokens.
 
-  Parameters: resnet/..., and kernel (P, P, C, D) and bias of the patches.
-
-  Attributes:
-    resnet: without a head.
-    patch: P, in places of the feature map.
+  Parameters: resnet/..., and kernel (P, P, C, D) and bias of the patches, P in places of the map.
   """
 
-  resnet: ResNet
-  patch: int
-  width: int
-  dtype: Any
+  options: HybridOptions
 
   def setup(self):
-    self.patches = PatchEmbedding(self.patch, self.width, self.dtype)
+    o = self.options
+    self.resnet = self._make_resnet()
+    self.patches = PatchEmbedding(o.patch // o.patch_stride, o.width, jnp.dtype(o.dtype))
     nn.share_scope(self, self.patches)
+
+  @nn.nowrap
+  def _make_resnet(self, **keys: Any) -> ResNet:
+    o = self.options
+    style = HYBRID if o.weight_epsilon == 'std' else HYBRID._replace(standardized=(1e-8, 0.0))
+    options = ResNetOptions(stages=o.stages, width=o.resnet_width, dtype=o.dtype)
+    return ResNet(0, options, style=style, **keys)
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -50,9 +46,10 @@ class HybridEmbedding(nn.Module):
     Raises:
       UserError: the patches do not tile the feature map.
     """
-    P, (rows, columns) = self.patch, self.resnet.grid(image_size)
+    P = self.options.patch // self.options.patch_stride
+    rows, columns = self._make_resnet(parent=None).grid(image_size)
     if rows % P or columns % P:
-      stride = P * stride_of(self.resnet.stages)
+      stride = P * stride_of(self.options.stages)
       fits = [max(1, round(side / stride)) * stride for side in image_size]
       raise UserError(
         f'images of {image_size[0]}x{image_size[1]} pixels give a feature map of '
@@ -70,69 +67,11 @@ class HybridEmbedding(nn.Module):
     return self.patches(tokens_BND.reshape(-1, rows, columns, tokens_BND.shape[-1]), train)
 
 
-@dataclasses.dataclass
-class Stem:
-  """What options a hybrid has besides those of a ViT.
+class Hybrid(ViT):
+  """A ViT whose patches are those of a ResNet's feature map."""
 
-  Attributes:
-    stages: units of each stage of the ResNet; none leaves its stem alone.
-    resnet_width: channels of the ResNet's stem.
-    weight_epsilon: what the epsilon of weight standardisation is added to. Google's code, where
-      the published weights come from, adds 1e-5 to the standard deviation; timm adds 1e-8 to the
-      variance. Logits differ by about 1e-4.
-  """
+  options: HybridOptions
 
-  stages: tuple[int, ...] = bounded(low=1)
-  resnet_width: int = bounded(64, low=1)
-  weight_epsilon: Literal['std', 'variance'] = 'std'
-
-
-def build_hybrid(
-  size: Size,
-  stages: tuple[int, ...],
-  patch: int,
-  variant: str,
-  num_classes: int,
-  options: dict[str, Any],
-) -> ViT:
-  """A hybrid; `options` are fields of `ViT` and of `Stem`.
-
-  The patch of the name is in pixels. For a ResNet without stages it counts the stride of the
-  convolution and not that of the pooling (arXiv:2106.10270 section 3.1): published R+Ti/16 has
-  patches of 8x8 on a map of stride 4, so that a token stands for 32 pixels.
-  """
-  stem, of_vit = take(Stem, {'stages': stages} | options)
-  of_vit = size._asdict() | of_vit
-  check_vit(of_vit)
-  if stem.resnet_width % GroupNorm.groups:
-    raise UserError(
-      f'model option resnet_width is {stem.resnet_width}; it must be a multiple of '
-      f'{GroupNorm.groups}, the groups that are normalised together'
-    )
-  stages = tuple(stem.stages)
-  stride = stride_of(stages) if stages else 2
-  if patch % stride:
-    raise UserError(
-      f'a model with patches of {patch} pixels cannot stand on a ResNet of '
-      f'{len(stages)} stages; the nearest patch that can is '
-      f'{max(1, round(patch / stride)) * stride}'
-    )
-  dtype = of_vit.get('dtype', ViT.dtype)
-  style = HYBRID if stem.weight_epsilon == 'std' else HYBRID._replace(standardised=(1e-8, 0.0))
-  resnet = ResNet(0, style, stages=stages, width=stem.resnet_width, dtype=dtype)
-  embedding = HybridEmbedding(resnet, patch // stride, of_vit['width'], jnp.dtype(dtype))
-  return ViT(num_classes, embedding, **of_vit)
-
-
-def _entry(size: str, stages: tuple[int, ...], patch: int) -> Entry:
-  return Entry(functools.partial(build_hybrid, SIZES[size], stages), (patch,))
-
-
-# google-research/vision_transformer, vit_jax/configs/models.py.
-MODELS = {
-  'R+Ti': _entry('Ti', (), 16),
-  'R26+S': _entry('S', (2, 2, 2, 2), 32),
-  'R26+B': _entry('B', (2, 2, 2, 2), 32),
-  'R50+B': _entry('B', (3, 4, 9), 16),
-  'R50+L': _entry('L', (3, 4, 6, 3), 32),
-}
+  @nn.nowrap
+  def make_stem(self, **keys: Any) -> HybridEmbedding:
+    return HybridEmbedding(self.options, **keys)

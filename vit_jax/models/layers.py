@@ -1,23 +1,19 @@
-"""LayerNorm, GELU, dropped examples and the MLP: what stands between the matrix products.
+"""LayerNorm, GELU, SwiGLU and dropped examples: what is between the matrix products.
 
-Each computes in float32 inside and returns the dtype it was given. Their gradients are written
-out: automatic ones save several float32 arrays a layer where one in the compute dtype will do.
+Each computes in float32 and returns the dtype it was given. The gradients are written by hand:
+automatic ones save several float32 arrays per layer where one in the compute dtype is enough.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax.models.dense import Dense
-
 Array = jax.Array
-MlpKind = Literal['gelu', 'swiglu']
 LAYER_NORM_EPSILON = 1e-6
 
 
@@ -28,11 +24,11 @@ def layer_norm(x: Array, scale_D: Array, bias_D: Array) -> Array:
 
 
 def _layer_norm_forward(x, scale_D, bias_D):
-  centred = x.astype(jnp.float32) - jnp.mean(x.astype(jnp.float32), axis=-1, keepdims=True)
-  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  centered = x.astype(jnp.float32) - jnp.mean(x.astype(jnp.float32), axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
   rstd = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
   shape = (1,) * (x.ndim - 1) + (-1,)
-  y = centred * rstd * scale_D.reshape(shape) + bias_D.reshape(shape)
+  y = centered * rstd * scale_D.reshape(shape) + bias_D.reshape(shape)
   return y.astype(x.dtype), (x, rstd, scale_D)
 
 
@@ -83,7 +79,7 @@ def _gelu_and_slope(x, exact):
 
 
 def _gelu_forward(x, exact):
-  """Saves the slope on a CPU, where tanh is dear; elsewhere x, which is in memory anyway."""
+  """Saves the slope on a CPU, where tanh is expensive; elsewhere x, which is in memory anyway."""
   y, slope = _gelu_and_slope(x, exact)
   return y, jax.lax.platform_dependent(
     x, slope, cpu=lambda x, slope: slope, default=lambda x, slope: x
@@ -130,32 +126,3 @@ def drop_examples(key: Array, x: Array, rate: Array) -> Array:
   """
   keep = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
   return jnp.where(keep, x.astype(jnp.float32) / (1 - rate), 0.0).astype(x.dtype)
-
-
-class Mlp(nn.Module):
-  """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1).
-
-  With kind 'swiglu' a third, `gate`, goes through SiLU and multiplies the hidden units instead.
-  """
-
-  hidden: int
-  exact_gelu: bool
-  dropout: float
-  dtype: Any
-  kind: MlpKind = 'gelu'
-
-  @nn.compact
-  def __call__(self, x_BND: Array, train: bool) -> Array:
-    dense = functools.partial(
-      Dense,
-      kernel_init=nn.initializers.xavier_uniform(),
-      bias_init=nn.initializers.normal(1e-6),
-      dtype=self.dtype,
-    )
-    h_BNF = dense(self.hidden, save_as='mlp_hidden', name='up')(x_BND)
-    if self.kind == 'swiglu':
-      h_BNF = swiglu(dense(self.hidden, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
-    else:
-      h_BNF = gelu(h_BNF, self.exact_gelu)
-    h_BNF = nn.Dropout(self.dropout, deterministic=not train)(h_BNF)
-    return dense(x_BND.shape[-1], name='down')(h_BNF)

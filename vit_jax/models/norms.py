@@ -1,6 +1,6 @@
 """Convolution, BatchNorm and GroupNorm over images: what ResNets are made of.
 
-Norms compute in float32 inside and return the dtype they were given.
+Norms compute in float32 and return the dtype they were given.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vit_jax.models.options import GROUPS
+
 Array = jax.Array
 MOMENTUM = 0.9  # share of the running statistics that a step keeps
 
 
-def standardise(kernel_HWCD: Array, inside: float, outside: float) -> Array:
-  """Weight standardisation (arXiv:1903.10520): mean 0 and deviation 1 over each filter.
+def standardize(kernel_HWCD: Array, inside: float, outside: float) -> Array:
+  """Weight standardization (arXiv:1903.10520): mean 0 and deviation 1 over each filter.
 
   Args:
     inside: added to the variance.
     outside: added to the standard deviation. Published weights were trained with one or the
-      other, and small kernels tell them apart.
+      other; for small kernels they differ.
   """
   axes = (0, 1, 2)
-  centred = kernel_HWCD - jnp.mean(kernel_HWCD, axes, keepdims=True)
-  variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
-  return centred / (jnp.sqrt(variance + inside) + outside)
+  centered = kernel_HWCD - jnp.mean(kernel_HWCD, axes, keepdims=True)
+  variance = jnp.mean(jnp.square(centered), axes, keepdims=True)
+  return centered / (jnp.sqrt(variance + inside) + outside)
 
 
 class Conv(nn.Module):
@@ -36,7 +38,7 @@ class Conv(nn.Module):
   Attributes:
     padding: pixels on every side; 'SAME' pads as far as the stride needs, the odd one at the end,
       as TensorFlow does.
-    standardised: (inside, outside) of `standardise`, or None for the kernel as it is.
+    standardized: (inside, outside) of `standardize`, or None for the kernel as it is.
   """
 
   features: int
@@ -45,15 +47,15 @@ class Conv(nn.Module):
   padding: int | Literal['SAME']
   dtype: Any
   kernel_init: Callable[..., Array]
-  standardised: tuple[float, float] | None = None
+  standardized: tuple[float, float] | None = None
   bias: bool = False
 
   @nn.compact
   def __call__(self, x_BHWC: Array) -> Array:
     shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
     kernel_HWCD = self.param('kernel', self.kernel_init, shape, jnp.float32)
-    if self.standardised:
-      kernel_HWCD = standardise(kernel_HWCD, *self.standardised)
+    if self.standardized:
+      kernel_HWCD = standardize(kernel_HWCD, *self.standardized)
     padding = self.padding if isinstance(self.padding, str) else [(self.padding, self.padding)] * 2
     y_BHWD = jax.lax.conv_general_dilated(
       x_BHWC.astype(self.dtype),
@@ -75,7 +77,7 @@ class _Affine(nn.Module):
   scale_init: Callable[..., Array] = nn.initializers.ones
 
   @nn.nowrap
-  def _normalise(self, x_BHWD: Array, mean: Array, variance: Array) -> Array:
+  def _normalize(self, x_BHWD: Array, mean: Array, variance: Array) -> Array:
     """`mean` and `variance` broadcast against (B, H, W, D)."""
     width = x_BHWD.shape[-1]
     scale_D = self.param('scale', self.scale_init, (width,), jnp.float32)
@@ -86,16 +88,16 @@ class _Affine(nn.Module):
 
 
 class BatchNorm(_Affine):
-  """Batch normalisation (arXiv:1502.03167).
+  """Batch normalization (arXiv:1502.03167).
 
-  In training with the statistics of the whole batch, over all devices of a mesh; they move the
+  Training uses the statistics of the whole batch, over all devices of a mesh, and updates the
   running `mean` and `var` (D,) of the collection 'batch_stats', if that is mutable. The running
-  variance is the unbiased one, as in the paper's algorithm 2. Evaluation uses what ran.
+  variance is the unbiased one, as in the paper's algorithm 2. Evaluation uses the running ones.
   """
 
   @nn.compact
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None = None) -> Array:
-    """`mask_B` names the examples that count; all do if it is None."""
+    """`mask_B` selects the examples that count; all do if it is None."""
     width = x_BHWD.shape[-1]
     mean_D = self.variable('batch_stats', 'mean', jnp.zeros, (width,), jnp.float32)
     var_D = self.variable('batch_stats', 'var', jnp.ones, (width,), jnp.float32)
@@ -107,34 +109,34 @@ class BatchNorm(_Affine):
         unbiased = variance * count / jnp.maximum(count - 1, 1.0)
         mean_D.value = keep * mean_D.value + (1 - keep) * mean
         var_D.value = keep * var_D.value + (1 - keep) * unbiased
-    return self._normalise(x_BHWD, mean[None, None, None], variance[None, None, None])
+    return self._normalize(x_BHWD, mean[None, None, None], variance[None, None, None])
 
 
 def _moments(x_BHWD: Array, shift_D: Array, mask_B: Array | None) -> tuple[Array, Array, Array]:
   """(mean_D, variance_D, how many values each is over).
 
-  Both sums come from one pass over the array, and cross the mesh together. Taken about a shift
-  near the mean, the running one, they lose no digits as sums of plain squares would.
+  Both sums come from one pass over the array, and cross the mesh together. They are taken about the
+  running mean: plain sums of squares would lose digits.
   """
-  centred = x_BHWD.astype(jnp.float32) - shift_D[None, None, None]
+  centered = x_BHWD.astype(jnp.float32) - shift_D[None, None, None]
   examples: Any = x_BHWD.shape[0]
   if mask_B is not None:
-    centred = jnp.where(mask_B[:, None, None, None], centred, 0.0)
+    centered = jnp.where(mask_B[:, None, None, None], centered, 0.0)
     examples = jnp.sum(mask_B.astype(jnp.float32))
   count = jnp.asarray(examples * x_BHWD.shape[1] * x_BHWD.shape[2], jnp.float32)
-  first_D = jnp.sum(centred, (0, 1, 2)) / jnp.maximum(count, 1.0)
-  second_D = jnp.sum(jnp.square(centred), (0, 1, 2)) / jnp.maximum(count, 1.0)
+  first_D = jnp.sum(centered, (0, 1, 2)) / jnp.maximum(count, 1.0)
+  second_D = jnp.sum(jnp.square(centered), (0, 1, 2)) / jnp.maximum(count, 1.0)
   return shift_D + first_D, jnp.maximum(second_D - jnp.square(first_D), 0.0), count
 
 
 class GroupNorm(_Affine):
-  """Group normalisation (arXiv:1803.08494) over each example and 32 groups of channels."""
+  """Group normalization (arXiv:1803.08494) over each example and 32 groups of channels."""
 
-  groups: int = 32
+  groups: int = GROUPS
 
   @nn.compact
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None = None) -> Array:
-    """`train` and `mask_B` matter to a BatchNorm in this place only."""
+    """`train` and `mask_B` are for a BatchNorm in its place."""
     batch, height, width, channels = x_BHWD.shape
     x = x_BHWD.astype(jnp.float32).reshape(batch, height, width, self.groups, -1)
     mean = jnp.mean(x, (1, 2, 4), keepdims=True)
@@ -143,4 +145,4 @@ class GroupNorm(_Affine):
       jnp.repeat(moment.reshape(batch, 1, 1, self.groups), channels // self.groups, axis=-1)
       for moment in (mean, variance)
     )
-    return self._normalise(x_BHWD, mean_B11D, variance_B11D)
+    return self._normalize(x_BHWD, mean_B11D, variance_B11D)

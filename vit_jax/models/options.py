@@ -1,68 +1,254 @@
-"""Checks of a model's options against the fields of its module."""
+"""The options of each family of models: every name, default and range is declared here alone.
+
+The keys of `config.model` are these fields, and modules take one of these dataclasses. Reading them
+needs neither jax nor flax. Where a default is missing, the name of the model has it; see
+`names.MODELS`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import typing
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-from vit_jax.errors import UserError, nearest
+from vit_jax.errors import UserError
+from vit_jax.fields import bounded
+
+AttentionKind = Literal['auto', 'xla', 'cudnn']
+Dtype = Literal['float32', 'bfloat16', 'float16']
+MlpKind = Literal['gelu', 'swiglu']
+Remat = Literal['none', 'full', 'dots', 'names']
+StochasticDepthRule = Literal['linear', 'constant']
+Unroll = Literal['auto', True, False]
+
+HALF = (0.5, 0.5, 0.5)
+GROUPS = 32  # of channels, each normalized by itself in a GroupNorm
 
 
-def take(cls: type, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-  """(an instance of the dataclass `cls` from the options that are its fields, the others).
+@dataclass(frozen=True)
+class Inputs:
+  """The images that a model's weights expect; it changes no computation.
 
-  Raises:
-    UserError: an option has a value that its field does not take.
+  Attributes:
+    size: height and width in pixels.
+    mean, std: of pixels in [0, 1], for each channel.
+    crop: side of the central crop over the shorter side after resizing.
+    class_names: of the head's classes, in order; empty where they are not known.
+    view: a `data.view.View`, where images become pixels otherwise than `crop` says.
   """
-  names = {field.name for field in dataclasses.fields(cls)}
-  own = {name: options[name] for name in names & options.keys()}
-  check_options(cls, own, ())
-  return cls(**own), {name: options[name] for name in options.keys() - names}
+
+  size: tuple[int, int] = (224, 224)
+  mean: tuple[float, ...] = HALF
+  std: tuple[float, ...] = HALF
+  crop: float = 0.875
+  class_names: tuple[str, ...] = field(default=(), repr=False)
+  view: Any = field(default=None, repr=False)
 
 
-def check_options(cls: type, options: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
-  """Raises a UserError unless each option is a field of `cls` with a value it takes.
+@dataclass(frozen=True, kw_only=True)
+class TransformerOptions:
+  """What a ViT and a CaiT have in common.
 
-  Args:
-    fixed: fields that are no options.
+  Attributes:
+    width, depth, mlp, heads, patch: D, L, F, A, P of the legend.
+    layerscale: initial scale of the residual branches (arXiv:2103.17239); 0 is without.
+    stochastic_depth: probability of dropping a residual branch of an example.
+    dropout: after the positions and after every dense layer but qkv.
+    mlp_kind: two dense layers with a GELU, or three with a SiLU gate (arXiv:2002.05202).
+    head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
+    exact_gelu: the normal distribution function in GELU, else its tanh form.
+    fused_qkv: queries, keys and values in one matrix product, else in three.
+    attention: 'xla', 'cudnn', or 'auto' for the better one that works here.
+    unroll: layers as straight code rather than a loop: faster, but slower to compile; 'auto'
+      unrolls up to `blocks.UNROLL_UP_TO` layers.
+    remat: what the backward pass computes again: nothing, all ('full'), all but the results of
+      dense layers ('dots'), all but qkv, attention and hidden units ('names').
+    dtype: of matrix products and of the tokens.
   """
-  hints = typing.get_type_hints(cls)
-  fields = {f.name: f for f in dataclasses.fields(cls) if f.name not in (*fixed, 'parent', 'name')}
-  for name, value in options.items():
-    if name not in fields:
-      raise UserError(f'model option {name!r} is unknown; {nearest(name, fields)}')
-    if not _fits(value, hints[name]):
-      raise UserError(f'model option {name} is {value!r}; it must be {_words(hints[name])}')
-    limits = fields[name].metadata
-    numbers = value if isinstance(value, list | tuple) else [value]
-    if limits and not all(limits['low'] <= number <= limits['high'] for number in numbers):
-      low, high = limits['low'], limits['high']
-      right = f'lie in [{low:g}, {high:g}]' if high < math.inf else f'be at least {low:g}'
-      raise UserError(f'model option {name} is {value!r}; it must {right}')
+
+  qk_norm: ClassVar[bool] = False  # an option of ViTs
+
+  width: int = bounded(low=1)
+  depth: int = bounded(low=1)
+  mlp: int = bounded(low=1)
+  heads: int = bounded(low=1)
+  patch: int = bounded(16, low=1)
+  layerscale: float = bounded(0.0, low=0)
+  stochastic_depth: float = bounded(0.0, low=0, high=0.99)
+  dropout: float = bounded(0.0, low=0, high=0.99)
+  mlp_kind: MlpKind = 'gelu'
+  head_bias: float = 0.0
+  exact_gelu: bool = False
+  fused_qkv: bool = True
+  attention: AttentionKind = 'auto'
+  unroll: Unroll = 'auto'
+  remat: Remat = 'none'
+  dtype: Dtype = 'float32'
+
+  def __post_init__(self):
+    if self.width % self.heads:
+      raise UserError(f'heads is {self.heads}, which does not divide width {self.width}')
 
 
-def _fits(value: Any, hint: Any) -> bool:
-  args = typing.get_args(hint)
-  if typing.get_origin(hint) is typing.Literal:
-    return any(value == arg and type(value) is type(arg) for arg in args)
-  if typing.get_origin(hint) is tuple:  # of any length; a recipe's JSON has lists
-    return isinstance(value, list | tuple) and all(_fits(item, args[0]) for item in value)
-  if args:
-    return any(_fits(value, arg) for arg in args)
-  if hint is float:
-    return type(value) in (int, float)
-  return type(value) is hint
+@dataclass(frozen=True, kw_only=True)
+class ViTOptions(TransformerOptions):
+  """A Vision Transformer (arXiv:2010.11929).
+
+  Attributes:
+    pool: what the head sees: the class token, the mean of the patches, or a MAP head.
+    distilled: a second token after the class token, with a head of its own, that learns from a
+      teacher (arXiv:2012.12877 section 4); evaluation takes the mean of both heads.
+    posemb: learned, one for the class token and each patch; sines and cosines of the row and
+      column of each patch; or none.
+    posemb_class: whether the class and distillation tokens have learned positions too.
+    registers: extra tokens that the head does not see (arXiv:2309.16588).
+    qk_norm: LayerNorm of queries and keys (arXiv:2302.05442).
+    stochastic_depth_rule: with 'linear' the probability grows from 0 in the first layer.
+    patch_dropout: share of the patches of each image that a training step drops
+      (arXiv:2208.07220): cheaper steps, and a regularizer.
+    representation: a tanh layer `pre_logits` before the head, as in the paper's pretraining.
+    conv_stem: channels of each convolution before the patches, see `embedding.ConvEmbedding`;
+      without any, patches are of pixels, as in the paper.
+  """
+
+  pool: Literal['cls', 'mean', 'map'] = 'cls'
+  distilled: bool = False
+  posemb: Literal['learned', 'sincos2d', 'none'] = 'learned'
+  posemb_class: bool = True
+  registers: int = bounded(0, low=0)
+  qk_norm: bool = False
+  stochastic_depth_rule: StochasticDepthRule = 'linear'
+  patch_dropout: float = bounded(0.0, low=0, high=0.99)
+  representation: bool = False
+  conv_stem: tuple[int, ...] = bounded((), low=1)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.posemb == 'sincos2d' and self.width % 4:
+      raise UserError(f"posemb is 'sincos2d', which needs a width divisible by 4, not {self.width}")
+    if self.distilled and self.pool != 'cls':
+      raise UserError(f"pool is {self.pool!r}, but a distilled model has 'cls'")
+    if self.distilled and self.representation:
+      raise UserError('representation is True, but a distilled model has none')
+    if self.patch % 2 ** len(self.conv_stem):
+      raise UserError(
+        f'conv_stem has {len(self.conv_stem)} convolutions, each of which halves the image; the '
+        f'patch must be a multiple of {2 ** len(self.conv_stem)}, not {self.patch}'
+      )
 
 
-def _words(hint: Any) -> str:
-  args = typing.get_args(hint)
-  if typing.get_origin(hint) is typing.Literal:
-    return ' or '.join(repr(arg) for arg in args)
-  if typing.get_origin(hint) is tuple:
-    return 'a list, each of it ' + _words(args[0])
-  if args:
-    return ' or '.join(_words(arg) for arg in args)
-  return {int: 'a whole number', float: 'a number', bool: 'true or false'}[hint]
+@dataclass(frozen=True, kw_only=True)
+class HybridOptions(ViTOptions):
+  """A ViT over the feature map of a ResNet (arXiv:2106.10270 section 3.1).
+
+  The patch is in pixels. For a ResNet without stages, the stride of the convolution counts and that
+  of the pooling does not: published R+Ti/16 has patches of 8x8 on a map of stride 4, so a token
+  covers 32 pixels.
+
+  Attributes:
+    stages: units of each stage of the ResNet; without any, it is its stem.
+    resnet_width: channels of the ResNet's stem.
+    weight_epsilon: what the epsilon of weight standardization is added to. Google's code, where
+      the published weights come from, adds 1e-5 to the standard deviation; timm adds 1e-8 to the
+      variance. Logits differ by about 1e-4.
+  """
+
+  conv_stem: ClassVar[tuple[int, ...]] = ()  # its stem is the ResNet
+
+  stages: tuple[int, ...] = bounded(low=1)
+  resnet_width: int = bounded(64, low=1)
+  weight_epsilon: Literal['std', 'variance'] = 'std'
+
+  def __post_init__(self):
+    super().__post_init__()
+    _check_groups('resnet_width', self.resnet_width)
+    if self.patch % self.patch_stride:
+      fits = max(1, round(self.patch / self.patch_stride)) * self.patch_stride
+      raise UserError(
+        f'patch is {self.patch}, which does not fit a ResNet of {len(self.stages)} stages; the '
+        f'nearest patch that does is {fits}'
+      )
+
+  @property
+  def patch_stride(self) -> int:
+    """Pixels of the patch to a place of the feature map."""
+    return stride_of(self.stages) if self.stages else 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaiTOptions(TransformerOptions):
+  """A CaiT (arXiv:2103.17239).
+
+  `depth` counts the blocks with talking heads, in which alone `stochastic_depth` acts, the same at
+  every depth (facebookresearch/deit cait_models.py). `attention` concerns the class attention, for
+  talking heads need the weights themselves.
+
+  Attributes:
+    class_depth: number of blocks with class attention.
+  """
+
+  layerscale: float = bounded(low=1e-9)
+  class_depth: int = bounded(2, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetOptions:
+  """A residual network (arXiv:1512.03385).
+
+  Attributes:
+    block: a unit is two 3x3 convolutions, or a bottleneck (1x1, 3x3, and 1x1 to 4 times its
+      width).
+    stages: units of each stage; each but the first halves rows and columns.
+    width: channels of the stem; those of the units double with each stage.
+    dtype: of convolutions and of the tokens, which are the final feature map row by row.
+  """
+
+  block: Literal['basic', 'bottleneck'] = 'bottleneck'
+  stages: tuple[int, ...] = bounded((3, 4, 6, 3), low=1)
+  width: int = bounded(64, low=1)
+  dtype: Dtype = 'float32'
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiTOptions(ResNetOptions):
+  """A residual network with GroupNorm (arXiv:1912.11370)."""
+
+  def __post_init__(self):
+    _check_groups('width', self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlexNetOptions:
+  """AlexNet (Krizhevsky 2014, arXiv:1404.5997).
+
+  Attributes:
+    width: channels of conv1; all other layers grow and shrink with it.
+    dropout: before fc6 and fc7.
+    dtype: of matrix products and of the tokens, which are the last feature map row by row.
+  """
+
+  width: int = bounded(64, low=1)
+  dropout: float = bounded(0.5, low=0, high=0.99)
+  dtype: Dtype = 'float32'
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNetOptions:
+  """LeNet-5 (LeCun et al. 1998).
+
+  Attributes:
+    dtype: of matrix products and of the tokens, which are the map of C5 row by row.
+  """
+
+  dtype: Dtype = 'float32'
+
+
+def stride_of(stages: tuple[int, ...]) -> int:
+  """Pixels of the image, down and across, to a place of a ResNet's final feature map."""
+  return 4 * 2 ** max(0, len(stages) - 1)
+
+
+def _check_groups(name: str, channels: int) -> None:
+  if channels % GROUPS:
+    raise UserError(
+      f'{name} is {channels}; it must be a multiple of {GROUPS}, the groups of a GroupNorm'
+    )

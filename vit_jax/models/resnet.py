@@ -5,19 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax.errors import UserError
-from vit_jax.fields import bounded
 from vit_jax.models import constraints
 from vit_jax.models.dense import Dense
-from vit_jax.models.names import IMAGENET_MEAN, IMAGENET_STD, Entry, Inputs
 from vit_jax.models.norms import BatchNorm, Conv, GroupNorm
-from vit_jax.models.options import check_options
+from vit_jax.models.options import BiTOptions, Inputs, ResNetOptions, stride_of
 from vit_jax.models.output import Output
 
 Array = jax.Array
@@ -25,21 +22,21 @@ HE = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')  # arXiv:1502.01
 
 
 class Style(NamedTuple):
-  """What differs between the published families, and decides their numbers.
+  """What differs between the published families and changes their results.
 
   Attributes:
     norm: makes a norm layer.
     preactivation: norm and ReLU before each convolution (arXiv:1603.05027), not after it.
-    same_padding: TensorFlow's 'SAME', which at stride 2 pads the end more than the start, and not
-      the same on all sides.
-    standardised: see `norms.Conv`.
+    same_padding: TensorFlow's 'SAME', which at stride 2 pads the end more than the start; else the
+      same on all sides.
+    standardized: see `norms.Conv`.
     head_init: of the kernel of the head.
   """
 
   norm: Callable[..., nn.Module]
   preactivation: bool
   same_padding: bool
-  standardised: tuple[float, float] | None
+  standardized: tuple[float, float] | None
   kernel_init: Callable[..., Array]
   head_init: Callable[..., Array]
 
@@ -85,7 +82,7 @@ class Part(nn.Module):
       padding,
       self.dtype,
       self.style.kernel_init,
-      self.style.standardised,
+      self.style.standardized,
       name=name,
     )(x_BHWC)
 
@@ -102,12 +99,12 @@ class Stem(Part):
       x_BHWD = nn.relu(self.style.norm(name='norm')(x_BHWD, train, mask_B))
     if self.style.same_padding:
       return nn.max_pool(x_BHWD, (3, 3), (2, 2), 'SAME')
-    # The border of zeros counts in BiT's maximum, as it was published; ReLU left nothing below 0.
+    # BiT was published with a border of zeros in the maximum; after a ReLU it changes nothing.
     return nn.max_pool(jnp.pad(x_BHWD, [(0, 0), (1, 1), (1, 1), (0, 0)]), (3, 3), (2, 2))
 
 
 class Unit(Part):
-  """A residual unit: convolutions beside a shortcut, which is projected where shapes differ.
+  """A residual unit: convolutions and a shortcut, which is projected where shapes differ.
 
   Attributes:
     plan: (features, kernel size, stride) of each convolution.
@@ -153,7 +150,7 @@ class Stage(Part):
   @nn.compact
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None) -> Array:
     for j in range(1, self.units + 1):
-      if not self.is_initializing():  # where one example stands for the batch
+      if not self.is_initializing():  # with a single example
         x_BHWD = constraints.over_batch(x_BHWD)
       # The stride is in the first 3x3 convolution.
       strided = next(i for i, (_, size) in enumerate(self.plan) if size == 3)
@@ -171,29 +168,23 @@ class ResNet(nn.Module):
   Parameters are float32. The tree: stem/{conv, norm}, stage{i}/unit{j}/{conv1, norm1, ...,
   conv_proj, norm_proj}, the final norm of a preactivation network, head. A BatchNorm has its
   running statistics in the collection 'batch_stats', under the same paths as {mean, var}. With
-  gradient accumulation each micro-batch is normalised by its own statistics.
+  gradient accumulation each micro-batch is normalized by its own statistics.
 
   Attributes:
-    num_classes: 0 leaves the head away.
+    num_classes: 0 is without a head.
+    inputs: the images that the weights expect.
     style: one of `BATCH_NORM`, `BIT` and `HYBRID`.
-    block: a unit is two 3x3 convolutions, or a bottleneck (1x1, 3x3, and 1x1 to 4 times its
-      width).
-    stages: units of each stage; each but the first halves rows and columns.
-    width: channels of the stem; those of the units double with each stage.
-    dtype: of convolutions and of the tokens, which are the final feature map row by row.
   """
 
   num_classes: int
-  style: Style
-  block: Literal['basic', 'bottleneck'] = 'bottleneck'
-  stages: tuple[int, ...] = bounded((3, 4, 6, 3), low=1)
-  width: int = bounded(64, low=1)
-  dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+  options: ResNetOptions
+  inputs: Inputs = Inputs()
+  style: Style = BATCH_NORM
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the final feature map of an image of (height, width) pixels."""
-    stride = stride_of(self.stages)
+    stride = stride_of(self.options.stages)
     return -(-image_size[0] // stride), -(-image_size[1] // stride)
 
   @nn.compact
@@ -201,18 +192,16 @@ class ResNet(nn.Module):
     """One forward pass.
 
     Args:
-      images_BHWC: normalised floats.
-      train: normalises by the batch's statistics, where there is a BatchNorm.
+      images_BHWC: normalized floats.
+      train: normalizes by the batch's statistics, where there is a BatchNorm.
       mask_B: which examples count in those; all if None.
     """
-    dtype = jnp.dtype(self.dtype)
-    x_BHWD = Stem(self.style, dtype, self.width, name='stem')(images_BHWC, train, mask_B)
-    for i, units in enumerate(self.stages):
-      width = self.width * 2**i
+    o, dtype = self.options, jnp.dtype(self.options.dtype)
+    x_BHWD = Stem(self.style, dtype, o.width, name='stem')(images_BHWC, train, mask_B)
+    for i, units in enumerate(o.stages):
+      width = o.width * 2**i
       plan = (
-        ((width, 3), (width, 3))
-        if self.block == 'basic'
-        else ((width, 1), (width, 3), (4 * width, 1))
+        ((width, 3), (width, 3)) if o.block == 'basic' else ((width, 1), (width, 3), (4 * width, 1))
       )
       x_BHWD = Stage(self.style, dtype, units, 2 if i else 1, plan, name=f'stage{i + 1}')(
         x_BHWD, train, mask_B
@@ -233,53 +222,8 @@ class ResNet(nn.Module):
     return Output(logits_BK, features_BD, tokens_BND)
 
 
-def stride_of(stages: tuple[int, ...]) -> int:
-  """Pixels of the image, down and across, to a place of the final feature map."""
-  return 4 * 2 ** max(0, len(stages) - 1)
+class BiT(ResNet):
+  """A residual network of preactivation, with GroupNorm and weight standardization."""
 
-
-def build_resnet(
-  style: Style,
-  defaults: dict[str, Any],
-  patch: int,
-  variant: str,
-  num_classes: int,
-  options: dict[str, Any],
-) -> ResNet:
-  """A ResNet; `options` are fields of `ResNet` and override `defaults`."""
-  options = defaults | options
-  check_resnet(style, options)
-  options['stages'] = tuple(options['stages'])
-  return ResNet(num_classes, style, **options)
-
-
-def check_resnet(style: Style, options: dict[str, Any]) -> None:
-  """Raises a UserError where options of a ResNet are wrong or do not fit."""
-  check_options(ResNet, options, fixed=('num_classes', 'style'))
-  width = options.get('width', ResNet.width)
-  if style is not BATCH_NORM and width % GroupNorm.groups:
-    raise UserError(
-      f'model option width is {width}, which is not a multiple of the '
-      f'{GroupNorm.groups} groups that are normalised together'
-    )
-
-
-def _entry(style: Style, inputs: Inputs, **defaults: Any) -> Entry:
-  return Entry(functools.partial(build_resnet, style, defaults), (), inputs=inputs)
-
-
-_IMAGENET = Inputs(224, IMAGENET_MEAN, IMAGENET_STD)
-_BIT_448 = Inputs(448, crop=1.0)  # BiT-M fine-tuned on ImageNet, as timm evaluates it
-MODELS = {
-  'ResNet-18': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(2, 2, 2, 2)),
-  'ResNet-34': _entry(BATCH_NORM, _IMAGENET, block='basic', stages=(3, 4, 6, 3)),
-  'ResNet-50': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 6, 3)),
-  'ResNet-101': _entry(BATCH_NORM, _IMAGENET, stages=(3, 4, 23, 3)),
-  'ResNet-152': _entry(BATCH_NORM, _IMAGENET, stages=(3, 8, 36, 3)),
-  'BiT-R50x1': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=64),
-  'BiT-R50x3': _entry(BIT, _BIT_448, stages=(3, 4, 6, 3), width=192),
-  'BiT-R101x1': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=64),
-  'BiT-R101x3': _entry(BIT, _BIT_448, stages=(3, 4, 23, 3), width=192),
-  'BiT-R152x2': _entry(BIT, _BIT_448, stages=(3, 8, 36, 3), width=128),
-  'BiT-R152x4': _entry(BIT, Inputs(480, crop=1.0), stages=(3, 8, 36, 3), width=256),
-}
+  options: BiTOptions
+  style: Style = BIT

@@ -1,1 +1,1 @@
-"""Where a run runs: meshes and the rules that shard a tree over them."""
+"""Where a run runs: chips, meshes, the rules that shard a tree over them, and its processes."""

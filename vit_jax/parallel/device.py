@@ -1,4 +1,4 @@
-"""What a device can do: its datasheet, what it does when asked, and a CPU's memory kept warm."""
+"""The peak rate of a device, by datasheet or measured, and memory that a CPU process keeps."""
 
 from __future__ import annotations
 
@@ -12,31 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Dense bf16 FLOP/s of one chip, from the makers' datasheets (without structured sparsity).
-DATASHEET_BF16 = {
-  'NVIDIA A100': 312e12,
-  'NVIDIA H100': 989e12,
-  'NVIDIA H200': 989e12,
-  'NVIDIA B200': 2250e12,
-  'TPU v2': 45e12,
-  'TPU v3': 123e12,
-  'TPU v4': 275e12,
-  'TPU v5 lite': 197e12,
-  'TPU v5p': 459e12,
-  'TPU v6 lite': 918e12,
-  'TPU7x': 2307e12,
-}
-
-
-def datasheet_peak() -> float | None:
-  """bf16 FLOP/s of one chip, or None where we hold no datasheet (CPUs among them)."""
-  kind = jax.devices()[0].device_kind
-  return next((peak for name, peak in DATASHEET_BF16.items() if kind.startswith(name)), None)
+from vit_jax.parallel import chips
 
 
 def measured_matmul_rate(dtype: str = 'float32', seconds: float = 0.3) -> float:
-  """FLOP/s of one device on a transformer-sized product: (3152, 768) x (768, 3072) on a CPU,
-  8192 cubed elsewhere. The best of the runs that fit into `seconds`."""
+  """FLOP/s of one device on a product of a transformer's size: (3152, 768) x (768, 3072) on a CPU,
+  8192 cubed elsewhere. The fastest of the runs that fit into `seconds`."""
   m, k, n = (3152, 768, 3072) if jax.default_backend() == 'cpu' else (8192, 8192, 8192)
   rng = np.random.default_rng(0)  # JAX's would have to be compiled
   a_MK = jnp.asarray(rng.standard_normal((m, k), np.float32), dtype)
@@ -52,33 +33,33 @@ def measured_matmul_rate(dtype: str = 'float32', seconds: float = 0.3) -> float:
 
 
 def device_peak(dtype: str = 'float32') -> float:
-  """The rate that 'fraction of peak' is a fraction of, in FLOP/s for one device.
+  """The peak of 'fraction of peak', in FLOP/s of one device.
 
-  The datasheet's for accelerators; on a CPU the measured rate, which all of this process's
-  devices share.
+  By datasheet for accelerators; on a CPU the measured rate, divided over this process's devices.
   """
-  return datasheet_peak() or measured_matmul_rate(dtype) / jax.local_device_count()
+  peak = chips.datasheet_peak(jax.devices()[0].device_kind)
+  return peak or measured_matmul_rate(dtype) / jax.local_device_count()
 
 
 def keep_cpu_memory() -> None:
   """On a CPU under Linux: memory once used stays with the process, in huge pages.
 
-  XLA takes fresh buffers each step; the C library would give them back to the system, and every
-  page would be faulted in anew: a quarter of a step of ViT-Ti/16. Steps run in the caller's
-  thread, or those in flight would each keep buffers of their own. Call before JAX looks for its
-  devices: what it starts then does not change any more.
+  XLA allocates fresh buffers each step; the C library would return them to the system, and every
+  page would fault again: a quarter of a step of ViT-Ti/16. Steps run in the caller's thread, as
+  those in flight would each keep buffers of their own. Call before JAX initializes its devices:
+  later it has no effect.
   """
   libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
   if not hasattr(libc, 'mallopt') or _accelerator_in_sight():  # musl lacks it
     return
   jax.config.update('jax_cpu_enable_async_dispatch', False)
-  # A collective holds a thread until all devices are there: fake devices need one each.
+  # A collective blocks a thread until all devices arrive: fake devices need a thread each.
   devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
   if devices > (os.cpu_count() or 1):
     os.environ.setdefault('PJRT_NPROC', str(devices))
   for parameter, value in _MALLOPT.values():
     libc.mallopt(parameter, value)
-  # A heap of half the machine's memory, of which nothing is touched yet.
+  # A heap of half the machine's memory, untouched so far.
   libc.malloc.restype = ctypes.c_void_p
   size = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
   start = libc.malloc(ctypes.c_size_t(size))
@@ -95,7 +76,7 @@ HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14  # madvise(2), linux/mman.h
 
 
 def _accelerator_in_sight() -> bool:
-  """Whether JAX may come to use something else than the CPU, judged without asking it."""
+  """Whether JAX may use something other than the CPU, found without initializing it."""
   platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
   if platforms:
     return platforms != 'cpu'

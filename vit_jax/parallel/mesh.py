@@ -1,4 +1,4 @@
-"""The device mesh, and how a global batch lies on it.
+"""The device mesh, and how a global batch is divided over it.
 
 Four axes serve vision: `replica` (copies of the parameters), `fsdp` (parameters and optimizer
 sharded), `tensor` (heads and hidden units sharded) and `sequence` (tokens sharded, for large
@@ -21,14 +21,15 @@ from jax.sharding import PartitionSpec as P
 from vit_jax.config import Mesh
 from vit_jax.errors import UserError
 
-AXES = ('replica', 'fsdp', 'tensor', 'sequence')  # what talks most comes last, on near devices
+# What communicates most comes last, on the nearest devices.
+AXES = ('replica', 'fsdp', 'tensor', 'sequence')
 BATCH_SPEC = P(('replica', 'fsdp'))
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[Any] | None = None) -> DeviceMesh:
   """Lays `devices` (default: all) out along `AXES`; one -1 takes what is left.
 
-  Between slices, groups of devices that a slow network joins, lies `replica` alone.
+  Only `replica` crosses between slices: groups of devices that a slow network joins.
 
   Raises:
     UserError: the axes do not multiply to the number of devices, or do not fit the slices.
@@ -56,23 +57,23 @@ def _sizes(mesh: Mesh, devices: int) -> list[int]:
 
 
 def lay_out(sizes: Sequence[int], devices: Sequence[Any], slices: int = 0) -> np.ndarray:
-  """An array of `devices` of shape `sizes`, near ones along the last axes.
+  """An array of `devices` of shape `sizes`, the nearest along the last axes.
 
   Args:
-    slices: in how many the devices lie; 0 asks them.
+    slices: how many the devices are in; 0 asks them.
 
   Raises:
-    UserError: they lie in another number of slices, or `replica` does not spread over them.
+    UserError: they are in another number of slices, or that number does not divide `replica`.
   """
   by_slice = len({getattr(device, 'slice_index', None) for device in devices})
   by_process = len({device.process_index for device in devices})
-  # TPUs of several slices cannot be taken for one. GPUs tell their hosts apart as slices, but
-  # fsdp is at home on the network between those.
+  # TPUs of several slices cannot count as one slice. GPUs report their hosts as slices, but the
+  # network between those is fast enough for fsdp.
   known = {by_slice} if devices[0].platform == 'tpu' else {1, by_slice, by_process}
   slices = slices or (by_slice if len(known) == 1 else 1)
   if slices not in known:
     raise UserError(
-      f'config.mesh.slices is {slices}, but the {len(devices)} devices lie in '
+      f'config.mesh.slices is {slices}, but the {len(devices)} devices are in '
       f'{by_slice} slices and belong to {by_process} processes'
     )
   if slices == 1:
@@ -80,9 +81,9 @@ def lay_out(sizes: Sequence[int], devices: Sequence[Any], slices: int = 0) -> np
   replica, *others = sizes
   if replica % slices:
     raise UserError(
-      f'config.mesh.replica is {replica}, which is not divisible by the {slices} '
-      'slices of the devices, between which a slow network lies that only replica '
-      f'crosses; set config.mesh.replica to {slices} or a multiple'
+      f'config.mesh.replica is {replica}, which is not divisible by the {slices} slices of the '
+      'devices, and only replica may cross the slow network between slices; set '
+      f'config.mesh.replica to {slices} or a multiple'
     )
   return mesh_utils.create_hybrid_device_mesh(
     (replica // slices, *others),
@@ -118,9 +119,9 @@ def check_batch(batch_size: int, mesh: DeviceMesh, where: str, accumulate: int =
 
 
 def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) -> list[int]:
-  """The rows of a global batch that a process, this one, feeds to its devices, ascending.
+  """The rows of a global batch that a process (default: this one) feeds to its devices, ascending.
 
-  They need not be contiguous: on a torus of TPUs a host's devices are a square of it.
+  They need not be contiguous: on a torus of TPUs a host has a square of devices.
   """
   process = jax.process_index() if process is None else process
   slices = NamedSharding(mesh, BATCH_SPEC).devices_indices_map((batch_size,))

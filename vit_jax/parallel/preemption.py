@@ -2,9 +2,9 @@
 
 The main thread ticks at every place where it could stop: each step and each batch of an
 evaluation. As all processes run the same program, tick 7 is the same place in each of them. When
-one is told to stop, all say which tick they have reached, while none may pass its next one, and
-stop at the first that lies before them all. A process that has trained nothing yet, or has saved
-all, ends at once: also inside a compilation, which Python's own signal handlers have to wait for.
+one is asked to stop, all report the tick that they have reached, while none may pass its next one,
+and stop at the first tick that none has passed. A process that has trained nothing yet, or has
+saved everything, ends at once: also in a compilation, which Python's signal handlers wait for.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from vit_jax.errors import PREEMPTED
 
-if TYPE_CHECKING:  # this file is loaded before JAX is, so that a signal is heeded from the start
+if TYPE_CHECKING:  # this file is loaded before JAX, so that signals are handled from the start
   from vit_jax.parallel.processes import Gather, Processes
 
-BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing, or saved all
+BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing, or saved everything
 
 
 class Preemption:
-  """Who is told to stop, and where that happens."""
+  """Handles requests to stop or to save, and agrees with the other processes on where."""
 
   def __init__(self):
     self.began = time.perf_counter()
@@ -48,7 +48,7 @@ class Preemption:
       number: signal.signal(number, self._pressed) for number in (signal.SIGTERM, signal.SIGINT)
     }
     self._restore = [handlers, signal.set_wakeup_fd(self._write)]
-    self._thread = threading.Thread(target=self._hear, name='preemption', daemon=True)
+    self._thread = threading.Thread(target=self._listen, name='preemption', daemon=True)
     self._thread.start()
     return self
 
@@ -69,12 +69,12 @@ class Preemption:
     self._processes = processes
 
   def begin(self) -> None:
-    """Training starts: from here on there is something to lose."""
+    """Training starts: from now on there is something to lose."""
     with self._lock:
       self._mark = self._tick
 
   def finish(self) -> None:
-    """All is saved."""
+    """Everything is saved."""
     with self._lock:
       self._mark = AFTER
       stop = self._stop_at < math.inf
@@ -90,7 +90,7 @@ class Preemption:
       return self._tick >= self._stop_at and self._mark < AFTER
 
   def ask_save(self) -> None:
-    """Asks all processes for a save, by the clock of the one that calls."""
+    """Asks all processes to save, by the clock of the one that calls."""
     if self._processes:
       self._processes.post('save')
 
@@ -102,34 +102,34 @@ class Preemption:
       return bool(due)
 
   def _pressed(self, number: int, frame: FrameType | None) -> None:
-    """In the main thread, whenever that runs Python again; what matters happens in `_hear`."""
+    """In the main thread, when that runs Python again; `_listen` has acted before."""
     if number == signal.SIGINT:
       self._presses += 1
       if self._presses > 1:
         raise KeyboardInterrupt
 
-  def _hear(self) -> None:
-    told = False
+  def _listen(self) -> None:
+    asked = False
     while True:
       for number in os.read(self._read, 1):
         if number == 0:
           return
-        if number in (signal.SIGTERM, signal.SIGINT) and not told:
-          told = True
+        if number in (signal.SIGTERM, signal.SIGINT) and not asked:
+          asked = True
           print('\nstopping ...', flush=True)
-          self._tell()
+          self._ask_all()
 
-  def _tell(self) -> None:
-    if self._processes is None:  # nobody knows of us yet
+  def _ask_all(self) -> None:
+    if self._processes is None:  # this process has not joined the others yet
       sys.stdout.flush()
       os._exit(PREEMPTED)
     try:
       self._processes.post('stop')
     except RuntimeError as error:
-      print(f'vit_jax: the other processes cannot be told: {error}', file=sys.stderr)
+      print(f'vit_jax: the other processes cannot be reached: {error}', file=sys.stderr)
 
   def _agree(self, request: dict[str, Any], gather: Gather) -> None:
-    """Runs on every process at the same request, aside of its main thread."""
+    """Runs on every process at the same request, outside its main thread."""
     processes = self._processes
     assert processes is not None
     with self._lock:
@@ -138,7 +138,7 @@ class Preemption:
       except Exception as error:
         self._alone(processes, error)
       at = min(max(marks) + 1, AFTER)
-      saved = min(marks) in (BEFORE, AFTER)  # what one process lacks, none has
+      saved = min(marks) in (BEFORE, AFTER)  # all processes save together, or none
       if request['kind'] == 'save':
         self._saves.add(at)
       elif not saved:
@@ -148,6 +148,6 @@ class Preemption:
       processes.leave(PREEMPTED, together=True)
 
   def _alone(self, processes: Processes, error: Exception) -> NoReturn:
-    """The others do not answer: without them no step can be done."""
+    """The others do not answer, and without them no step can be taken."""
     print(f'vit_jax: {error}', file=sys.stderr)
     processes.leave(PREEMPTED if self._mark in (BEFORE, AFTER) else 1)

@@ -1,9 +1,9 @@
-"""The processes of one run: how they find each other, talk, and end together.
+"""The processes of one run: how they find each other, communicate, and end together.
 
-Every process runs the same program. They talk over JAX's coordination service, a small key-value
-store beside the network of the devices: nothing here waits for a device, and a step costs nothing
-until there is something to say. What concerns all is a numbered request that every process hears
-on a thread of its own, also while its main thread computes, compiles or hangs.
+Every process runs the same program. They communicate over JAX's coordination service, a small
+key-value store apart from the network of the devices: nothing here waits for a device, and steps
+pay nothing for it. What concerns all is a numbered request, which every process receives on a
+thread of its own, also while its main thread computes, compiles or hangs.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ Gather = Callable[..., list[Any]]
 
 
 class Processes:
-  """This process among those of the run; alone, all of it works without a network.
+  """This process among those of the run. A single process needs no network for any of it.
 
-  `on` holds who answers a request of a kind: called with the request and a `gather` of its own,
-  on a thread that is not the main one. `at_exit` is called with the exit code before `leave`.
+  Attributes:
+    on: the handler of each kind of request; called with the request and a `gather` of its own, on
+      a thread that is not the main one.
+    at_exit: functions that `leave` calls with the exit code first.
   """
 
   def __init__(self, limits: Limits, client: Any = None, index: int = 0, count: int = 1):
@@ -48,28 +50,28 @@ class Processes:
     self.at_exit: list[Callable[[int], None]] = []
     self._limits, self._client = limits, client
     self._numbers = itertools.count()
-    self._heard = 0  # requests so far
+    self._received = 0  # requests so far
     self._news = threading.Condition()
     self._ended = False  # by a fault of another process
-    self._going = threading.Lock()  # taken by the one thread that ends the process
+    self._leaving = threading.Lock()  # taken by the one thread that ends the process
 
   def __enter__(self) -> Processes:
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-    """At the end waits for the others; after a fault ends them too, with this one's exit code."""
+    """At the end waits for the others; after a fault ends them too, with the same exit code."""
     if self._client is None:
       return
     if error is None:
       try:
         barrier, save = self._limits.barrier, self._limits.save  # process 0 may still be writing
         self._wait('end', barrier and barrier + save)
-        self._going.acquire()  # the run is done, whatever is asked from here on
+        self._leaving.acquire()  # the run is done; later requests change nothing
         jax.distributed.shutdown()
         return
       except Late as late:
         error = late
-    if not self._ended:  # else it follows from what another process told
+    if not self._ended:  # else it follows from the fault of another process
       code, sentence = verdict(error)
       if sentence is None:
         traceback.print_exception(error)
@@ -78,19 +80,19 @@ class Processes:
       try:
         self.post('stuck' if isinstance(error, Late) else 'fault', code=code, sentence=sentence)
       except RuntimeError:
-        pass  # the service went first, and with it go the others
+        pass  # the service ended first, and the others end with it
       if isinstance(error, Late):
         time.sleep(PATIENCE)  # the roll call ends this process
       self.leave(code)
     threading.Event().wait()
 
   def listen(self) -> None:
-    """Hears requests from now on, also those made before: all of `on` is known."""
+    """Receives requests from now on, with those made before. Call when `on` is complete."""
     if self._client is not None:
       threading.Thread(target=self._listen, name='requests', daemon=True).start()
 
   def share(self, make: Callable[[], Any]) -> Any:
-    """What `make` returns on process 0, as JSON, on every process; called everywhere alike."""
+    """On every process what `make` returns on process 0, as JSON. All processes call it alike."""
     if self._client is None:
       return make()
     key = f'{ROOT}/share/{next(self._numbers)}'
@@ -106,10 +108,14 @@ class Processes:
     return json.loads(text)
 
   def gather(self, value: Any, name: str = '', limit: float | None = None) -> list[Any]:
-    """The `value` of each process, as JSON; called everywhere alike.
+    """The `value` of each process, as JSON. All processes call it alike.
 
-    With a `limit` in seconds, None stands for a process that has not answered by then; without
-    one config.limits.barrier holds, and is an error where a process is missing by then.
+    Args:
+      limit: seconds, after which a missing process counts as None; by default
+        config.limits.barrier, after which a missing process is an error.
+
+    Raises:
+      Late: a process is missing, and no limit is given.
     """
     if self._client is None:
       return [value]
@@ -125,28 +131,36 @@ class Processes:
     return [answers.get(index) for index in range(self.count)]
 
   def post(self, kind: str, **words: Any) -> None:
-    """Makes a request that every process hears, this one too. Raises RuntimeError without the
-    service."""
+    """Makes a request that every process receives, this one too.
+
+    Raises:
+      RuntimeError: the service is gone.
+    """
     request = {'kind': kind, 'by': self.index, **words}
     if self._client is None:
       self._answer(0, request)
       return
     while True:
       with self._news:
-        number = self._heard
+        number = self._received
       try:
         self._client.key_value_set(f'{ROOT}/request/{number}', json.dumps(request))
         return
       except RuntimeError as error:
         if 'ALREADY_EXISTS' not in str(error):
           raise
-      with self._news:  # another process was first: hear it, then ask again
-        self._news.wait_for(lambda n=number: self._heard > n, timeout=GRACE)
+      with self._news:  # another process was first: receive its request, then try again
+        self._news.wait_for(lambda n=number: self._received > n, timeout=GRACE)
 
   def leave(self, code: int, together: bool = False) -> NoReturn:
-    """Ends this process at once, from any thread. With `together` all processes call it, and
-    none goes before they have. The coordinator goes last: without it the others abort."""
-    if not self._going.acquire(blocking=False):
+    """Ends this process at once, from any thread.
+
+    The coordinator ends last: without it the others abort.
+
+    Args:
+      together: all processes call this, and each waits for the others.
+    """
+    if not self._leaving.acquire(blocking=False):
       threading.Event().wait()  # another thread ends the process
     for call in self.at_exit:
       call(code)
@@ -170,9 +184,9 @@ class Processes:
           text = self._client.blocking_key_value_get(f'{ROOT}/request/{number}', HOUR_MS)
         except RuntimeError as error:
           if 'DEADLINE_EXCEEDED' not in str(error):
-            return  # the service is gone, and JAX ends a process that has lost it
+            return  # the service is gone, and JAX ends a process without it
       with self._news:
-        self._heard = number + 1
+        self._received = number + 1
         self._news.notify_all()
       self._answer(number, json.loads(text))
 
@@ -198,27 +212,27 @@ class Processes:
 
 
 class Late(RunFault):
-  """Not all processes came."""
+  """A process did not answer in time."""
 
 
 def start(limits: Limits) -> Processes:
   """Joins the processes of the run; to be called before JAX is asked for its devices.
 
-  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are; without them a
-  cluster that JAX knows (Slurm, Open MPI, TPU pods, Kubernetes) is asked; else there is one.
+  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are; without these
+  JAX's own detection does (Slurm, Open MPI, TPU pods, Kubernetes); else there is one process.
+
+  If not all have joined within config.limits.start, this process ends with exit code 1.
 
   Raises:
-    UserError: the variables are incomplete or no addresses and numbers.
-
-  Where they are not all there within config.limits.start, the process ends with 1.
+    UserError: the variables are incomplete, or not an address and numbers.
   """
   found = _from_variables(os.environ) or _from_cluster(limits)
   if found is None:
     return Processes(limits)
   address, count, index, detection = found
-  # JAX's own preemption notice takes SIGTERM over from us, and knows nothing of a compilation.
+  # JAX's own preemption notice would take SIGTERM from us, and does not interrupt a compilation.
   jax.config.update('jax_enable_preemption_service', False)
-  with _patience(
+  with _time_limit(
     limits.start,
     f'process {index} of {count} did not meet the others at {address} '
     f'within {limits.start:g} s (config.limits.start)',
@@ -237,8 +251,8 @@ def start(limits: Limits) -> Processes:
 
 
 @contextmanager
-def _patience(seconds: float, sentence: str) -> Iterator[None]:
-  """Ends this process with a sentence, where JAX would abort."""
+def _time_limit(seconds: float, sentence: str) -> Iterator[None]:
+  """Ends this process with a sentence after so many seconds, where JAX would abort."""
 
   def give_up() -> None:
     print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
@@ -260,8 +274,8 @@ def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
     return None
   address, count, index = given
   if not (all(given) and count.isdigit() and index.isdigit() and int(index) < int(count)):
-    told = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
-    raise UserError(f'{told} do not name a process; set all three, as in host:port, 4 and 0 to 3')
+    values = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
+    raise UserError(f'{values} do not name a process; set all three, as in host:port, 4 and 0 to 3')
   # Without 'deactivate' JAX would take the device ids from the cluster around us as well.
   return None if count == '1' else (address, int(count), int(index), 'deactivate')
 
@@ -281,7 +295,7 @@ def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
 
 
 def bind_address(variables: Any, address: str) -> str:
-  """host:port that the coordinator listens on: one interface of its host, never all of them."""
+  """host:port that the coordinator listens on: one interface of its host, never all."""
   bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
   host, _, port = bind.rpartition(':')
   if host.strip('[]') in ALL_INTERFACES or not port.isdigit():
@@ -293,7 +307,7 @@ def bind_address(variables: Any, address: str) -> str:
 
 
 def _ms(seconds: float) -> int:
-  """Milliseconds of a limit, of which 0 means none (a month, for JAX wants a number)."""
+  """Milliseconds of a limit; 0 is no limit (a month, as JAX needs a number)."""
   return int(1000 * (seconds or 30 * 24 * 3600))
 
 

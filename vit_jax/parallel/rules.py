@@ -1,8 +1,8 @@
-"""Parameter path -> sharding: the first rule that matches, and where it cannot, what is nearest.
+"""Parameter path -> sharding: the first rule that matches, or the nearest that divides.
 
 A path is the names down the tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. The same
-rules serve the optimizer state and the averaged parameters, whose paths end like the
-parameters' own. docs/sharding.md explains them with a drawing.
+rules apply to the optimizer state and the averaged parameters, whose paths end like those of the
+parameters. docs/sharding.md explains them with a drawing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.errors import UserError
+from vit_jax.tables import as_text
 from vit_jax.trees import flatten, path_name
 
-# 'fsdp' stands on the axis it prefers; where that does not divide, `place` takes another one.
+# 'fsdp' marks the axis it prefers; where that does not divide, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
   (r'blocks/attention/(qkv|query|kv)/kernel$', P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
   (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
@@ -32,7 +33,6 @@ RULES: tuple[tuple[str, P], ...] = (
   (r'map_head/mlp/(gate|up)/kernel$', P('fsdp', 'tensor')),  # D F
   (r'map_head/mlp/down/kernel$', P('tensor', 'fsdp')),  # F D
   (r'embedding/kernel$', P(None, None, None, 'fsdp')),  # P P C D
-  (r'embedding/histogram$', P(None, None, 'fsdp')),  # C V D
   (r'pos_embedding$', P(None, None, 'fsdp')),  # 1 N D
   (r'(pre_logits|head|head_dist)/kernel$', P('fsdp', None)),  # D K
   (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D
@@ -42,13 +42,13 @@ RULES: tuple[tuple[str, P], ...] = (
 )
 # The leading axis L of these is sliced layer by layer: never sharded.
 STACKED = re.compile(r'blocks/')
-# In elements. A leaf without a rule stays whole on every device if it is small. One that no axis
-# divides stays whole too, unless it is large; together they may be a share of the tree.
-SMALL, LARGE, WHOLE_SHARE = 1 << 12, 1 << 20, 0.02
+# In elements. A leaf without a rule is replicated on every device if it is small. One that no axis
+# divides is replicated too, unless it is large; together they may be this share of the tree.
+SMALL, LARGE, REPLICATED_SHARE = 1 << 12, 1 << 20, 0.02
 
 
 class Place(NamedTuple):
-  """Where a leaf lies, and why, if that is not where its rule would have it."""
+  """How a leaf is sharded, and why, if that is not by its rule."""
 
   spec: P
   note: str = ''
@@ -57,11 +57,11 @@ class Place(NamedTuple):
 def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
   """The place of one leaf.
 
-  `tensor` lies on the axis of its rule or nowhere. `fsdp` lies on the axis that its rule prefers,
-  else on the largest that it divides and that neither the layers nor `tensor` have.
+  `tensor` takes the axis of its rule or none. `fsdp` takes the axis that its rule prefers, else the
+  largest that it divides and that is neither that of the layers nor that of `tensor`.
 
   Raises:
-    UserError: `tensor` does not divide its axis, or a large leaf would lie whole on every device.
+    UserError: `tensor` does not divide its axis, or a large leaf would be replicated.
   """
   if not shape:
     return Place(P())
@@ -79,12 +79,12 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
       f"devices of mesh axis 'tensor' ({words(mesh)}); set config.mesh.tensor to "
       f'{math.gcd(shape[split], tensor)}'
     )
-  whole = split is None and fsdp * tensor > 1 and size > LARGE
+  too_large = split is None and fsdp * tensor > 1 and size > LARGE
   if fsdp == 1:
-    if whole:
+    if too_large:
       raise UserError(
-        f'{what} would lie whole on every device, for config.mesh.tensor splits '
-        f'other parameters only ({words(mesh)}); set config.mesh.fsdp to 2 or more'
+        f'{what} would be replicated on every device, because config.mesh.tensor splits only '
+        f'other parameters ({words(mesh)}); set config.mesh.fsdp to 2 or more'
       )
     return Place(rule)
   if preferred is None and size <= SMALL:
@@ -97,7 +97,7 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
     default=None,
     key=lambda axis: (axis == preferred, shape[axis]),
   )
-  if best is None and whole:
+  if best is None and too_large:
     most = max(math.gcd(shape[axis], fsdp) for axis in free)
     raise UserError(
       f'{what} cannot be split: none of {", ".join(str(shape[i]) for i in free)} is '
@@ -129,41 +129,45 @@ def shardings(tree: Any, mesh: DeviceMesh) -> Any:
   """A tree of NamedShardings for `tree` (of arrays or shapes).
 
   Raises:
-    UserError: see `place`; or too much of the tree would lie whole on every device.
+    UserError: see `place`; or too much of the tree would be replicated.
   """
   sharded = jax.tree_util.tree_map_with_path(
     lambda path, leaf: NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec), tree
   )
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
-    _check_whole(flatten(tree), flatten(sharded), mesh)
+    _check_replicated(flatten(tree), flatten(sharded), mesh)
   return sharded
 
 
-def _check_whole(leaves: dict[str, Any], lie: dict[str, NamedSharding], mesh: DeviceMesh) -> None:
-  """Raises a UserError where much lies whole on every device: MaxText's rule of two percent.
+def _check_replicated(
+  leaves: dict[str, Any], sharded: dict[str, NamedSharding], mesh: DeviceMesh
+) -> None:
+  """Raises a UserError where much is replicated on every device: MaxText's rule of two percent.
 
-  A few large leaves are refused one by one before; this finds many of middling size.
+  `place` has refused single large leaves; this finds many of middling size.
   """
   sizes = {name: math.prod(leaf.shape) for name, leaf in leaves.items()}
-  whole = [name for name, leaf in leaves.items() if lie[name].shard_shape(leaf.shape) == leaf.shape]
-  elements, total = sum(sizes[name] for name in whole), sum(sizes.values())
-  if elements <= max(LARGE, WHOLE_SHARE * total):
+  replicated = [
+    name for name, leaf in leaves.items() if sharded[name].shard_shape(leaf.shape) == leaf.shape
+  ]
+  elements, total = sum(sizes[name] for name in replicated), sum(sizes.values())
+  if elements <= max(LARGE, REPLICATED_SHARE * total):
     return
-  largest = max(whole, key=lambda name: sizes[name])
+  largest = max(replicated, key=lambda name: sizes[name])
   change = (
     'a smaller config.mesh.fsdp'
     if mesh.shape['fsdp'] > 1
-    else 'config.mesh.fsdp to 2 or more, for config.mesh.tensor splits blocks only'
+    else 'config.mesh.fsdp to 2 or more, because config.mesh.tensor splits blocks only'
   )
   raise UserError(
-    f'{elements / total:.1%} of all parameters and optimizer state would lie whole on every '
-    f'device, where {WHOLE_SHARE:.0%} may ({words(mesh)}); the largest such leaf is {largest} '
-    f'of shape {leaves[largest].shape}: set {change}'
+    f'{elements / total:.1%} of all parameters and optimizer state would be replicated on every '
+    f'device, and at most {REPLICATED_SHARE:.0%} may ({words(mesh)}); the largest such leaf is '
+    f'{largest} of shape {leaves[largest].shape}: set {change}'
   )
 
 
 def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
-  """The tree of `shapes` with their shardings: what programs are compiled and arrays made for."""
+  """The tree of `shapes` with their shardings, to compile programs and to make arrays for."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
     shapes,
@@ -180,19 +184,20 @@ def bytes_per_chip(tree: Any) -> dict[str, int]:
 
 
 def table(tree: Any, mesh: DeviceMesh) -> str:
-  """One line a leaf: path, shape, spec, bytes a device; and why, where that is not its rule."""
+  """One line per leaf: path, shape, spec, bytes per device, and why, if that is not its rule."""
   held = bytes_per_chip(abstract(tree, mesh))
+  places = {name: place(name, leaf.shape, mesh) for name, leaf in flatten(tree).items()}
   rows = [
-    (name, 'x'.join(map(str, leaf.shape)) or 'scalar', *place(name, leaf.shape, mesh))
+    (
+      name,
+      'x'.join(map(str, leaf.shape)) or 'scalar',
+      str(places[name].spec),
+      held[name],
+      places[name].note,
+    )
     for name, leaf in flatten(tree).items()
   ]
-  cells = [(name, shape, str(spec), f'{held[name]:,}', note) for name, shape, spec, note in rows]
-  widths = [max(len(row[i]) for row in cells) for i in range(4)]
-  return '\n'.join(
-    f'{name:{widths[0]}}  {shape:>{widths[1]}}  {spec:{widths[2]}}  '
-    f'{size:>{widths[3]}}  {note}'.rstrip()
-    for name, shape, spec, size, note in cells
-  )
+  return as_text((), rows, align='<><><')
 
 
 def summary(tree: Any, mesh: DeviceMesh) -> str:

@@ -1,9 +1,10 @@
-"""What the main thread is doing: its time is booked, and beyond its limit the run ends.
+"""What the main thread is doing: its time is counted by phase, and the run ends at a phase's limit.
 
-Heartbeats tell that a process lives, not that it gets on: one whose loader hangs keeps all others
-waiting in a collective for ever. So each phase has a limit. The process whose phase exceeds it
-calls the roll: every process writes all its stacks to stderr and RUN/stacks-PROCESS.txt and says
-where it is; those that keep the others waiting are named, and all exit with 1.
+Heartbeats show that a process is alive, not that it makes progress: one whose loader hangs keeps
+all others waiting in a collective forever. So each phase has a limit. The process whose phase
+exceeds it starts a roll call: every process writes all its stacks to stderr and
+RUN/stacks-PROCESS.txt and reports where it is; those that keep the others waiting are named, and
+all exit with 1.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ WAITING = ('step', 'evaluate', 'save')  # phases in which a process waits for th
 
 
 class Watchdog:
-  """Phases exclude each other: an inner one interrupts the outer one, whose limit then begins
-  anew. `step` is for the sentence about a stuck process."""
+  """Phases exclude each other: an inner one interrupts the outer one, whose limit then restarts.
+
+  `step` is for the sentence about a stuck process.
+  """
 
   def __init__(self, processes: Processes, folder: Path, limit: float, began: float):
-    """In phase 'init' with this limit since `began` (time.perf_counter()); stacks go into
-    `folder`."""
+    """In phase 'init' with this limit since `began`.
+
+    Args:
+      folder: where stacks are written.
+      began: as time.perf_counter() counts.
+    """
     self.step, self.began = 0, began
     self._processes, self._folder = processes, folder
     self._phases = [('init', limit)]
@@ -49,7 +56,7 @@ class Watchdog:
 
   @contextmanager
   def phase(self, name: str, limit: float) -> Iterator[None]:
-    """The main thread's time belongs to `name` and may last `limit` seconds; 0: any time."""
+    """The main thread's time counts as `name` and may last `limit` seconds; 0: no limit."""
     self._turn([*self._phases, (name, limit)])
     try:
       yield
@@ -57,7 +64,7 @@ class Watchdog:
       self._turn(self._phases[:-1])
 
   def renew(self, limit: float) -> None:
-    """The phase gets on: it has `limit` seconds from now."""
+    """The phase makes progress: it has `limit` seconds from now."""
     self._renewed = time.perf_counter()
     self._phases[-1] = self._phases[-1][0], limit
 
@@ -66,8 +73,8 @@ class Watchdog:
     self._phases = phases
 
   def booked(self) -> tuple[float, dict[str, float]]:
-    """(`time.perf_counter()` now, seconds in each phase so far, which add up to the time since
-    this was made)."""
+    """(`time.perf_counter()` now, seconds in each phase so far, which add up to the time since the
+    watchdog was made)."""
     with self._lock:
       before, self._since = self._since, time.perf_counter()
       name = self._phases[-1][0]
@@ -79,7 +86,7 @@ class Watchdog:
     while not self._over.wait(POLL):
       now = time.perf_counter()
       if now - last > 1 + 4 * POLL:
-        self._renewed += now - last  # we were stopped ourselves, as by Ctrl-Z
+        self._renewed += now - last  # this process itself was stopped, as by Ctrl-Z
       last = now
       name, limit = self._phases[-1]
       if limit and now - self._renewed > limit:
@@ -95,7 +102,7 @@ class Watchdog:
     )
     try:
       self._processes.post('stuck')
-      time.sleep(PATIENCE)  # the listener answers, and ends the process
+      time.sleep(PATIENCE)  # the roll call ends the process
     except RuntimeError:
       pass
     self._dump()
@@ -119,7 +126,7 @@ class Watchdog:
 
 
 def name_the_stuck(answers: Sequence[tuple[int, str, float] | None]) -> str:
-  """A sentence that names the processes all others wait for.
+  """A sentence that names the processes for which all others wait.
 
   Args:
     answers: (step, phase, seconds in it) of each process, None where there was none.

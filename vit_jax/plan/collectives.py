@@ -1,4 +1,4 @@
-"""The collectives of an optimised HLO module: kind, count, bytes, and the mesh axes they run over.
+"""The collectives of an optimized HLO module: kind, count, bytes, and the mesh axes they run over.
 
 Bytes are those of the whole array: an all-gather's result, the operand of the others. What leaves
 one device is fewer (all-gather, reduce-scatter, all-to-all) or twice as many (all-reduce), by the
@@ -23,15 +23,15 @@ _SENT = {'all-gather': 1.0, 'reduce-scatter': 1.0, 'all-to-all': 1.0, 'all-reduc
 
 
 @dataclass(frozen=True)
-class Layout:
-  """The mesh as the compiler numbers it: partition i is element i of it, row by row."""
+class Partitions:
+  """The mesh as the compiler numbers it: partition i is its element i in row-major order."""
 
   axes: tuple[str, ...]
   shape: tuple[int, ...]
   groups: tuple[int, ...]  # slice or node of each partition
 
 
-class Row(NamedTuple):
+class Collective(NamedTuple):
   """All collectives of one kind over the same axes, in one step of one device."""
 
   kind: str
@@ -42,8 +42,8 @@ class Row(NamedTuple):
   far: float  # and between slices or nodes
 
 
-def collectives(module: Module, layout: Layout) -> list[Row]:
-  """One row a kind and set of axes, the largest first."""
+def collectives(module: Module, layout: Partitions) -> list[Collective]:
+  """One for each kind and set of axes, the largest first."""
   totals: dict[tuple[str, str], list[float]] = {}
   seen = set()
   for name, times, instruction in module.executed():
@@ -52,7 +52,7 @@ def collectives(module: Module, layout: Layout) -> list[Row]:
       continue
     channel = instruction.attribute(r'channel_id=(\d+)')
     if name in module.fused and channel:
-      # A TPU spreads one collective over the fusions that run meanwhile: each holds a copy.
+      # A TPU spreads one collective over the fusions that run at the same time: each has a copy.
       if (kind, channel) in seen:
         continue
       seen.add((kind, channel))
@@ -76,12 +76,14 @@ def collectives(module: Module, layout: Layout) -> list[Row]:
     total = totals.setdefault((kind, axes), [0, 0.0, 0.0, 0.0])
     for i, value in enumerate((1, size, near, far)):
       total[i] += times * value
-  rows = [Row(kind, axes, int(count), *sizes) for (kind, axes), (count, *sizes) in totals.items()]
+  rows = [
+    Collective(kind, axes, int(count), *sizes) for (kind, axes), (count, *sizes) in totals.items()
+  ]
   return sorted(rows, key=lambda row: -row.bytes)
 
 
 def _is_sliced(instruction: Instruction, scope: dict[str, Instruction]) -> bool:
-  """Whether only a slice of it is used: a TPU's reduce-scatter."""
+  """Whether only a slice of the result is used: a TPU's reduce-scatter."""
   users = [user for user in scope.values() if instruction.name in user.operands]
   while len(users) == 1 and users[0].opcode in ('bitcast', 'reshape', 'copy'):
     users = [user for user in scope.values() if users[0].name in user.operands]
@@ -89,7 +91,7 @@ def _is_sliced(instruction: Instruction, scope: dict[str, Instruction]) -> bool:
 
 
 def _sent(
-  kind: str, size: float, group: Sequence[int], instruction: Instruction, layout: Layout
+  kind: str, size: float, group: Sequence[int], instruction: Instruction, layout: Partitions
 ) -> tuple[str, float, float]:
   """(axes joined by '+', bytes that leave a device on near links, and on far ones)."""
   if kind == 'collective-permute':
@@ -108,7 +110,7 @@ def _sent(
   return '+'.join(_varying(group, layout)), near, far
 
 
-def _varying(partitions: Sequence[int], layout: Layout) -> list[str]:
+def _varying(partitions: Sequence[int], layout: Partitions) -> list[str]:
   """Axes along which these partitions differ."""
   places = np.stack(np.unravel_index(np.asarray(partitions), layout.shape))
   return [axis for axis, row in zip(layout.axes, places, strict=True) if len(set(row.tolist())) > 1]

@@ -1,4 +1,4 @@
-"""What one device computes and moves in one step, counted from its optimised HLO."""
+"""What one device computes and moves in one step, counted from its optimized HLO."""
 
 from __future__ import annotations
 
@@ -13,20 +13,9 @@ Scope = Mapping[str, Instruction]
 
 # Instructions that move nothing by themselves.
 FREE = {
-  'parameter',
-  'constant',
-  'tuple',
-  'get-tuple-element',
-  'bitcast',
-  'while',
-  'conditional',
-  'call',
-  'after-all',
-  'partition-id',
-  'replica-id',
-  'optimization-barrier',
-  'domain',
-}
+  'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional', 'call',
+  'after-all', 'partition-id', 'replica-id', 'optimization-barrier', 'domain',
+}  # fmt: skip
 SLICING = {'dynamic-slice', 'slice', 'gather'}
 # A GPU's library calls that are matrix products.
 GEMMS = ('__cublas$gemm', '__cublas$lt$matmul', '__cublas$lt$matmul$f8', '__onednn$matmul')
@@ -77,27 +66,25 @@ def _convolution_flops(convolution: Instruction, scope: Scope) -> float:
   labels = re.match(r'(\w+)_(\w+)->(\w+)', convolution.attribute(r'dim_labels=([\w>\-]+)'))
   assert labels, convolution
   lhs, rhs, out = labels.groups()
-  window = {
-    key: values
-    for key, values in re.findall(
-      r'(\w+)=([\dx_\-]+)', convolution.attribute(r'window=\{([^}]*)\}')
-    )
-  }
-  positions = 1
-  for axis in sorted(label for label in lhs if label.isdigit()):
+  window = dict(re.findall(r'(\w+)=([\dx_\-]+)', convolution.attribute(r'window=\{([^}]*)\}')))
+  axes, result = sorted(label for label in lhs if label.isdigit()), convolution.arrays[0].shape
 
-    def of(key: str, default: str, axis: str = axis) -> str:
-      return window[key].split('x')[int(axis)] if key in window else default
+  def sides(key: str, default: str) -> list[int]:
+    """Of each axis; of a padding what comes first."""
+    texts = window[key].split('x') if key in window else [default] * len(axes)
+    return [int(text.split('_')[0]) for text in texts]
 
-    positions *= _valid(
-      left[lhs.index(axis)],
-      right[rhs.index(axis)],
-      convolution.arrays[0].shape[out.index(axis)],
-      int(of('stride', '1')),
-      int(of('pad', '0_0').split('_')[0]),
-      int(of('lhs_dilate', '1')),
-      int(of('rhs_dilate', '1')),
+  positions = math.prod(
+    _valid(left[lhs.index(axis)], right[rhs.index(axis)], result[out.index(axis)], *numbers)
+    for axis, *numbers in zip(
+      axes,
+      sides('stride', '1'),
+      sides('pad', '0'),
+      sides('lhs_dilate', '1'),
+      sides('rhs_dilate', '1'),
+      strict=True,
     )
+  )
   groups = int(convolution.attribute(r'batch_group_count=(\d+)') or 1)
   return (
     2.0 * positions * left[lhs.index('b')] / groups * right[rhs.index('i')] * right[rhs.index('o')]
@@ -120,7 +107,7 @@ def _valid(
 def traffic(module: Module) -> float:
   """Bytes between HBM and a device's units: every fusion reads and writes its arrays once.
 
-  What lies in a TPU's fast memory costs nothing, nor does what is updated in place.
+  Arrays in a TPU's fast memory are free, and so is what stays the same in an update in place.
   """
   total = 0.0
   for name, times, instruction in module.executed():

@@ -1,4 +1,4 @@
-"""Reads the text of an optimised HLO module: what one device does in one step.
+"""Reads the text of an optimized HLO module: what one device does in one step.
 
 Loops are counted as often as they run, where XLA's own cost analysis counts their bodies once.
 """
@@ -18,16 +18,9 @@ _CALLED = re.compile(
   r'false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)'
 )
 _WITH_OPERATOR = {
-  'reduce',
-  'all-reduce',
-  'all-reduce-start',
-  'reduce-scatter',
-  'scatter',
-  'reduce-window',
-  'select-and-scatter',
-  'sort',
-  'map',
-}
+  'reduce', 'all-reduce', 'all-reduce-start', 'reduce-scatter', 'scatter', 'reduce-window',
+  'select-and-scatter', 'sort', 'map',
+}  # fmt: skip
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _METADATA = re.compile(r', metadata=\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 
@@ -38,17 +31,13 @@ class Array:
 
   dtype: str
   shape: tuple[int, ...]
-  near: bool  # in the fast memory beside the units (a TPU's VMEM), not in HBM
+  near: bool  # in the fast memory next to the units (a TPU's VMEM), not in HBM
 
   @property
   def bytes(self) -> int:
-    bits = re.search(r'\d+', self.dtype)
-    size = (
-      DTYPE_BYTES.get(self.dtype) if self.dtype in DTYPE_BYTES else int(bits[0]) / 8 if bits else 0
-    )
-    if self.dtype.startswith('f8'):  # f8e4m3fn
-      size = 1
-    return math.ceil(math.prod(self.shape) * (size or 0))
+    bits = '8' if self.dtype.startswith('f8') else ''.join(re.findall(r'\d+', self.dtype)[:1])
+    size = DTYPE_BYTES.get(self.dtype, int(bits or 0) / 8)
+    return math.ceil(math.prod(self.shape) * size)
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class Instruction:
   shape: str
   opcode: str
   operands: tuple[str, ...]
-  arguments: str  # what stands between the brackets: operands, or a constant's value
+  arguments: str  # the text in parentheses: operands, or a constant's value
   attributes: str
   root: bool
 
@@ -67,7 +56,7 @@ class Instruction:
 
   @property
   def called(self) -> list[str]:
-    """Computations that it runs; a loop's condition and a reduction's operator apart."""
+    """Computations that it runs, except a loop's condition and a reduction's operator."""
     if self.opcode in _WITH_OPERATOR or self.opcode.endswith(('-done', '-update')):
       return []
     return [
@@ -103,10 +92,10 @@ class Module:
   entry: str = ''
   fused: set[str] = field(default_factory=set)  # parts of one instruction of another
   times: dict[str, int] = field(default_factory=dict)
-  unknown_loops: int = 0  # counted once, for want of a trip count
+  unknown_loops: int = 0  # counted once, as their trip count is unknown
 
   def executed(self) -> Iterator[tuple[str, int, Instruction]]:
-    """(computation, how often, instruction) of all that runs, inside of fusions too."""
+    """(computation, how often, instruction) of everything that runs, inside fusions too."""
     for name, times in self.times.items():
       for instruction in self.computations[name].values():
         yield name, times, instruction
@@ -157,7 +146,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-  """Where the bracket that opens at `start` closes."""
+  """The index of the bracket that closes the one at `start`."""
   depth = 0
   for found in re.compile(r'[()]').finditer(text, start):
     depth += 1 if found[0] == '(' else -1
@@ -189,43 +178,27 @@ def _count(module: Module) -> None:
 def trip_count(module: Module, where: str, loop: Instruction) -> int | None:
   """How often a while loop of computation `where` runs; None if that cannot be read.
 
-  XLA writes it down for most loops. The others that it makes compare a counter, the tuple's
-  element i, with a constant: `while (i < 8) i += 1`.
+  XLA annotates most loops with it. Its other loops compare a counter, element i of the tuple, with
+  a constant: `while (i < 8) i += 1`.
   """
   known = _TRIPS.search(loop.attributes)
   if known:
     return int(known[1])
   condition = module.computations[loop.attribute(r'condition=%?([\w.\-]+)')]
   body = module.computations[loop.attribute(r'body=%?([\w.\-]+)')]
-  root = next(i for i in condition.values() if i.root)
-  fused = {}
+  root, fused, parameters = _root(condition), {}, {}
   if root.opcode == 'fusion':
     fused = module.computations[root.called[0]]
-    outer, root = root, next(i for i in fused.values() if i.root)
     parameters = {
-      i.name: outer.operands[int(i.arguments)] for i in fused.values() if i.opcode == 'parameter'
+      i.name: root.operands[int(i.arguments)] for i in fused.values() if i.opcode == 'parameter'
     }
-  else:
-    parameters = {}
+    root = _root(fused)
   if root.opcode != 'compare':
     return None
-  sides = (
-    [
-      fused.get(name) if name not in parameters else condition.get(parameters[name])
-      for name in root.operands
-    ]
-    if fused
-    else [condition.get(n) for n in root.operands]
-  )
-  limit = next((_constant(side) for side in sides if side and _constant(side) is not None), None)
-  index = next(
-    (
-      side.attribute(r'index=(\d+)')
-      for side in sides
-      if side and side.opcode == 'get-tuple-element'
-    ),
-    '',
-  )
+  found = [{**condition, **fused}.get(parameters.get(name, name)) for name in root.operands]
+  sides = [side for side in found if side]
+  limit = next((c for side in sides if (c := _constant(side)) is not None), None)
+  index = next((i.attribute(r'index=(\d+)') for i in sides if i.opcode == 'get-tuple-element'), '')
   direction = root.attribute(r'direction=(\w+)')
   if limit is None or not index or direction not in ('LT', 'LE', 'NE'):
     return None
@@ -234,6 +207,10 @@ def trip_count(module: Module, where: str, loop: Instruction) -> int | None:
   if start is None or not step:
     return None
   return max(0, math.ceil((limit + (direction == 'LE') - start) / step))
+
+
+def _root(computation: Mapping[str, Instruction]) -> Instruction:
+  return next(i for i in computation.values() if i.root)
 
 
 def _constant(instruction: Instruction | None) -> int | None:
@@ -253,18 +230,15 @@ def _initial(computation: Mapping[str, Instruction], loop: Instruction, index: i
 
 def _step(module: Module, body: Mapping[str, Instruction], index: int) -> int | None:
   """What a loop's body adds to element `index` of its tuple."""
-  root = next(i for i in body.values() if i.root)
+  root = _root(body)
   source = body.get(root.operands[index]) if root.opcode == 'tuple' else None
   while source and source.opcode in ('copy', 'bitcast', 'copy-done', 'copy-start'):
     source = body.get(source.operands[0])
   scope = body
   if source and source.opcode == 'fusion':
     scope = module.computations[source.called[0]]
-    source = next(i for i in scope.values() if i.root)
+    source = _root(scope)
   if source is None or source.opcode != 'add':
     return None
-  found = [_constant(scope.get(name)) for name in source.operands]
-  if any(value is not None for value in found):
-    return next(value for value in found if value is not None)
-  constants = [_constant(i) for i in body.values() if i.name in source.operands]
+  constants = [_constant(each.get(name)) for each in (scope, body) for name in source.operands]
   return next((value for value in constants if value is not None), None)

@@ -1,7 +1,7 @@
 """The train step compiled ahead of time, for chips that need not be here.
 
-The step is the one that `vit_jax train` takes: `training.setup.assemble` builds it, and only its
-inputs are abstract. What the compiler made of it is kept by the hash of all that went in.
+The step is the one that `vit_jax train` takes: `train.trainer.Trainer` builds it, and only its
+inputs are abstract. The compiler's result is cached under a hash of everything that went in.
 """
 
 from __future__ import annotations
@@ -13,31 +13,39 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from vit_jax.config import Experiment
 from vit_jax.parallel import mesh as meshes
-from vit_jax.plan import hlo, topology
-from vit_jax.plan.chips import gpu_target
-from vit_jax.plan.topology import Topology
-from vit_jax.training.setup import Setup, assemble
-from vit_jax.training.step import compiler_options
+from vit_jax.parallel.topology import Topology
+from vit_jax.plan import compilers, hlo
+from vit_jax.plan.estimate import option, with_options
+from vit_jax.train.step import compiler_options
+from vit_jax.train.trainer import Sizes, Trainer
 
-# What JAX takes of a GPU's memory unless told otherwise (its page "GPU memory allocation").
+# The share of a GPU's memory that JAX takes by default (its page "GPU memory allocation").
 GPU_SHARE = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 0.75)
 _UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+
+
+class Case(NamedTuple):
+  """What is planned: an experiment on a topology, and the size of its data."""
+
+  experiment: Experiment
+  topology: Topology
+  num_examples: int
+  num_classes: int
 
 
 @dataclass(frozen=True)
 class Program:
   """The step, lowered for a topology."""
 
-  setup: Setup
+  trainer: Trainer
   topology: Topology
   lowered: Any  # jax.stages.Lowered
 
@@ -48,16 +56,16 @@ class Program:
 
   @property
   def key(self) -> str:
-    """Hash of the program, of the devices it is for and where they lie, and of the compilers."""
-    mesh = self.setup.mesh
+    """Hash of the program, of the devices it is for and their places, and of the compilers."""
+    mesh = self.trainer.mesh
     chip = self.topology.chip
     parts = [
       self.text,
       self.topology.name,
-      gpu_target(chip) if chip.platform == 'cuda' else '',
+      compilers.gpu_target(chip) if chip.platform == 'cuda' else '',
       list(mesh.shape.items()),
       [device.id for device in mesh.devices.flat],
-      topology.versions(chip.platform),
+      compilers.versions(chip.platform),
       compiler_options(mesh),
       os.environ.get('XLA_FLAGS', ''),
       os.environ.get('LIBTPU_INIT_ARGS', ''),
@@ -67,51 +75,43 @@ class Program:
 
 @dataclass(frozen=True)
 class Compiled:
-  """What the compiler said, as it is kept: bytes are those of one device."""
+  """The compiler's result, as it is cached: bytes are those of one device."""
 
-  hlo: str  # the optimised module; empty where it ran out of memory
+  hlo: str  # the optimized module; empty where it ran out of memory
   memory: dict[str, int]  # arguments, outputs, aliased, temporaries, code
-  out_of_memory: str  # the compiler's words, or empty
-  seconds: float  # that compiling took
+  out_of_memory: str  # the compiler's message, or empty
+  seconds: float  # of compilation
   versions: dict[str, str]
 
   @property
   def bytes(self) -> int:
-    """That the step needs at once."""
+    """The memory that the step needs."""
     if self.out_of_memory:
       return _needed(self.out_of_memory)
     m = self.memory
     return m['arguments'] + m['outputs'] - m['aliased'] + m['temporaries'] + m['code']
 
 
-def lower(
-  x: Experiment, place: Topology, devices: Sequence[Any], num_examples: int, num_classes: int
-) -> Program:
-  """Traces the train step of `x` for `devices`; nothing is allocated.
+def lower(case: Case) -> Program:
+  """Traces the train step for the devices of a topology; nothing is allocated.
 
   Raises:
     UserError: keys that do not fit each other or the devices.
   """
-  x = dataclasses.replace(x, model=_without_cudnn(x.model))
-  mesh = meshes.make_mesh(x.mesh, devices)
+  x = case.experiment
+  if option(x, 'attention', '') == 'cudnn':  # compiles on a card only; XLA's takes its place
+    x = with_options(x, attention='xla')
+  mesh = meshes.make_mesh(x.mesh, compilers.devices(case.topology))
   meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
-  setup = assemble(x, Path(), mesh, None, num_examples, num_classes)
-  return Program(
-    setup,
-    place,
-    setup.train_step().lower(setup.abstract_state, setup.abstract_batch, *setup.abstract_frozen),
+  trainer = Trainer(x, mesh=mesh, sizes=Sizes(case.num_examples, case.num_classes))
+  lowered = trainer.train_step.lower(
+    trainer.abstract_state, trainer.abstract_batch, *trainer.abstract_frozen
   )
-
-
-def _without_cudnn(model: Any) -> Any:
-  """cuDNN's attention compiles on a card only; XLA's stands for it."""
-  if model.options.get('attention') == 'cudnn':
-    return dataclasses.replace(model, options={**model.options, 'attention': 'xla'})
-  return model
+  return Program(trainer, case.topology, lowered)
 
 
 def compiled(program: Program, cache: Path | None) -> Compiled:
-  """Compiles, or reads what was kept of the same program in the folder `cache`."""
+  """Compiles a program, or reads its result from the folder `cache`."""
   path = cache / f'{program.key}.json.gz' if cache else None
   if path and path.is_file():
     return Compiled(**json.loads(gzip.decompress(path.read_bytes())))
@@ -129,7 +129,7 @@ def compiled(program: Program, cache: Path | None) -> Compiled:
     memory,
     refusal,
     time.perf_counter() - began,
-    topology.versions(program.topology.chip.platform),
+    compilers.versions(program.topology.chip.platform),
   )
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def _memory(analysis: Any) -> dict[str, int]:
 
 
 def _needed(refusal: str) -> int:
-  """Bytes a refused program needs, from libtpu's words; 0 if they do not say.
+  """Bytes a refused program needs, from libtpu's message; 0 if it does not say.
 
   "... the total memory required for HLO temporaries (670.62G) exceeds available HBM (15.75G)" and
   "Used 34.50G of 15.75G hbm" are two of its forms.
@@ -165,9 +165,9 @@ def _needed(refusal: str) -> int:
   return 0
 
 
-def available(place: Topology) -> float:
+def available(topology: Topology) -> float:
   """Bytes of one device that a step may use; 0 where that is not known (a CPU)."""
-  if place.chip.platform != 'cuda':
-    return place.chip.memory
+  if topology.chip.platform != 'cuda':
+    return topology.chip.memory
   name, share = GPU_SHARE
-  return place.chip.memory * float(os.environ.get(name, share))
+  return topology.chip.memory * float(os.environ.get(name, share))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from vit_jax.plan.chips import Chip
-from vit_jax.plan.collectives import Row
+from vit_jax.parallel.chips import Chip
+from vit_jax.plan.collectives import Collective
 
 ASSUMPTIONS = (
   "every matrix product at the peak rate, HBM and links at the datasheet's rate, all three at "
@@ -15,9 +15,8 @@ ASSUMPTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Roofline:
-  """Least seconds of one step, by what would have to take them."""
+class Roofline(NamedTuple):
+  """Least seconds of one step, by the part of the machine that needs them."""
 
   compute: float
   memory: float
@@ -26,41 +25,36 @@ class Roofline:
 
   @property
   def seconds(self) -> float:
-    return max(self.compute, self.memory, self.near, self.far)
+    return max(self)
 
   @property
   def total(self) -> float:
     """Seconds if nothing went on at the same time."""
-    return self.compute + self.memory + self.near + self.far
+    return sum(self)
 
   @property
   def limit(self) -> str:
     """What takes longest."""
-    names = {
-      'compute': self.compute,
-      'HBM': self.memory,
-      'links': self.near,
-      'links between nodes': self.far,
-    }
-    return max(names, key=lambda name: names[name])
+    names = ('compute', 'HBM', 'links', 'links between nodes')
+    return names[self.index(max(self))]
 
 
-def roofline(chip: Chip, flops: float, traffic: float, rows: Sequence[Row]) -> Roofline:
+def roofline(chip: Chip, flops: float, traffic: float, moved: Sequence[Collective]) -> Roofline:
   """The bound for what one device does in one step.
 
   Args:
     flops: of matrix products.
     traffic: bytes between HBM and the units.
-    rows: its collectives.
+    moved: its collectives.
   """
   return Roofline(
     flops / chip.peak,
     traffic / chip.bandwidth,
-    sum(row.near for row in rows) / chip.near,
-    sum(row.far for row in rows) / chip.far,
+    sum(row.near for row in moved) / chip.near,
+    sum(row.far for row in moved) / chip.far,
   )
 
 
 def mfu(model_flops: float, seconds: float, chip: Chip) -> float:
-  """Share of the peak that the model's own FLOP of one device take, recomputed ones apart."""
+  """Share of the peak that the model's own FLOP of one device take, without recomputed ones."""
   return model_flops / (seconds * chip.peak)

@@ -1,4 +1,4 @@
-"""How large data sets are: a plan needs no data on disk."""
+"""Sizes of data sets, so that a plan needs no data on disk."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def data_size(data: Data, num_examples: int = 0, num_classes: int = 0) -> tuple[
   """(training examples, classes) of what `data` names.
 
   Args:
-    num_examples, num_classes: what the user says, if not 0.
+    num_examples, num_classes: given by the user, if not 0.
 
   Raises:
-    UserError: not said, and not a data set whose size is known here; or an unknown split.
+    UserError: neither given nor known here; or an unknown split.
   """
   name = data.name.split(':')[0]
   classes, images, _ = SIZES.get(name, (0, {}, ''))
@@ -45,5 +45,5 @@ def data_size(data: Data, num_examples: int = 0, num_classes: int = 0) -> tuple[
     num_examples = sum(end - start for _, start, end in splits.pieces(name, data.train, infos))
   for flag, value in (('num_examples', num_examples), ('num_classes', num_classes)):
     if not value:
-      raise UserError(f'the size of data set {data.name!r} is not known here; give --{flag}')
+      raise UserError(f'the size of data set {data.name!r} is not known; give --{flag}')
   return num_examples, num_classes

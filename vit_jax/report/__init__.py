@@ -1,1 +1,1 @@
-"""What a run left behind, made visible. Reads files only; imports nothing that trains."""
+"""Tables, laws, plots and pages of runs. Reads run folders only; imports nothing that trains."""

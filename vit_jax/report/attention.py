@@ -11,12 +11,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
 from vit_jax.report import plots
 
 # Stacks of layers by their place in the model's tree.
 SELF, CLASS, MAP = 'encoder/blocks', 'class_blocks', 'map_head'
-PAIRS_A_ROW = 3
+PAIRS_PER_ROW = 3
 SIDE = 1.7  # of a picture, in inches
 
 
@@ -26,15 +26,15 @@ def attention_maps(
   """Attention to each patch, (images, *grid), and words that say what it is.
 
   It is that of the token, or the query, which the head reads: in the last layer, or rolled out
-  over depth (Abnar and Zuidema 2020, arXiv:2005.00928, section 3): the layers' weights multiplied,
-  each averaged with the identity for the skip connection.
+  over depth (Abnar and Zuidema 2020, arXiv:2005.00928, section 3): the product of the layers'
+  weights, each averaged with the identity for the skip connection.
 
   Args:
     stacks: weights (images, layers, queries, keys) of each stack of layers, mean over heads. The
       patches are the last of the keys.
     grid: rows and columns of patches.
-    has_class_token: whether the first token of the encoder is the class token; where there is
-      none, and no other reader, the mean over the patches as queries is taken.
+    has_class_token: whether the first token of the encoder is the class token; without it, and
+      without another reader, it is the mean over the patches as queries.
 
   Raises:
     UserError: the model has no attention.
@@ -58,8 +58,8 @@ def attention_maps(
     if not rollout:
       row_BT = _through(row_BT, stacks[SELF][:, -1])
   if rollout:
-    beside = stacks[SELF].shape[-1] - row_BT.shape[1]  # tokens that the reader does not see
-    row_BT = np.pad(row_BT, ((0, 0), (beside, 0)))
+    others = stacks[SELF].shape[-1] - row_BT.shape[1]  # tokens that the reader does not see
+    row_BT = np.pad(row_BT, ((0, 0), (others, 0)))
     for layer in reversed(range(stacks[SELF].shape[1])):
       row_BT = 0.5 * row_BT + 0.5 * _through(row_BT, stacks[SELF][:, layer])
   return row_BT[:, -patches:].reshape(-1, *grid), f'{words}, mean of heads'
@@ -70,7 +70,7 @@ def _through(row_BN: np.ndarray, weights_BNT: np.ndarray) -> np.ndarray:
 
 
 def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
-  """What the class token took of each patch (B, N). It alone changes; the patches stay."""
+  """The share of each patch in the class token (B, N); these layers change it alone."""
   if not rollout:
     return weights_BLT[:, -1, 1:]
   cls_B1 = np.ones((len(weights_BLT), 1))
@@ -81,6 +81,7 @@ def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
   return patches_BN
 
 
+@plots.styled
 def draw(
   images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], words: str, path: Path
 ) -> None:
@@ -88,49 +89,46 @@ def draw(
 
   Args:
     images_BHWC: uint8, one or three channels.
-    maps_BHW: at least 0; each is shown relative to its largest value.
+    maps_BHW: not negative; each is shown relative to its largest value.
 
   Raises:
     UserError: the file cannot be written.
   """
   figure = picture(images_BHWC, maps_BHW, names)
-  with matplotlib.rc_context(plots.STYLE):
-    figure.suptitle(f'Attention: {words}', fontsize=9)
-    try:
-      figure.savefig(path, format='png', dpi=150, facecolor='white')
-    except OSError as error:
-      raise UserError(f'--attention: {path} cannot be written ({error.strerror})') from None
+  figure.suptitle(f'Attention: {words}', fontsize=9)
+  with writing(path):
+    figure.savefig(path, format='png', dpi=150, facecolor='white')
 
 
+@plots.styled
 def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str]) -> Figure:
   """Each image under its name, and beside it the image lit where the attention is."""
   B, height, width = images_BHWC.shape[:3]
-  pairs = min(B, PAIRS_A_ROW)
+  pairs = min(B, PAIRS_PER_ROW)
   rows = math.ceil(B / pairs)
-  with matplotlib.rc_context(plots.STYLE):
-    figure = plots.new_figure(2 * SIDE * pairs, rows * (SIDE * height / width + 0.25) + 0.35)
-    grid = figure.subplots(rows, 2 * pairs, squeeze=False)
-    for axes in grid.flat:
-      axes.set_axis_off()
-    for b in range(B):
-      left, right = grid[b // pairs, 2 * (b % pairs) : 2 * (b % pairs) + 2]
-      left.imshow(_three(images_BHWC[b]))
-      left.set_title(names[b], fontsize=7)
-      right.imshow(lit(images_BHWC[b], maps_BHW[b]))
-    return figure
+  figure = plots.new_figure(2 * SIDE * pairs, rows * (SIDE * height / width + 0.25) + 0.35)
+  grid = figure.subplots(rows, 2 * pairs, squeeze=False)
+  for axes in grid.flat:
+    axes.set_axis_off()
+  for b in range(B):
+    left, right = grid[b // pairs, 2 * (b % pairs) : 2 * (b % pairs) + 2]
+    left.imshow(_three(images_BHWC[b]))
+    left.set_title(names[b], fontsize=7)
+    right.imshow(lit(images_BHWC[b], maps_BHW[b]))
+  return figure
 
 
 def lit(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
-  """The image in pale grey under the colours of the map, uint8 (H, W, 3).
+  """The image in pale gray under the colors of the map, uint8 (H, W, 3).
 
-  Each patch keeps its own colour at its middle; between the middles they are interpolated.
+  Each patch has its own color in its middle; between the middles colors are interpolated.
   """
   height, width = image_HWC.shape[:2]
   share_HW = (map_HW / max(map_HW.max(), np.finfo(np.float32).tiny)).astype(np.float32)
   share_HW = cv2.resize(share_HW, (width, height), interpolation=cv2.INTER_LINEAR)
-  colours_HW3 = matplotlib.colormaps['inferno'](share_HW)[..., :3]
-  grey_HW1 = _three(image_HWC).mean(-1, keepdims=True) / 255
-  return np.round(255 * (0.35 * grey_HW1 + 0.65 * colours_HW3)).astype(np.uint8)
+  colors_HW3 = matplotlib.colormaps['inferno'](share_HW)[..., :3]
+  gray_HW1 = _three(image_HWC).mean(-1, keepdims=True) / 255
+  return np.round(255 * (0.35 * gray_HW1 + 0.65 * colors_HW3)).astype(np.uint8)
 
 
 def _three(image_HWC: np.ndarray) -> np.ndarray:

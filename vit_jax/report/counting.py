@@ -1,4 +1,4 @@
-"""What the model of a paper or of a run costs as we count it."""
+"""Parameters and multiply-accumulates of the models of papers and of runs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any, NamedTuple
 from vit_jax import models
 from vit_jax.errors import UserError
 from vit_jax.models import flops
-from vit_jax.report.run import Run
+from vit_jax.run.folder import Run
 from vit_jax.trees import flatten
 
 HEADS = ('head', 'head_dist', 'pre_logits')  # what fine-tuning replaces
 
 
 class Spec(NamedTuple):
-  """A model that `models.build` makes."""
+  """A model that `models.build` makes, and its input."""
 
   name: str
   options: str  # JSON, or empty
   classes: int
-  image_size: int
+  image_size: int | tuple[int, int]
+  channels: int = 3
 
   def build(self) -> Any:
     return models.build(self.name, self.classes, **json.loads(self.options or '{}'))
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    return self.image_size, self.image_size, 3
+    size = self.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width, self.channels
 
 
 @functools.cache
@@ -36,44 +39,40 @@ def parameters(spec: Spec) -> int:
   return flops.count_parameters(spec.build(), spec.image_shape)
 
 
-@functools.cache
+@functools.cache  # papers list a model again for other weights, and many runs share one
+def traced(spec: Spec, train: bool = False) -> Any:
+  """The jaxpr of a forward pass of one image."""
+  return flops.trace(spec.build(), spec.image_shape, train)
+
+
 def forward_macs(spec: Spec) -> tuple[int, int]:
-  """Multiply-accumulates of a forward pass of one image: (all, those that multiply padding)."""
-  jaxpr = flops.trace(spec.build(), spec.image_shape)
-  return flops.jaxpr_macs(jaxpr), flops.padding_macs(jaxpr)
+  """Multiply-accumulates of one forward pass per image: (all, those that multiply padding)."""
+  return flops.jaxpr_macs(traced(spec)), flops.padding_macs(traced(spec))
+
+
+def options_of(run: Run) -> dict[str, Any]:
+  """The options of a run's model."""
+  return {key: value for key, value in run.config['model'].items() if key != 'name'}
 
 
 def run_macs(run: Run, train: bool = False) -> int:
-  """Multiply-accumulates of a forward pass of one image through a run's model.
+  """Multiply-accumulates of one forward pass per image through a run's model.
 
   Args:
     train: as in training, where patch dropout makes it cheaper.
   """
-  model, data = run.config['model'], run.config['data']
-  classes = data['num_classes'] or len(run.predictions[run.evals[0]].class_names)
-  return _macs(
-    model['name'],
-    json.dumps(model['options'], sort_keys=True),
-    classes,
-    (*data['image_size'], data['channels']),
-    train,
-  )
-
-
-@functools.cache  # many runs share a model
-def _macs(
-  name: str, options: str, classes: int, image_shape: tuple[int, int, int], train: bool
-) -> int:
-  return flops.forward_macs(
-    models.build(name, classes, **json.loads(options)), image_shape, train=train
-  )
+  data, options = run.config['data'], json.dumps(options_of(run), sort_keys=True)
+  classes = data['num_classes'] or len(run.class_names)
+  size = tuple(data['image_size'])
+  spec = Spec(run.config['model']['name'], options, classes, size, data['channels'])
+  return flops.jaxpr_macs(traced(spec, train))
 
 
 @functools.cache
 def body(spec: Spec) -> frozenset | None:
-  """Names and shapes of the parameters below the heads, which tell two models apart.
+  """Names and shapes of the parameters below the heads, which identify a model.
 
-  None where the model does not take images of that size.
+  None if the model does not take images of that size.
   """
   try:
     variables = models.variable_shapes(spec._replace(classes=0).build(), spec.image_shape)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import least_squares
 
-LEAST_POINTS = 6  # of a frontier: four constants, and two points that can contradict them
+LEAST_POINTS = 6  # of a frontier: four constants, and two points that could contradict the fit
 RESAMPLES = 1000
 CONFIDENCE = 0.9
 STEEPEST = 2.0  # b of a fit is between 0 and this
@@ -36,8 +37,8 @@ class Law(NamedTuple):
     return Law(self.a * unit**-self.b, self.b, self.c, self.d / unit)
 
 
-# What Figure 2 of the paper prints in it, C in TPUv3 core-days. The figure is a picture, of which
-# the constants were read in a note about the paper and not in its text.
+# As printed in Figure 2 of the paper, C in TPUv3 core-days. The figure is a picture; its constants
+# were taken from a note about the paper.
 PUBLISHED = {
   'Scaling ViT, ImageNet fine-tuned': Law(0.26, 0.35, 0.09, 0.01),
   'Scaling ViT, ImageNet 10-shot': Law(0.63, 0.32, 0.12, 0.52),
@@ -46,11 +47,11 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Fit:
-  """A law, the same one from resampled points, and how far the points lie from it.
+  """A law, the laws fitted to resampled points, and the residuals of the points.
 
   Attributes:
-    laws: one a resample.
-    residual_N: of log E, scaled up for the four constants that were fitted.
+    laws: one per resample.
+    residual_N: of log E, scaled up for the four fitted constants.
   """
 
   law: Law
@@ -58,7 +59,7 @@ class Fit:
   residual_N: np.ndarray
 
   def interval(self, value: Callable[[Law], Any]) -> np.ndarray:
-    """(2, ...): between which bounds `value` of the law lies with 90 % confidence."""
+    """(2, ...): the bounds of `value` of the law at 90 % confidence."""
     return np.quantile([value(law) for law in self.laws], _TAILS, axis=0)
 
   def predict(self, compute: float, seed: int = 0) -> tuple[float, float, float]:
@@ -73,7 +74,7 @@ _TAILS = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
 
 
 def frontier(compute_N: np.ndarray, error_N: np.ndarray) -> np.ndarray:
-  """Indices, by rising compute, of the points that none of as little compute equals in error."""
+  """Indices, by increasing compute, of the points with less error than any of as little compute."""
   best, found = np.inf, []
   for i in np.lexsort((error_N, compute_N)):
     if error_N[i] < best:
@@ -137,7 +138,6 @@ def _residual(law: Law, x_N: np.ndarray, error_N: np.ndarray) -> np.ndarray:
 
 def _solve(x_N: np.ndarray, error_N: np.ndarray, start: Law) -> Law:
   """Least squares of log E, with c between 0 and the lowest error."""
-  from scipy.optimize import least_squares  # slow to import
 
   def law(point) -> Law:
     return Law(np.exp(point[0]), point[1], point[2], np.exp(point[3]))

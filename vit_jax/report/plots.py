@@ -1,4 +1,4 @@
-"""Figures of a run, as matplotlib figures, and figures as SVG that takes on the page's colours."""
+"""Figures of a run, and figures as SVG that takes on the colors of the page."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
-from vit_jax.report.run import Predictions
+from vit_jax.run.predictions import Predictions
 
-INK = '#1f2430'  # text and axes; `to_svg` makes it the text colour of the page, light or dark
-COLOURS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
+INK = '#1f2430'  # text and axes; `to_svg` makes it the text color of the page, light or dark
+COLORS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
 RIGHT, WRONG = '#3b82f6', '#f2802b'
-LONG_LABEL = 24  # letters; what is longer stands below the picture
+LONG_LABEL = 24  # letters; longer ones go below the picture
 CALIBRATION_BINS = 15  # as in the metric `ece`
 STYLE: dict[Any, Any] = {
   'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 9,
@@ -37,6 +38,8 @@ STYLE: dict[Any, Any] = {
   'lines.solid_capstyle': 'round', 'svg.fonttype': 'none',
   'text.parse_math': False,  # a class may be called $1 or $5
 }  # fmt: skip
+styled = matplotlib.rc_context(STYLE)  # decorates functions that draw
+DOTTED: dict[str, Any] = dict(color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
 
 
 @dataclass(frozen=True)
@@ -46,29 +49,34 @@ class Line:
   label: str
   step_T: np.ndarray
   value_T: np.ndarray
-  colour: str
-  points: bool = False  # mark each value: it was measured there and not between
+  color: str
+  points: bool = False  # mark each value, as nothing was measured between them
   faint: bool = False
 
 
-def colours(count: int) -> Sequence[str]:
-  """So many that can be told apart."""
-  if count <= len(COLOURS):
-    return COLOURS
+def colors(count: int) -> Sequence[str]:
+  """That many distinguishable colors, or more."""
+  if count <= len(COLORS):
+    return COLORS
   return [to_hex(matplotlib.colormaps['turbo'](i / (count - 1))) for i in range(count)]
 
 
 def shown(name: str) -> str:
-  """A label that stands in a legend: matplotlib hides those that begin with '_'."""
+  """A label for a legend: matplotlib hides those that begin with '_'."""
   return f'\u200b{name}' if name.startswith('_') else name  # a space of no width
 
 
 def new_figure(width: float, height: float) -> Figure:
-  """A figure in inches, transparent, in the style of this file."""
-  with matplotlib.rc_context(STYLE):
-    return Figure((width, height), layout='constrained', facecolor='none')
+  """A transparent figure, in inches; for functions that are `styled`."""
+  return Figure((width, height), layout='constrained', facecolor='none')
 
 
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+  figure = new_figure(width, height)
+  return figure, figure.add_subplot()
+
+
+@styled
 def curves(
   lines: Sequence[Line],
   *,
@@ -77,127 +85,124 @@ def curves(
   levels: Mapping[str, float] | None = None,
 ) -> Figure:
   """Curves over steps in one picture, with dotted horizontal lines at named levels."""
-  with matplotlib.rc_context(STYLE):
-    figure = new_figure(5.2, 2.9)
-    axes = figure.add_subplot()
-    for line in lines:
-      axes.plot(
-        line.step_T,
-        line.value_T,
-        color=line.colour,
-        label=shown(line.label),
-        alpha=0.4 if line.faint else 1,
-        markersize=3.2,
-        marker='o' if line.points or len(line.step_T) == 1 else None,
-      )
-    for label, value in (levels or {}).items():
-      axes.axhline(value, color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
-      axes.annotate(
-        label,
-        (0, value),
-        xycoords=('axes fraction', 'data'),
-        xytext=(3, 3),
-        textcoords='offset points',
-        fontsize=7.5,
-        alpha=0.8,
-      )
-    axes.set_xlabel('step')
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=''))
-    if percent:
-      axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    if from_zero:
-      axes.set_ylim(bottom=0)
-    if max((len(line.label) for line in lines), default=0) > LONG_LABEL:
-      figure.legend(loc='outside lower left', fontsize=8)
-      figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
-    elif len(lines) > 1:
-      axes.legend(fontsize=8, ncols=1 if len(lines) < 5 else 2)
-    return figure
+  figure, axes = new_axes(5.2, 2.9)
+  for line in lines:
+    axes.plot(
+      line.step_T,
+      line.value_T,
+      color=line.color,
+      label=shown(line.label),
+      alpha=0.4 if line.faint else 1,
+      markersize=3.2,
+      marker='o' if line.points or len(line.step_T) == 1 else None,
+    )
+  for label, value in (levels or {}).items():
+    axes.axhline(value, **DOTTED)
+    axes.annotate(
+      label,
+      (0, value),
+      xycoords=('axes fraction', 'data'),
+      xytext=(3, 3),
+      textcoords='offset points',
+      fontsize=7.5,
+      alpha=0.8,
+    )
+  axes.set_xlabel('step')
+  axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+  axes.xaxis.set_major_formatter(EngFormatter(sep=''))
+  if percent:
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+  if from_zero:
+    axes.set_ylim(bottom=0)
+  if max((len(line.label) for line in lines), default=0) > LONG_LABEL:
+    figure.legend(loc='outside lower left', fontsize=8)
+    figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
+  elif len(lines) > 1:
+    axes.legend(fontsize=8, ncols=1 if len(lines) < 5 else 2)
+  return figure
 
 
+@styled
 def confusion(predictions: Predictions) -> Figure:
   """How the examples of each true class (a row) are divided over the predicted ones."""
   counts_KK, names = predictions.confusion_KK, predictions.class_names
   K = len(names)
   share_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
   side = min(max(3.2, 0.36 * K + 1.2), 11)
-  with matplotlib.rc_context(STYLE):
-    figure = new_figure(side, side * 0.97)
-    axes = figure.add_subplot()
-    # From transparent, not from white: zero is the page itself.
-    blues = LinearSegmentedColormap.from_list('blues', [(0.15, 0.39, 0.92, a) for a in (0, 1)])
-    axes.imshow(share_KK, cmap=blues, vmin=0, vmax=1, interpolation='none')
-    for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
-      share = share_KK[true, predicted]
-      if K <= 32 and share >= 0.005:
-        axes.text(
-          predicted,
-          true,
-          f'{100 * share:.0f}',
-          ha='center',
-          va='center',
-          fontsize=7,
-          color='white' if share > 0.5 else INK,
-        )
-    axes.set_xticks(range(K), names, rotation=0 if max(map(len, names)) <= 3 else 90)
-    axes.set_yticks(range(K), names)
-    axes.tick_params(length=0, labelsize=8 if K <= 32 else 5)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel('predicted')
-    axes.set_ylabel('true', labelpad=7)
-    return figure
+  figure, axes = new_axes(side, side * 0.97)
+  # From transparent, not from white: zero is the page itself.
+  blues = LinearSegmentedColormap.from_list('blues', [(0.15, 0.39, 0.92, a) for a in (0, 1)])
+  axes.imshow(share_KK, cmap=blues, vmin=0, vmax=1, interpolation='none')
+  for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
+    share = share_KK[true, predicted]
+    if K <= 32 and share >= 0.005:
+      axes.text(
+        predicted,
+        true,
+        f'{100 * share:.0f}',
+        ha='center',
+        va='center',
+        fontsize=7,
+        color='white' if share > 0.5 else INK,
+      )
+  axes.set_xticks(range(K), names, rotation=0 if max(map(len, names)) <= 3 else 90)
+  axes.set_yticks(range(K), names)
+  axes.tick_params(length=0, labelsize=8 if K <= 32 else 5)
+  axes.grid(False)
+  axes.spines[:].set_visible(False)
+  axes.set_xlabel('predicted')
+  axes.set_ylabel('true', labelpad=7)
+  return figure
 
 
+@styled
 def reliability(predictions: Predictions) -> Figure:
   """Accuracy against confidence in bins of equal width; calibrated means on the diagonal."""
-  labelled_N = predictions.labelled_N
-  confidence_N = predictions.confidence_N[labelled_N]
+  labeled_N = predictions.labeled_N
+  confidence_N = predictions.confidence_N[labeled_N]
   bin_N = np.minimum((confidence_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
   count_M = np.bincount(bin_N, minlength=CALIBRATION_BINS)
-  right_M = np.bincount(bin_N, predictions.correct_N[labelled_N], CALIBRATION_BINS)
+  right_M = np.bincount(bin_N, predictions.correct_N[labeled_N], CALIBRATION_BINS)
   filled_M = count_M > 0
-  centre_M = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
-  with matplotlib.rc_context(STYLE):
-    figure = new_figure(5.2, 4.2)
-    upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-    upper.plot((0, 1), (0, 1), color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
-    upper.bar(
-      centre_M[filled_M],
-      right_M[filled_M] / count_M[filled_M],
-      0.9 / CALIBRATION_BINS,
-      color=COLOURS[0],
-    )
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
-    lower.bar(
-      centre_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK, alpha=0.35
-    )
-    lower.set(xlabel='confidence', ylabel='share')
-    for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
-      axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    lower.yaxis.set_major_locator(MaxNLocator(2))
-    return figure
+  center_M = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
+  figure = new_figure(5.2, 4.2)
+  upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+  upper.plot((0, 1), (0, 1), **DOTTED)
+  upper.bar(
+    center_M[filled_M],
+    right_M[filled_M] / count_M[filled_M],
+    0.9 / CALIBRATION_BINS,
+    color=COLORS[0],
+  )
+  upper.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
+  lower.bar(
+    center_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK, alpha=0.35
+  )
+  lower.set(xlabel='confidence', ylabel='share')
+  for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+  lower.yaxis.set_major_locator(MaxNLocator(2))
+  return figure
 
 
 def to_svg(figure: Figure, description: str) -> str:
-  """The figure as an inline <svg> as wide as its place; reads well on light and on dark."""
+  """The figure as an inline <svg> as wide as its container, legible on light and on dark."""
   stream = io.StringIO()
-  # The salt keeps the ids of two figures on one page apart, and the same from day to day.
+  # The salt makes ids differ between the figures of a page, and repeat from run to run.
   with matplotlib.rc_context({**STYLE, 'svg.hashsalt': description}):
     nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
     figure.savefig(stream, format='svg', metadata=nothing)
   head, body = stream.getvalue().split('<svg', 1)[1].split('>', 1)
   head = re.sub(r' (width|height)="[^"]*"', '', head)
-  body = re.sub(r' id="[\w.]+_\d+"', '', body)  # nothing refers to these, and they repeat
+  body = re.sub(r' id="[\w.]+_\d+"', '', body)  # unused, and repeated between figures
   body = body.replace(INK, 'currentColor').replace('font-family: sans-serif; ', '')
   return f'<svg role="img" aria-label="{html.escape(description)}"{head}>{body}'
 
 
-def save_png(figure: Figure, path: Path, dpi: int = 150) -> None:
-  """The figure on white, with at most 256 colours, which makes a flat picture small."""
+@styled
+def save_png(figure: Figure, path: Path | IO[bytes], dpi: int = 150) -> None:
+  """The figure on white, with at most 256 colors, which makes a flat picture small."""
   stream = io.BytesIO()
-  with matplotlib.rc_context(STYLE):
-    figure.savefig(stream, format='png', dpi=dpi, facecolor='white')
+  figure.savefig(stream, format='png', dpi=dpi, facecolor='white')
   image = Image.open(stream).convert('RGB').quantize(256, dither=Image.Dither.NONE)
-  image.save(path, optimize=True)
+  image.save(path, 'PNG', optimize=True)

@@ -1,105 +1,91 @@
-"""What runs reached, and in what their recipes differ, as tables of HTML."""
+"""What runs reached, and in what their recipes differ, as tables."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from vit_jax.report.run import Run
+from vit_jax.report.render import Table
+from vit_jax.run import Run
 
 METRICS = {'top1': 'top-1', 'top5': 'top-5', 'loss': 'loss', 'ece': 'calibration error'}
-UNTOLD = ('name', 'limits', 'log')  # groups of keys that say nothing about a result
+NOT_OF_RESULTS = ('name', 'limits', 'log')  # groups of keys that change no result
 
 
-def results(runs: Sequence[Run], labels: Sequence[str]) -> str:
-  """A row for each split of each run, where there is more than one; over seeds also the mean."""
-  rows = [
+def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
+  """A row for each split of each run; over seeds also the mean. None for a single row."""
+  found = [
     (label, split, run.result(split))
     for run, label in zip(runs, labels, strict=True)
     for split in run.evals
+    if run.result(split)
   ]
-  rows = [row for row in rows if row[2]]
-  if len(rows) < 2:
-    return ''
-  lines = [
-    row(f'{label}, {split}', [_value(result, key) for key in METRICS])
-    for label, split, result in rows
+  if len(found) < 2:
+    return None
+  rows = [
+    [f'{label}, {split}', *(_value(result, key) for key in METRICS)]
+    for label, split, result in found
   ]
   for split in runs[0].evals if set(differences(runs)) <= {'seed'} else ():
-    judged = [result for _, name, result in rows if name == split]
-    if len(judged) > 1:
-      lines.append(
-        row(
-          f'mean of {len(judged)} runs ± standard deviation, {split}',
-          [_mean(judged, key) for key in METRICS],
-          'mean',
-        )
-      )
-  return table('run, split', list(METRICS.values()), lines)
+    same = [result for _, name, result in found if name == split]
+    if len(same) > 1:
+      name = f'mean of {len(same)} runs ± standard deviation, {split}'
+      rows.append([name, *(_mean(same, key) for key in METRICS)])
+  return Table(['run, split', *METRICS.values()], rows, bold=range(len(found), len(rows)))
 
 
-def comparison(runs: Sequence[Run], labels: Sequence[str]) -> str:
+def comparison(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
   """A row for each of several runs: the keys of the recipes that differ, cost and accuracy."""
   if len(runs) < 2:
-    return ''
-  told = differences(runs)
-  split = runs[0].evals[0]
-  lines = []
-  for r, (run, label) in enumerate(zip(runs, labels, strict=True)):
-    seconds = run.summary['seconds']['train'] if 'seconds' in run.summary else None
-    cells = [
-      *(values[r] for values in told.values()),
+    return None
+  differing, split = differences(runs), runs[0].headline
+  head = ['run', *differing, 'parameters', 'steps', 'seconds of training']
+  rows = [
+    [
+      label,
+      *(values[r] for values in differing.values()),
       f'{run.summary["parameters"]:,}' if 'parameters' in run.summary else '',
       f'{run.last_step:,}',
-      '' if seconds is None else f'{seconds:,.0f}',
+      f'{run.summary["seconds"]["train"]:,.0f}' if 'seconds' in run.summary else '',
       _value(run.result(split), 'top1'),
       _value(run.result(split), 'loss'),
     ]
-    lines.append(row(label, [escape(cell) for cell in cells]))
-  head = [
-    *map(escape, told),
-    'parameters',
-    'steps',
-    'seconds of training',
-    escape(f'top-1, {split}'),
-    escape(f'loss, {split}'),
+    for r, (run, label) in enumerate(zip(runs, labels, strict=True))
   ]
-  return '<h2>Recipes and results</h2>\n' + table('run', head, lines)
+  return Table([*head, f'top-1, {split}', f'loss, {split}'], rows)
 
 
-def features(runs: Sequence[Run], labels: Sequence[str]) -> str:
-  """A row for each figure of features on other data sets, a column for each run."""
+def on_other_data(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
+  """A row for each metric of features on other data sets, a column for each run."""
   metrics = dict.fromkeys(
     (name, metric) for run in runs for name, metrics in run.features.items() for metric in metrics
   )
-  if not metrics:
-    return ''
-  lines = [
-    row(f'{name}, {metric}', [_value(run.result(name), metric) for run in runs])
+  head = ['data set, method', *(['accuracy'] if len(runs) == 1 else labels)]
+  rows = [
+    [f'{name}, {metric}', *(_value(run.result(name), metric) for run in runs)]
     for name, metric in metrics
   ]
-  head = ['accuracy'] if len(runs) == 1 else [escape(label) for label in labels]
-  return '<h2>Features on other data</h2>\n' + table('data set, method', head, lines)
+  return Table(head, rows) if rows else None
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
   """Key of the recipe -> its value in each run, of the keys that are not the same in all."""
   flat = [
-    _flat({key: value for key, value in run.config.items() if key not in UNTOLD}) for run in runs
+    _flat({key: value for key, value in run.config.items() if key not in NOT_OF_RESULTS})
+    for run in runs
   ]
   keys = dict.fromkeys(key for one in flat for key in one)
-  told = {key: [one[key] if key in one else '' for one in flat] for key in keys}
-  return {key: values for key, values in told.items() if len(set(values)) > 1}
+  values = {key: [one.get(key, '') for one in flat] for key in keys}
+  return {key: each for key, each in values.items() if len(set(each)) > 1}
 
 
 def _flat(config: Mapping[str, Any], where: str = '') -> dict[str, str]:
   out: dict[str, str] = {}
   for key, value in config.items():
-    name = where if key == 'options' else f'{where}.{key}' if where else key  # as a flag has it
+    name = f'{where}.{key}' if where else key
     if isinstance(value, Mapping):
       out |= _flat(value, name)
     else:
@@ -107,30 +93,12 @@ def _flat(config: Mapping[str, Any], where: str = '') -> dict[str, str]:
   return out
 
 
-def table(first: str, head: Sequence[str], lines: Sequence[str]) -> str:
-  """A table that scrolls where it is too wide; `first` heads the rows' names."""
-  cells = ''.join(f'<th scope="col">{name}</th>' for name in (first, *head))
-  return (
-    f'<div class="scroll"><table class="results"><thead><tr>{cells}</tr></thead>\n<tbody>\n'
-    f'{chr(10).join(lines)}\n</tbody></table></div>'
-  )
-
-
-def row(head: str, cells: Sequence[str], kind: str = '') -> str:
-  """A line of a table; the cells are HTML already."""
-  return (
-    f'<tr class="{kind}"><th scope="row">{escape(head)}</th>'
-    + ''.join(f'<td>{cell}</td>' for cell in cells)
-    + '</tr>'
-  )
-
-
 def _value(result: Mapping[str, float], key: str) -> str:
   return f'{result[key]:.4f}' if key in result else ''
 
 
-def _mean(judged: Sequence[Mapping[str, float]], key: str) -> str:
-  if not all(key in result for result in judged):
+def _mean(results: Sequence[Mapping[str, float]], key: str) -> str:
+  if not all(key in result for result in results):
     return ''
-  values = [result[key] for result in judged]
+  values = [result[key] for result in results]
   return f'{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}'

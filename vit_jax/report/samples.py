@@ -1,40 +1,54 @@
-"""A grid of images with what the model said about each, as HTML."""
+"""A sample of the images of a split, with the prediction for each."""
 
 from __future__ import annotations
 
 import base64
 import io
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from vit_jax.report.run import Predictions
+from vit_jax.run.predictions import Predictions
 
 SMALL = 64  # pixels a side: up to here images are kept exactly, and shown with visible pixels
 
 
-def image_grid(predictions: Predictions) -> str:
-  """The sample of images; the mark and the words say which are right, the colour only repeats."""
-  figures = []
-  for image_HWC, n in zip(predictions.images_SHWC, predictions.sample_S, strict=True):
-    names, label = predictions.class_names, int(predictions.label_N[n])
-    predicted = names[predictions.prediction_N[n]]
-    said = f'{predicted}, {predictions.confidence_N[n]:.0%} sure'
-    if label < 0:
-      kind, mark, truth = 'unknown', '', 'no label'
-    elif predictions.correct_N[n]:
-      kind, mark, truth = 'right', '✓ ', 'right'
-    else:
-      kind, mark, truth = 'wrong', '✗ ', f'is {names[label]}'
-    size = 'small' if max(image_HWC.shape[:2]) <= SMALL else 'large'
-    figures.append(
-      f'<figure class="{kind}"><img class="{size}" src="{data_uri(image_HWC)}" '
-      f'alt="{escape(f"predicted {said}: {truth}")}"><figcaption>'
-      f'<b>{mark}{escape(predicted)}</b> <small>{predictions.confidence_N[n]:.0%}'
-      f'{" · " + escape(truth) if kind != "right" else ""}</small></figcaption></figure>'
-    )
-  return f'<div class="images">\n{chr(10).join(figures)}\n</div>'
+class Sample(NamedTuple):
+  """An image and its caption. `mark` and `truth` say whether it is right; the color repeats it."""
+
+  kind: str  # right, wrong or unknown
+  mark: str
+  predicted: str
+  confidence: str
+  truth: str
+  size: str  # small or large
+  address: str  # that holds the image itself
+
+  @property
+  def description(self) -> str:
+    return f'predicted {self.predicted}, {self.confidence} sure: {self.truth}'
+
+
+def samples(predictions: Predictions) -> list[Sample]:
+  return [
+    _sample(predictions, image_HWC, n)
+    for image_HWC, n in zip(predictions.images_SHWC, predictions.sample_S, strict=True)
+  ]
+
+
+def _sample(predictions: Predictions, image_HWC: np.ndarray, n: int) -> Sample:
+  names, label = predictions.class_names, int(predictions.label_N[n])
+  if label < 0:
+    kind, mark, truth = 'unknown', '', 'no label'
+  elif predictions.correct_N[n]:
+    kind, mark, truth = 'right', '✓ ', 'right'
+  else:
+    kind, mark, truth = 'wrong', '✗ ', f'is {names[label]}'
+  size = 'small' if max(image_HWC.shape[:2]) <= SMALL else 'large'
+  confidence = f'{predictions.confidence_N[n]:.0%}'
+  predicted = names[predictions.prediction_N[n]]
+  return Sample(kind, mark, predicted, confidence, truth, size, data_uri(image_HWC))
 
 
 def data_uri(image_HWC: np.ndarray) -> str:

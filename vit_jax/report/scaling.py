@@ -1,43 +1,41 @@
 """A scaling study: what runs of many sizes cost and reached, and the law of the best of them.
 
-A run is one point, at its end: in the middle of a learning rate schedule it is not yet what that
-compute gives. Conventions are those of `counting` and docs/tables.md: a multiply-accumulate is
-2 FLOP, a training step 3 forward passes.
+A run is one point, taken at its end: in the middle of its learning rate schedule it has not yet
+reached what that compute can give. Conventions are those of `counting` and docs/tables.md: a
+multiply-accumulate is 2 FLOP, a training step 3 forward passes.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from tqdm import tqdm
 
-from vit_jax.config import NOT_EVALS, lower_is_better
+from vit_jax.config import lower_is_better
+from vit_jax.config.evals import RESERVED
 from vit_jax.errors import UserError, nearest
 from vit_jax.report import counting, laws
 from vit_jax.report.goodput import clock
 from vit_jax.report.laws import Fit, Law
-from vit_jax.report.models import as_text, write_csv
-from vit_jax.report.run import Run, read_run
+from vit_jax.run import Run
+from vit_jax.tables import as_text
 
 EXA = 1e18
 UNITS = {
-  'megaFLOPs': 1e6,
-  'gigaFLOPs': 1e9,
-  'teraFLOPs': 1e12,
-  'petaFLOPs': 1e15,
-  'exaFLOPs': EXA,
-  'zettaFLOPs': 1e21,
+  f'{prefix}FLOPs': 1000.0 ** (i + 2)
+  for i, prefix in enumerate(('mega', 'giga', 'tera', 'peta', 'exa', 'zetta'))
 }
-BEYOND = 10  # times the largest compute, where the law is read as well
+BEYOND = 10  # times the largest compute, where the law is evaluated as well
 
 
 class Point(NamedTuple):
-  """One run; a row of the CSV."""
+  """One run; a row of the CSV file."""
 
   run: str  # its folder
   data: str
@@ -45,21 +43,21 @@ class Point(NamedTuple):
   seed: int
   parameters: int
   examples: int  # of the training split: the data size
-  images: int  # seen in training, one as often as it came
+  images: int  # seen in training, counting repetitions
   gflops: float  # of a forward pass of one image in training
   exaflops: float  # of the whole training
-  metric: str  # the accuracy that is judged: 'test/top1', or of an eval, as 'digits/10-shot'
-  error: float  # one less it
+  metric: str  # the accuracy that counts: 'test/top1', or of an eval, as 'digits/10-shot'
+  error: float  # 1 - that accuracy
   loss: float  # nats, of the test split
   seconds: float  # of training
 
 
 class Study(NamedTuple):
-  """Points, the law of their frontier, and what the largest run says about it.
+  """Points, the law of their frontier, and a test of it on the largest run.
 
   Attributes:
-    best: the points of the frontier, by rising compute.
-    fit: to all of them.
+    best: the points of the frontier, by increasing compute.
+    fit: to these.
     held_out: the best point of the largest compute.
     blind: fitted to the frontier of the points of less compute.
   """
@@ -72,7 +70,7 @@ class Study(NamedTuple):
 
   @property
   def unit(self) -> str:
-    """Of compute, such that most numbers are above 1."""
+    """The unit of compute in which most numbers are above 1."""
     middle = EXA * float(np.median([point.exaflops for point in self.points]))
     return max(
       (name for name, size in UNITS.items() if size <= middle),
@@ -82,53 +80,32 @@ class Study(NamedTuple):
 
   @property
   def predicted(self) -> tuple[float, float, float]:
-    """Error of the held-out run as the others foretell it, and the bounds of that."""
+    """Error of the held-out run as the others predict it, and the bounds of that."""
     return self.blind.predict(self.held_out.exaflops)
 
 
-def write_scaling(
-  paths: Sequence[Path],
-  csv_path: Path | None = None,
-  draw: Callable[[Study], None] | None = None,
-  metric: str = '',
-) -> str:
-  """The study as text; also its points as CSV, and drawn by `draw`, where these are given.
+def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
+  """The points of run folders, or of tables that --csv wrote, by increasing compute.
 
   Args:
     metric: an accuracy that the runs have measured, such as 'digits/10-shot'; '' is the top-1
       of the test split.
 
   Raises:
-    UserError: the points cannot be read, do not belong together, are too few for a law, or a file
-      cannot be written.
-  """
-  points = read_points(paths, metric)
-  if csv_path:
-    write_csv(csv_path, [Point._fields, *points])
-  found = study(points)
-  if draw:
-    draw(found)
-  return as_words(found)
-
-
-def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
-  """The points of run folders, or those that --csv wrote, by rising compute.
-
-  Raises:
     UserError: a folder is not a run that has ended, started from other weights, has not measured
       `metric`, or is of another data set or metric than the others.
   """
   tables = [path for path in paths if path.suffix == '.csv' and path.is_file()]
-  runs = [read_run(path) for path in paths if path not in tables]
-  options = _differing([run.config['model']['options'] for run in runs])
+  runs = [Run(path) for path in paths if path not in tables]
+  options = _differing([counting.options_of(run) for run in runs])
   points = [_point(run, options, metric) for run in runs]
   points += [point for path in tables for point in _read_csv(path)]
   for point in points:
     if point.data != points[0].data:
       raise UserError(
         f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
-        f'{point.run} of {point.data!r}; errors of different data sets follow no '
-        'common law: name runs of one'
+        f'{point.run} of {point.data!r}; errors on different data sets follow no '
+        'common law; name runs of one data set'
       )
     if point.metric != (metric or points[0].metric):
       raise UserError(
@@ -137,8 +114,8 @@ def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
       )
     if not point.error:
       raise UserError(
-        f'--scaling: {point.run} makes no mistake by {point.metric} on '
-        f'{point.data}, and a power law never reaches 0; leave it out'
+        f'--scaling: {point.run} has no error in {point.metric} on {point.data}, and a power law '
+        'never reaches 0; leave it out'
       )
   return sorted(points, key=lambda point: (point.exaflops, point.error))
 
@@ -164,18 +141,18 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
       f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
       'not all that went into it; leave it out'
     )
-  split = 'test' if 'test' in run.evals else run.evals[0]
+  split = 'test' if 'test' in run.evals else run.headline
   metric = metric or f'{split}/top1'
   known = {
     f'{judged}/{key}': value
     for judged, result in summary.items()
-    if isinstance(result, dict) and judged not in NOT_EVALS
+    if isinstance(result, dict) and judged not in RESERVED
     for key, value in result.items()
     if not lower_is_better(key)
   }
   if metric not in known:
     raise UserError(f'--metric: {run.path} has not measured {metric!r}; {nearest(metric, known)}')
-  name, its = config['model']['name'], config['model']['options']
+  name, its = config['model']['name'], counting.options_of(run)
   macs = counting.run_macs(run, train=True)
   images = summary['steps'] * config['batch_size']
   folder = f':{Path(data["dir"]).name}' if data['name'] == 'folder' else ''
@@ -191,7 +168,7 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
     exaflops=6 * macs * images / EXA,
     metric=metric,
     error=round(1 - known[metric], 9),
-    loss=summary[split]['loss'],
+    loss=summary.get(split, {}).get('loss', math.nan),
     seconds=summary['seconds']['train'],
   )
 
@@ -221,7 +198,7 @@ def study(points: Sequence[Point], resamples: int = laws.RESAMPLES) -> Study:
   best, seen = (_frontier(some) for some in (points, smaller))
   if len(seen) < laws.LEAST_POINTS:
     raise UserError(
-      f'--scaling: of the {len(points)} runs named {len(seen)} lie on the frontier '
+      f'--scaling: of the {len(points)} runs named {len(seen)} are on the frontier '
       f'below the largest compute, and a law of four constants needs '
       f'{laws.LEAST_POINTS}; add runs of other sizes or lengths'
     )
@@ -278,7 +255,7 @@ def as_words(found: Study) -> str:
       'The frontier: no run of as little compute has a lower error.',
       best,
       _law_table(found),
-      _verdict(found),
+      _prediction(found),
     ]
   )
 
@@ -304,7 +281,7 @@ def _law_table(found: Study) -> str:
   )
 
 
-def _verdict(found: Study) -> str:
+def _prediction(found: Study) -> str:
   """The held-out run, and the law further out."""
   predicted, low, high = (100 * value for value in found.predicted)
   point, truth = found.held_out, 100 * found.held_out.error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -13,45 +12,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from vit_jax.errors import UserError
-from vit_jax.report.plots import INK, STYLE, new_figure, save_png
+from vit_jax.report.plots import INK, new_figure, styled
 from vit_jax.report.scaling import EXA, Point, Study
 
-MARKERS = 'osD^vP*X'  # one a data size, from the smallest
+MARKERS = 'osD^vP*X'  # one per data size, from the smallest
 FURTHER = 3  # times the largest compute, to which the law is drawn
+ERRORS = (
+  0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08,
+  0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0,
+)  # fmt: skip
 
 
-def to_png(path: Path) -> Callable[[Study], None]:
-  """What draws a study there.
-
-  Raises:
-    UserError: when it draws, it cannot be written.
-  """
-
-  def draw(study: Study) -> None:
-    try:
-      save_png(figure(study), path)
-    except OSError as error:
-      raise UserError(f'--png: {path} cannot be written ({error.strerror})') from None
-
-  return draw
-
-
+@styled
 def figure(study: Study) -> Figure:
   """Error against compute, with frontier and law; beside it error against data size."""
-  with matplotlib.rc_context(STYLE):
-    drawn = new_figure(10.4, 4.6)
-    left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
-    colours = _colours(study.points)
-    _draw_compute(left, study, colours)
-    _draw_data(right, study.points, colours)
-    for axes in (left, right):
-      _percent(axes, [point.error for point in study.points])
-    drawn.legend(*_legend(study.points, colours), loc='outside lower center', fontsize=8, ncols=5)
-    return drawn
+  drawn = new_figure(10.4, 4.6)
+  left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
+  colors = _colors(study.points)
+  _draw_compute(left, study, colors)
+  _draw_data(right, study.points, colors)
+  for axes in (left, right):
+    _percent(axes, [point.error for point in study.points])
+  drawn.legend(*_legend(study.points, colors), loc='outside lower center', fontsize=8, ncols=5)
+  return drawn
 
 
-def _colours(points: Sequence[Point]) -> dict[int, str]:
+def _colors(points: Sequence[Point]) -> dict[int, str]:
   """By parameters: dark is small."""
   sizes = sorted({point.parameters for point in points})
   shades = matplotlib.colormaps['plasma'](np.linspace(0, 0.85, len(sizes)))
@@ -63,7 +49,7 @@ def _markers(points: Sequence[Point]) -> dict[int, str]:
   return {amount: MARKERS[i % len(MARKERS)] for i, amount in enumerate(amounts)}
 
 
-def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
+def _draw_compute(axes: Axes, study: Study, colors: dict[int, str]) -> None:
   markers = _markers(study.points)
   for point in study.points:
     axes.plot(
@@ -71,7 +57,7 @@ def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
       point.error,
       markers[point.examples],
       markersize=4.5,
-      color=colours[point.parameters],
+      color=colors[point.parameters],
       alpha=0.85,
     )
   axes.step(
@@ -111,25 +97,25 @@ def _draw_compute(axes: Axes, study: Study, colours: dict[int, str]) -> None:
     capsize=3,
     markersize=7,
     linewidth=1.3,
-    label='the largest compute, foretold by the rest',
+    label='the largest compute, predicted from the rest',
   )
   axes.set(xscale='log', xlabel='training compute', ylabel=f'error: 1 - {study.points[0].metric}')
   axes.xaxis.set_major_formatter(EngFormatter('FLOP'))
   axes.legend(fontsize=8, loc='lower left')
 
 
-def _draw_data(axes: Axes, points: Sequence[Point], colours: dict[int, str]) -> None:
-  """What each model makes of the data: its best run on as much of it."""
+def _draw_data(axes: Axes, points: Sequence[Point], colors: dict[int, str]) -> None:
+  """The best run of each model for each data size."""
   amounts, markers = sorted({point.examples for point in points}), _markers(points)
-  for size, colour in colours.items():
+  for size, color in colors.items():
     best = {}
     for point in points:
       if point.parameters == size:
         best[point.examples] = min(point.error, best.get(point.examples, 1.0))
     examples = sorted(best)
-    axes.plot(examples, [best[amount] for amount in examples], color=colour)
+    axes.plot(examples, [best[amount] for amount in examples], color=color)
     for amount in examples:
-      axes.plot(amount, best[amount], markers[amount], color=colour, markersize=4.5)
+      axes.plot(amount, best[amount], markers[amount], color=color, markersize=4.5)
   axes.set(xscale='log', xlabel='training examples, each model at its best')
   axes.xaxis.set_major_locator(FixedLocator(amounts))
   axes.xaxis.set_minor_locator(NullLocator())
@@ -137,42 +123,20 @@ def _draw_data(axes: Axes, points: Sequence[Point], colours: dict[int, str]) -> 
 
 
 def _percent(axes: Axes, errors: Sequence[float]) -> None:
-  """A logarithmic axis of errors, with round numbers that lie in it."""
+  """A logarithmic axis of errors, with ticks at round numbers."""
   low, high = min(errors) * 0.85, min(max(errors) * 1.1, 1.0)
   axes.set_yscale('log')
   axes.set_ylim(low, high)
-  steps = [
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.03,
-    0.04,
-    0.05,
-    0.06,
-    0.08,
-    0.1,
-    0.12,
-    0.15,
-    0.2,
-    0.25,
-    0.3,
-    0.4,
-    0.5,
-    0.7,
-    1.0,
-  ]
-  axes.yaxis.set_major_locator(FixedLocator([step for step in steps if low <= step <= high]))
+  axes.yaxis.set_major_locator(FixedLocator([tick for tick in ERRORS if low <= tick <= high]))
   axes.yaxis.set_minor_locator(NullLocator())
   axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
 
 
-def _legend(points: Sequence[Point], colours: dict[int, str]) -> tuple[list, list[str]]:
-  """(handles, labels): a colour a model, a mark a data size."""
+def _legend(points: Sequence[Point], colors: dict[int, str]) -> tuple[list, list[str]]:
+  """(handles, labels): a color per model, a mark per data size."""
   kilo = EngFormatter(places=0, sep='')
-  handles = [Line2D([], [], color=colour, linewidth=3) for colour in colours.values()]
-  labels = [f'{kilo(size)} parameters' for size in colours]
+  handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()]
+  labels = [f'{kilo(size)} parameters' for size in colors]
   for amount, marker in _markers(points).items():
     handles.append(Line2D([], [], color=INK, marker=marker, linestyle='none', markersize=4.5))
     labels.append(f'{kilo(amount)} examples')

@@ -6,8 +6,8 @@ The words are counted in the whole image, its quarters and its sixteenths (the s
 Lazebnik, Schmid and Ponce, CVPR 2006, with its weights). A chi-square map (Vedaldi and Zisserman
 2012) makes inner products of these counts, which a linear SVM sees, approximate their kernel.
 
-SIFT sees edges, not colours: it describes the grey image, or, where held-out training images are
-told apart better by it, each of the three channels (RGB-SIFT; the descriptors are concatenated).
+SIFT sees edges, not colors: it describes the gray image, or, where held-out training images are
+distinguished better by it, each of the three channels (RGB-SIFT; the descriptors are concatenated).
 Small images are enlarged first, for SIFT was made for large ones; held-out images choose by how
 much.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,9 +25,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from vit_jax.data.loader import cores
-
-cv2.setNumThreads(0)  # images go to threads of ours
+from vit_jax.data import decode, held_out
 
 # What held-out training images choose from.
 SIDES = (32, 64, 96, 128)  # pixels of the shorter side; an image is enlarged, never made smaller
@@ -42,7 +39,7 @@ GRIDS = {1: 0.25, 2: 0.25, 4: 0.5}  # cells along a side of the pyramid's levels
 CELLS = sum(grid**2 for grid in GRIDS)
 MAPPED = 3  # features that the chi-square map makes of one count
 
-SOUGHT = 2000  # training images on which the side and the colour are chosen
+SOUGHT = 2000  # training images on which the side and the color are chosen
 JUDGED = 10_000  # and, at most, vocabulary and strength
 SAMPLE_IMAGES, SAMPLE_PATCHES = 500, 100  # what k-means sees, at most
 CHUNK = 64  # images of one task of a thread; the features of one are made dense at a time
@@ -53,7 +50,7 @@ class BagOfWords:
   """How images are cut, and the vocabulary of V words: `features_fn` is the encoder."""
 
   side: int  # pixels, to which the shorter side of smaller images is enlarged
-  colour: bool
+  color: bool
   words_VE: np.ndarray  # float32
 
   def features_fn(self, images_NHWC: np.ndarray) -> np.ndarray:
@@ -62,8 +59,8 @@ class BagOfWords:
     An image's features are the same bits whatever it is batched with.
     """
     features_ND = np.empty((len(images_NHWC), MAPPED * CELLS * len(self.words_VE)), np.float32)
-    for start in range(0, len(images_NHWC), CHUNK * cores()):
-      rows = slice(start, start + CHUNK * cores())
+    for start in range(0, len(images_NHWC), CHUNK * decode.cores()):
+      rows = slice(start, start + CHUNK * decode.cores())
       (counts,) = _count(images_NHWC[rows], [self])
       features_ND[rows] = _chi_square(counts).toarray()
     return features_ND
@@ -87,9 +84,9 @@ class Fitted(NamedTuple):
 def fit(
   images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None, seed: int = 0
 ) -> Fitted:
-  """Chooses side, colour, vocabulary and strength, in this order, then fits the SVM on all images.
+  """Chooses side, color, vocabulary and strength, in this order, then fits the SVM on all images.
 
-  Each choice is by accuracy on a random fifth of the images (for side and colour, of at most
+  Each choice is by accuracy on a random fifth of the images (for side and color, of at most
   SOUGHT; for the others of JUDGED) with words and SVM fitted on the others. The vocabulary is
   kept, so the fifth never shapes it; the SVM is fitted anew, on all. Two fits are the same bits.
 
@@ -97,7 +94,7 @@ def fit(
     images_NHWC: uint8, of 1 or 3 channels, at least five.
     labels_N: integers of at least two classes.
     groups_N: images of one group (patches that overlap, drawings of one thing) are held out
-      together: else an image is recognised by its neighbour, and the choices follow that. Without
+      together: else an image is recognized by its neighbor, and the choices follow that. Without
       it each image is a group.
   """
   rng = np.random.default_rng(seed)
@@ -105,12 +102,12 @@ def fit(
   order_N = rng.permutation(len(labels_N))
   with threadpool_limits(1):  # k-means on several threads sums in no fixed order
     sought, judged = order_N[:SOUGHT], order_N[:JUDGED]
-    side, colour = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
+    side, color = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
 
-    held, kept = (judged[part] for part in _hold_out(groups_N[judged], rng))
+    held, kept = (judged[part] for part in held_out.split(groups_N[judged, None], rng))
     bags = [
-      BagOfWords(side, colour, words)
-      for words in _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES, rng)
+      BagOfWords(side, color, words)
+      for words in _vocabularies(images_NHWC, kept, side, color, VOCABULARIES, rng)
     ]
     features = [_chi_square(counts) for counts in _count(images_NHWC, bags)]
     scores = [_score(rows, labels_N, kept, held) for rows in features]
@@ -128,17 +125,17 @@ def learn(
 ) -> BagOfWords:
   """A bag without its SVM, to be judged by its features as networks are.
 
-  Side and colour are chosen as by `fit`, on all of these images; the vocabulary is the smaller one,
+  Side and color are chosen as by `fit`, on all of these images; the vocabulary is the smaller one,
   for the features of many images at once must fit into the memory.
   """
   rng = np.random.default_rng(seed)
   groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
   with threadpool_limits(1):
-    side, colour = _look(images_NHWC, labels_N, groups_N, rng)
+    side, color = _look(images_NHWC, labels_N, groups_N, rng)
     (words_VE,) = _vocabularies(
-      images_NHWC, np.arange(len(images_NHWC)), side, colour, VOCABULARIES[:1], rng
+      images_NHWC, np.arange(len(images_NHWC)), side, color, VOCABULARIES[:1], rng
     )
-  return BagOfWords(side, colour, words_VE)
+  return BagOfWords(side, color, words_VE)
 
 
 def judge_bag_of_words(
@@ -148,11 +145,11 @@ def judge_bag_of_words(
   test_labels_N: np.ndarray,
   train_groups_N: np.ndarray | None = None,
   seed: int = 0,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
   """Test accuracy of a bag of visual words; the test images are looked at once, at the end.
 
-  Returns {'bag_of_words': {'top1', 'feature', 'classifier', 'side', 'colour', 'vocabulary',
-  'strength', 'validation_top1', 'parameters', 'macs', 'seconds'}}, accuracies as fractions;
+  Returns 'top1', 'feature', 'classifier', 'side', 'color', 'vocabulary', 'strength',
+  'validation_top1', 'parameters', 'macs' and 'seconds', accuracies as fractions;
   `parameters` are words and SVM, `macs` the multiply-accumulates of one image's products with them.
   """
   start = time.perf_counter()
@@ -160,48 +157,39 @@ def judge_bag_of_words(
   (counts,) = _count(test_images_NHWC, [bag])
   top1 = classifier.score(_chi_square(counts), test_labels_N)
   patches = _describe(test_images_NHWC[0], bag.side, False)[..., 0].size
-  kind = 'RGB-SIFT' if bag.colour else 'SIFT of the grey image'
+  kind = 'RGB-SIFT' if bag.color else 'SIFT of the gray image'
   return {
-    'bag_of_words': {
-      'top1': float(top1),
-      'feature': f'dense {kind} at {bag.side} pixels, {len(bag.words_VE)} words, spatial pyramid',
-      'classifier': f'linear SVM on the chi-square map, C = {choice.strength:g}',
-      'side': bag.side,
-      'colour': bag.colour,
-      'vocabulary': len(bag.words_VE),
-      'strength': choice.strength,
-      'validation_top1': choice.validation_top1,
-      'parameters': bag.words_VE.size + classifier.coef_.size + classifier.intercept_.size,
-      'macs': patches * bag.words_VE.size + classifier.coef_.size,
-      'seconds': round(time.perf_counter() - start, 2),
-    },
+    'top1': float(top1),
+    'feature': f'dense {kind} at {bag.side} pixels, {len(bag.words_VE)} words, spatial pyramid',
+    'classifier': f'linear SVM on the chi-square map, C = {choice.strength:g}',
+    'side': bag.side,
+    'color': bag.color,
+    'vocabulary': len(bag.words_VE),
+    'strength': choice.strength,
+    'validation_top1': choice.validation_top1,
+    'parameters': bag.words_VE.size + classifier.coef_.size + classifier.intercept_.size,
+    'macs': patches * bag.words_VE.size + classifier.coef_.size,
+    'seconds': round(time.perf_counter() - start, 2),
   }
-
-
-def _hold_out(groups_N: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the images in a random fifth of the groups, and of the others."""
-  names = rng.permutation(np.unique(groups_N))
-  held_N = np.isin(groups_N, names[: len(names) // 5])
-  return np.flatnonzero(held_N), np.flatnonzero(~held_N)
 
 
 def _look(
   images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, rng: np.random.Generator
 ) -> tuple[int, bool]:
-  """Side and colour: first the side on grey images, then whether colour is better at that side."""
-  held, kept = _hold_out(groups_N, rng)
+  """Side and color: first the side on gray images, then whether color is better at that side."""
+  held, kept = held_out.split(groups_N[:, None], rng)
 
-  def score(side: int, colour: bool) -> float:
-    words = _vocabularies(images_NHWC, kept, side, colour, VOCABULARIES[:1], rng)
-    (counts,) = _count(images_NHWC, [BagOfWords(side, colour, words[0])])
+  def score(side: int, color: bool) -> float:
+    words = _vocabularies(images_NHWC, kept, side, color, VOCABULARIES[:1], rng)
+    (counts,) = _count(images_NHWC, [BagOfWords(side, color, words[0])])
     return _score(_chi_square(counts), labels_N, kept, held)
 
   shorter = min(images_NHWC.shape[1:3])
   sides = sorted({max(side, shorter) for side in SIDES})
-  grey = [score(side, False) for side in sides]
-  side = sides[int(np.argmax(grey))]
-  has_colour = bool((images_NHWC != images_NHWC[..., :1]).any())
-  return side, has_colour and score(side, True) > max(grey)
+  gray = [score(side, False) for side in sides]
+  side = sides[int(np.argmax(gray))]
+  has_color = bool((images_NHWC != images_NHWC[..., :1]).any())
+  return side, has_color and score(side, True) > max(gray)
 
 
 def _score(
@@ -226,7 +214,7 @@ def _vocabularies(
   images_NHWC: np.ndarray,
   kept: np.ndarray,
   side: int,
-  colour: bool,
+  color: bool,
   sizes: Sequence[int],
   rng: np.random.Generator,
 ) -> list[np.ndarray]:
@@ -234,7 +222,7 @@ def _vocabularies(
   from sklearn.cluster import MiniBatchKMeans
 
   chosen = rng.permutation(kept)[:SAMPLE_IMAGES]
-  described = _map_images(partial(_describe, side=side, colour=colour), images_NHWC[chosen])
+  described = _map_images(partial(_describe, side=side, color=color), images_NHWC[chosen])
   sample_PE = np.concatenate(
     [
       rng.permutation(patches_RCE.reshape(-1, patches_RCE.shape[-1]))[:SAMPLE_PATCHES]
@@ -254,7 +242,7 @@ def _vocabularies(
   return vocabularies
 
 
-def _describe(image_HWC: np.ndarray, side: int, colour: bool) -> np.ndarray:
+def _describe(image_HWC: np.ndarray, side: int, color: bool) -> np.ndarray:
   """SIFT of an image's grid of patches: float32 [rows, columns, 128], 384 of three channels.
 
   A patch without any edge is described by zeros.
@@ -262,7 +250,7 @@ def _describe(image_HWC: np.ndarray, side: int, colour: bool) -> np.ndarray:
   height, width, channels = image_HWC.shape
   scale = max(1.0, side / min(height, width))
   size = (round(width * scale), round(height * scale))
-  if colour or channels == 1:
+  if color or channels == 1:
     planes = np.moveaxis(image_HWC, 2, 0)
   else:
     planes = [cv2.cvtColor(np.ascontiguousarray(image_HWC), cv2.COLOR_RGB2GRAY)]
@@ -286,10 +274,10 @@ def _count(images_NHWC: np.ndarray, bags: Sequence[BagOfWords]) -> list[sparse.c
   A row sums to 1: the level of the whole image to a quarter, of its quarters to a quarter, of its
   sixteenths to a half.
   """
-  side, colour = bags[0].side, bags[0].colour
+  side, color = bags[0].side, bags[0].color
 
   def count(image_HWC: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    patches_RCE = _describe(image_HWC, side, colour)
+    patches_RCE = _describe(image_HWC, side, color)
     return [_pyramid(_nearest(patches_RCE, bag.words_VE), len(bag.words_VE)) for bag in bags]
 
   counted = _map_images(count, images_NHWC)
@@ -338,6 +326,6 @@ def _map_images(function: Callable[[np.ndarray], Any], images_NHWC: np.ndarray) 
   """`function` of every image, in order; OpenCV lets threads run side by side."""
   chunks = [images_NHWC[i : i + CHUNK] for i in range(0, len(images_NHWC), CHUNK)]
   # One thread for each product: several would fight over the cores, and sum in other orders.
-  with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+  with threadpool_limits(1), decode.thread_pool() as pool:
     done = list(pool.map(lambda chunk: [function(image_HWC) for image_HWC in chunk], chunks))
   return [result for chunk in done for result in chunk]

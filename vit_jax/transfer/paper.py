@@ -1,6 +1,6 @@
 """The data sets of the ViT paper's Table 2, and the other labels and images of ImageNet's classes.
 
-What is learnt on ImageNet's training images is judged on its validation images by their labels and
+What is learned on ImageNet's training images is judged on its validation images by their labels and
 by those of ReaL (arXiv:2006.07159), on ImageNet v2 (arXiv:1902.10811, matched frequency) and on
 ObjectNet (Barbu et al., NeurIPS 2019).
 """
@@ -13,20 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.data import imagenet
 from vit_jax.errors import UserError
-from vit_jax.transfer.images import imagenet_names
-from vit_jax.transfer.tasks import Exam, Task
+from vit_jax.transfer.tasks import OtherTest, Task
 
 CLASSES = 1000
 AGREE = 0.5  # of the classes, whose names must be ours: else ObjectNet's are counted otherwise
-
-
-def real_labels(source: Any) -> np.ndarray:
-  """Every class that people saw in an image: bool [N, 1000], none where they agreed on none."""
-  right_NK = np.zeros((len(source), CLASSES), bool)
-  for right_K, labels in zip(right_NK, source.values('real_label'), strict=True):
-    right_K[labels.astype(int)] = True
-  return right_NK
 
 
 def objectnet_labels(source: Any) -> np.ndarray:
@@ -49,7 +41,7 @@ def objectnet_labels(source: Any) -> np.ndarray:
     ) from None
   first = min(line_of.values())  # lines are counted from there
   class_of = {lines[line - first]: int(k) for k, line in line_of.items()}
-  ours = imagenet_names()
+  ours = imagenet.names()
   agree = np.mean([ours[k].lower() in names.lower() for names, k in class_of.items()])
   if agree < AGREE:
     raise UserError(
@@ -70,16 +62,15 @@ TASKS = (
     test='validation',
     classes=CLASSES,
     others=(
-      Exam(
+      OtherTest(
         'ImageNet ReaL',
         'imagenet2012_real',
         'validation',
-        label='original_label',
-        right=real_labels,
+        label='real_label',
       ),
-      Exam('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),
+      OtherTest('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),
       # The authors framed every image in red, two pixels wide.
-      Exam(
+      OtherTest(
         'ObjectNet',
         'folder:{data_dir}/objectnet-1.0/images',
         'train+test',

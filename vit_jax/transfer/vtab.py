@@ -15,7 +15,7 @@ import numpy as np
 
 from vit_jax.transfer.tasks import Task
 
-NATURAL, SPECIALISED, STRUCTURED = 'natural', 'specialised', 'structured'
+NATURAL, SPECIALIZED, STRUCTURED = 'natural', 'specialized', 'structured'
 
 
 def clevr_count(source: Any) -> np.ndarray:
@@ -61,22 +61,21 @@ def _parts(
   group: str, name: str, data: str, validation_at: int, test: str = 'test', **keys: Any
 ) -> Task:
   """A task whose validation part is the training split from some example on."""
-  return Task(
-    name,
-    data,
-    f'train[:800]+train[{validation_at}:{validation_at + 200}]',
-    test,
-    group=group,
-    whole=True,
-    **keys,
-  )
+  return _task(group, name, data, f'train[{validation_at}:{validation_at + 200}]', test, keys)
 
 
 def _splits(
   group: str, name: str, data: str, test: str = 'test', validation: str = 'validation', **keys: Any
 ) -> Task:
   """A task whose validation part is a split of its own."""
-  return Task(name, data, f'train[:800]+{validation}[:200]', test, group=group, whole=True, **keys)
+  return _task(group, name, data, f'{validation}[:200]', test, keys)
+
+
+def _task(
+  group: str, name: str, data: str, validation: str, test: str, keys: dict[str, Any]
+) -> Task:
+  train = f'train[:800]+{validation}'
+  return Task(name, data, train, test, 'vtab', 200, group=group, whole=True, **keys)
 
 
 TASKS = (
@@ -87,10 +86,10 @@ TASKS = (
   _parts(NATURAL, 'Pets', 'oxford_iiit_pet', 2944),
   _splits(NATURAL, 'Sun397', 'sun397/tfds'),
   _parts(NATURAL, 'SVHN', 'svhn_cropped', 65931),
-  _splits(SPECIALISED, 'Camelyon', 'patch_camelyon'),
-  _parts(SPECIALISED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
-  _parts(SPECIALISED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
-  _splits(SPECIALISED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
+  _splits(SPECIALIZED, 'Camelyon', 'patch_camelyon'),
+  _parts(SPECIALIZED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
+  _parts(SPECIALIZED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
+  _splits(SPECIALIZED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
   _parts(STRUCTURED, 'Clevr-Count', 'clevr', 63000, 'validation', rule=clevr_count),
   _parts(STRUCTURED, 'Clevr-Dist', 'clevr', 63000, 'validation', rule=clevr_distance),
   _splits(STRUCTURED, 'DMLab', 'dmlab'),

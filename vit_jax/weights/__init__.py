@@ -1,1 +1,6 @@
-"""Weights from elsewhere into our tree."""
+"""Weights from a run, a file or elsewhere, as the variables of a model."""
+
+from vit_jax.weights.open import Opened, convert, digest, load, open, start_from
+from vit_jax.weights.sources import inputs_of
+
+__all__ = ['Opened', 'convert', 'digest', 'inputs_of', 'load', 'open', 'start_from']

@@ -19,7 +19,7 @@ _NUMBERS = ('epochs', 'lr', 'wd', 'do', 'sd', 'adapt_lr', 'adapt_steps', 'adapt_
 
 
 def address(spec: str, cache: Path, directory: str) -> str:
-  """Where the file of 'augreg:B/16' or 'augreg:B/16?ds=i1k&aug=light1' lies.
+  """Where the file of 'augreg:B/16' or 'augreg:B/16?ds=i1k&aug=light1' is stored.
 
   Of the rows that pass the filter, that with the best `final_val` is taken: as recommended, of
   those pretrained on i21k unless the filter names a `ds`. A filter on an `adapt_` column asks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,11 @@ import fsspec
 from vit_jax.errors import UserError
 
 _CHUNK = 1 << 22
+_log = logging.getLogger(__name__)
+
+
+class NotThere(UserError):
+  """There is no file of that name."""
 
 
 def is_remote(source: str) -> bool:
@@ -21,13 +27,14 @@ def is_remote(source: str) -> bool:
 
 
 def fetch(source: str, cache: Path) -> Path:
-  """The local file of a path or an address; prints one line on what came from elsewhere.
+  """The local file of a path or an address; logs one line on what came from elsewhere.
 
   Args:
     source: may end in '#sha256=' and the checksum, or its first digits, that the file must have.
     cache: folder where copies stay.
 
   Raises:
+    NotThere: there is no such file.
     UserError: it cannot be read, or its checksum differs.
   """
   address, _, wanted = source.partition('#sha256=')
@@ -43,17 +50,14 @@ def fetch(source: str, cache: Path) -> Path:
   if new:
     _download(address, path)
   digest = _check(path, wanted)
-  print(
-    f'{address}: {path.stat().st_size:,} bytes, sha256 {digest}, '
-    f'{"now" if new else "already"} in {path}',
-    flush=True,
-  )
+  size, when = path.stat().st_size, 'now' if new else 'already'
+  _log.info('%s: %s bytes, sha256 %s, %s in %s', address, f'{size:,}', digest, when, path)
   return path
 
 
 def _check(path: Path, wanted: str) -> str:
   if not path.is_file():
-    raise UserError(f'there is no file {path}')
+    raise NotThere(f'there is no file {path}')
   with path.open('rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   if not digest.startswith(wanted.lower()):
@@ -68,7 +72,7 @@ def _download(address: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     filesystem, name = fsspec.core.url_to_fs(address)
     size = filesystem.size(name)
-    print(f'fetching {address}' + (f', {size:,} bytes' if size else ''), flush=True)
+    _log.info('fetching %s%s', address, f', {size:,} bytes' if size else '')
     with filesystem.open(name, 'rb') as remote, part.open('wb') as local:
       shutil.copyfileobj(remote, local, _CHUNK)
     if size is not None and part.stat().st_size != size:
@@ -84,7 +88,11 @@ def _download(address: str, path: Path) -> None:
       f"{address} needs a package for that kind of address; install 'vit-jax[remote]'"
     ) from None
   except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
-    reason = str(error).split('\n')[0] or type(error).__name__
+    # Over http, what else goes wrong is called a missing file too, with its cause.
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
+    if cause is None or getattr(cause, 'status', 0) == 404:
+      raise NotThere(f'{address} cannot be fetched: there is no such file') from None
+    reason = str(cause).split('\n')[0] or type(cause).__name__
     raise UserError(f'{address} cannot be fetched: {reason}') from None
   finally:
     part.unlink(missing_ok=True)

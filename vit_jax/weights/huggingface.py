@@ -1,95 +1,226 @@
-"""Hugging Face's ViT, DeiT and DINOv2 (transformers modeling_{vit,deit,dinov2}.py).
+"""Folders and repositories of Hugging Face: config.json says which model, of transformers or timm.
 
-A model for classification puts its family's name before the names of the bare model.
+Besides config.json there are model.safetensors, or shards of it with an index, and for transformers
+preprocessor_config.json.
 """
 
 from __future__ import annotations
 
-from vit_jax.weights.layout import Row
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-_OURS = 'encoder/blocks/'
-_LAYER = 'encoder.layer.{L}.'
+import numpy as np
 
+from vit_jax import models
+from vit_jax.data import imagenet
+from vit_jax.data.view import View
+from vit_jax.errors import UserError
+from vit_jax.layouts import files
+from vit_jax.models import Inputs
+from vit_jax.models.options import HALF
+from vit_jax.models.sizes import Size
+from vit_jax.weights.fetch import NotThere, fetch
+from vit_jax.weights.stored import Stored, published
 
-def _affine(
-  ours: str,
-  our_axes: tuple[str, str],
-  theirs: str,
-  their_axes: tuple[str, str],
-  weight: str = 'kernel',
-) -> list[Row]:
-  """Weight and bias of a layer."""
-  return [
-    Row(f'{ours}/{weight}', our_axes[0], f'{theirs}.weight', their_axes[0]),
-    Row(f'{ours}/bias', our_axes[1], f'{theirs}.bias', their_axes[1]),
-  ]
+PREFIX = 'hf://'
+HUB = 'https://huggingface.co'
+CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
+PREPROCESSOR = 'preprocessor_config.json'
 
+Get = Callable[[str], Path | None]  # the file of a name; None where there is none
 
-def _norm(ours: str, theirs: str, L: str = '') -> list[Row]:
-  return _affine(ours, (f'{L}D', f'{L}D'), theirs, ('D', 'D'), weight='scale')
-
-
-def _body(prefix: str) -> list[Row]:
-  """What the three families share."""
-  embeddings = f'{prefix}embeddings.'
-  attention = f'{prefix}{_LAYER}attention.'
-  qkv = [f'{attention}attention.{name}' for name in ('query', 'key', 'value')]
-  return [
-    Row('cls', '11D', f'{embeddings}cls_token', '11D'),
-    Row('pos_embedding', '1ND', f'{embeddings}position_embeddings', '1ND'),
-    *_affine('embedding', ('hwCD', 'D'), f'{embeddings}patch_embeddings.projection', ('DChw', 'D')),
-    Row(f'{_OURS}attention/qkv/kernel', 'LD3AE', tuple(f'{name}.weight' for name in qkv), '(AE)D'),
-    Row(f'{_OURS}attention/qkv/bias', 'L3(AE)', tuple(f'{name}.bias' for name in qkv), '(AE)'),
-    *_affine(f'{_OURS}attention/out', ('LAED', 'LD'), f'{attention}output.dense', ('D(AE)', 'D')),
-    *_norm('encoder/norm', f'{prefix}layernorm'),
-  ]
-
-
-def vit(prefix: str) -> tuple[Row, ...]:
-  """ViT; the pooler of the bare model is our `pre_logits`."""
-  layer = prefix + _LAYER
-  return (
-    *_body(prefix),
-    *_norm(f'{_OURS}norm1', f'{layer}layernorm_before', 'L'),
-    *_norm(f'{_OURS}norm2', f'{layer}layernorm_after', 'L'),
-    *_affine(f'{_OURS}mlp/up', ('LDF', 'LF'), f'{layer}intermediate.dense', ('FD', 'F')),
-    *_affine(f'{_OURS}mlp/down', ('LFD', 'LD'), f'{layer}output.dense', ('DF', 'D')),
-    *_affine('pre_logits', ('DR', 'R'), f'{prefix}pooler.dense', ('RD', 'R')),
-    *_affine('head', ('DK', 'K'), 'classifier', ('KD', 'K')),
-  )
+# transformers' model_type -> our family and variant.
+_FAMILIES = {
+  'vit': ('', ''),
+  'deit': ('DeiT-', '-distilled'),
+  'dinov2': ('DINOv2-', ''),
+  'dinov2_with_registers': ('DINOv2-', '-reg4'),
+}
+_GELU = {'gelu': True, 'gelu_new': False, 'gelu_pytorch_tanh': False, 'gelu_fast': False}
+_TIMM_SIZES = dict(tiny='Ti', small='S', medium='M', base='B', large='L', huge='H', giant='g')
+_TIMM_SIZES |= {word: word.upper() for word in ('xxs', 'xs', 's', 'm')}
+# timm's architecture -> our name.
+_TIMM = (
+  (r'vit_(tiny|small|base|large|huge)_patch(\d+)_\d+', '{}/{}'),
+  (r'deit_(tiny|small|base)_patch(\d+)_\d+', 'DeiT-{}/{}'),
+  (r'deit_(tiny|small|base)_distilled_patch(\d+)_\d+', 'DeiT-{}/{}-distilled'),
+  (r'deit3_(small|medium|base|large|huge)_patch(\d+)_\d+', 'DeiT3-{}/{}'),
+  (r'vit_(small|base|large|giant)_patch(\d+)_dinov2', 'DINOv2-{}/{}'),
+  (r'vit_(small|base|large|giant)_patch(\d+)_reg4_dinov2', 'DINOv2-{}/{}-reg4'),
+  (r'cait_(xxs|xs|s|m)(24|36|48)_\d+', 'CaiT-{}{}'),
+  (r'resnet(18|34|50|101|152)', 'ResNet-{}'),
+  (r'resnetv2_(50x1|50x3|101x1|101x3|152x2|152x4)_bit', 'BiT-R{}'),
+)
 
 
-def deit(prefix: str) -> tuple[Row, ...]:
-  """Distilled DeiT."""
-  return (
-    Row('dist', '11D', f'{prefix}embeddings.distillation_token', '11D'),
-    *_affine('head', ('DK', 'K'), 'cls_classifier', ('KD', 'K')),
-    *_affine('head_dist', ('DK', 'K'), 'distillation_classifier', ('KD', 'K')),
-    *vit(prefix),
-  )
+def is_model(folder: Path) -> bool:
+  """Whether this is such a folder."""
+  return bool({'model_type', 'architecture'} & _json(folder / CONFIG).keys())
 
 
-def dinov2(prefix: str, swiglu: bool) -> tuple[Row, ...]:
-  """DINOv2, with registers or without; the giant one has a gated MLP."""
-  layer = prefix + _LAYER
-  if swiglu:
-    up = [
-      Row(tuple(f'{_OURS}mlp/{name}/{leaf}' for name in ('gate', 'up')), *axes)
-      for leaf, *axes in (
-        ('kernel', 'LDF', f'{layer}mlp.weights_in.weight', '(2F)D'),
-        ('bias', 'LF', f'{layer}mlp.weights_in.bias', '(2F)'),
-      )
-    ]
+def read_folder(folder: Path) -> Stored:
+  """
+  Raises:
+    UserError: a file is missing or damaged.
+  """
+  return _read(str(folder), lambda name: _there(folder / name))
+
+
+def read_repository(address: str, cache: Path) -> Stored:
+  """The weights of hf://ORG/NAME or hf://ORG/NAME@REVISION.
+
+  Raises:
+    UserError: it is not there, or a file of it is missing or damaged.
+  """
+  repository, _, revision = address.removeprefix(PREFIX).partition('@')
+  base = f'{HUB}/{repository}/resolve/{revision or "main"}'
+
+  def get(name: str) -> Path | None:
+    try:
+      return fetch(f'{base}/{name}', cache)
+    except NotThere:
+      return None
+
+  return _read(address, get)
+
+
+def inputs_of(folder: Path) -> Inputs | None:
+  """The images that the weights expect, without reading them; None where nothing says so."""
+  return _inputs(_json(folder / CONFIG), _json(_there(folder / PREPROCESSOR)))[0]
+
+
+def _read(where: str, get: Get) -> Stored:
+  config = _json(get(CONFIG))
+  if not config:
+    raise UserError(f'{where} has no {CONFIG}, or a damaged one; it should say which model it is')
+  stored = published(_arrays(where, get), where)
+  if 'architecture' in config:
+    (name, options), preprocessor = _of_timm(config), {}
   else:
-    up = _affine(f'{_OURS}mlp/up', ('LDF', 'LF'), f'{layer}mlp.fc1', ('FD', 'F'))
-  down = 'weights_out' if swiglu else 'fc2'
-  return (
-    *_body(prefix),
-    Row('registers', '1RD', f'{prefix}embeddings.register_tokens', '1RD'),
-    *_norm(f'{_OURS}norm1', f'{layer}norm1', 'L'),
-    *_norm(f'{_OURS}norm2', f'{layer}norm2', 'L'),
-    Row(f'{_OURS}scale1', 'LD', f'{layer}layer_scale1.lambda1', 'D'),
-    Row(f'{_OURS}scale2', 'LD', f'{layer}layer_scale2.lambda1', 'D'),
-    *up,
-    *_affine(f'{_OURS}mlp/down', ('LFD', 'LD'), f'{layer}mlp.{down}', ('DF', 'D')),
+    (name, options), preprocessor = _of_transformers(config), _json(get(PREPROCESSOR))
+  inputs, remarks = _inputs(config, preprocessor)
+  size = _sides(config['image_size']) if 'image_size' in config else None
+  epsilon = config.get('layer_norm_eps', 1e-6)
+  if epsilon != 1e-6:
+    remarks += (f'LayerNorm adds 1e-06 to the variance, not {epsilon:g}',)
+  remarks = *stored.remarks, *remarks
+  return replace(
+    stored, name=name, options=options, inputs=inputs, table_size=size, remarks=remarks
   )
+
+
+def _arrays(where: str, get: Get) -> dict[str, np.ndarray]:
+  """All leaves of one file, or of the shards that an index names."""
+  path = get(WEIGHTS)
+  if path is not None:
+    return files.read(path)
+  shard_of = _json(get(INDEX)).get('weight_map', {})
+  if not shard_of:
+    raise UserError(
+      f'{where} has no {WEIGHTS}; weights in pickles are not read: save them anew with '
+      'safe_serialization=True'
+    )
+  out: dict[str, np.ndarray] = {}
+  for shard in sorted(set(shard_of.values())):
+    path = get(shard) if Path(shard).name == shard else None
+    if path is None:
+      raise UserError(f'{where} has no {shard}, which {INDEX} names')
+    out |= files.read(path)
+  missing = [name for name in shard_of if name not in out]
+  if missing:
+    raise UserError(f'{where}: {missing[0]} is not in {shard_of[missing[0]]}, where {INDEX} has it')
+  return out
+
+
+def _of_transformers(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+  """(our name, options), ('', {}) where there is none that is the same model."""
+  get, kind = config.get, config['model_type']
+  if kind not in _FAMILIES or get('hidden_act', 'gelu') not in _GELU:
+    return '', {}
+  family, variant = _FAMILIES[kind]
+  width, patch = get('hidden_size', 768), get('patch_size', 16)
+  mlp, gated = get('intermediate_size', int(width * get('mlp_ratio', 4))), get('use_swiglu_ffn')
+  if gated:
+    mlp = (int(mlp * 2 / 3) + 7) // 8 * 8
+  size = Size(width, get('num_hidden_layers', 12), mlp, get('num_attention_heads', 12))
+  options = size._asdict() | {'exact_gelu': _GELU[get('hidden_act', 'gelu')]}
+  options['mlp_kind'] = 'swiglu' if gated else 'gelu'
+  if kind == 'dinov2_with_registers':
+    options['registers'] = get('num_register_tokens', 4)
+  for base, entry in models.MODELS.items():
+    same = entry.defaults.items() >= size._asdict().items()
+    if same and entry.family == models.MODELS[f'{family}S'].family and base.startswith(family):
+      return f'{base}/{patch}{variant}', options
+  return f'{family}S/{patch}{variant}', options
+
+
+def _of_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+  """Likewise."""
+  others = set(config.get('model_args', {})) - {'img_size', 'num_classes'}
+  for pattern, name in _TIMM:
+    match = re.fullmatch(pattern, config['architecture'])
+    if match and not others:
+      name = name.format(*(_TIMM_SIZES.get(word, word) for word in match.groups()))
+      return (name, {}) if name.partition('/')[0] in models.MODELS else ('', {})
+  return '', {}
+
+
+def _inputs(
+  config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+) -> tuple[Inputs | None, tuple[str, ...]]:
+  """(what is said of images, what is taken otherwise than it is said)."""
+  names = _class_names(config)
+  if 'pretrained_cfg' in config:
+    cfg = config['pretrained_cfg']
+    size = _sides(cfg.get('input_size', (3, 224, 224))[1:])
+    mean, std = tuple(cfg.get('mean', HALF)), tuple(cfg.get('std', HALF))
+    return Inputs(size, mean, std, cfg.get('crop_pct', 0.875), names), ()
+  if not preprocessor:
+    return None, ()
+  size, cut = preprocessor.get('size', 224), preprocessor.get('crop_size')
+  shorter = size.get('shortest_edge') if isinstance(size, dict) else None
+  sides = _sides(cut if cut and preprocessor.get('do_center_crop', True) else size)
+  mean = tuple(preprocessor.get('image_mean', HALF))
+  std = tuple(preprocessor.get('image_std', HALF))
+  if not preprocessor.get('do_normalize', True):
+    mean, std = (0.0,) * len(mean), (1.0,) * len(std)
+  whole = _sides(size)
+  if sides == whole and not shorter:
+    return Inputs(sides, mean, std, 1.0, names, View.whole(sides, len(mean))), ()
+  remarks = () if shorter else ('images keep their aspect before the crop',)
+  return Inputs(sides, mean, std, sides[0] / (shorter or whole[0]), names), remarks
+
+
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """() where they are not known: 'LABEL_0' is no name."""
+  named = config.get('id2label') or {}
+  if 'label_names' in config:
+    found = tuple(config['label_names'])
+  else:
+    found = tuple(named[k] for k in sorted(named, key=int))
+  unknown = found == tuple(f'LABEL_{k}' for k in range(len(found)))
+  return () if unknown else imagenet.canonical(found)
+
+
+def _sides(size: Any) -> tuple[int, int]:
+  """(H, W) of 224, [224, 224] or {'height': 224, 'width': 224}."""
+  if isinstance(size, Mapping):
+    size = size.get('height') or size['shortest_edge'], size.get('width') or size['shortest_edge']
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _json(path: Path | None) -> dict[str, Any]:
+  """What a file holds; {} where there is none, or it is damaged."""
+  try:
+    found = json.loads(path.read_text()) if path else {}
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
+def _there(path: Path) -> Path | None:
+  return path if path.is_file() else None

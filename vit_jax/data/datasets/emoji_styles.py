@@ -1,22 +1,21 @@
-"""emoji_styles: what kind of thing is it, in whoever's drawing? 6,268 emoji of four styles.
+"""emoji_styles: the kind of thing, in four styles of drawing. 6,268 emoji.
 
 Nine groups of Unicode's emoji, drawn in four open styles: the same smiley by Noto, Twemoji, Fluent
-and EmojiOne. Trained on three styles and tested on the fourth (`style`), it asks what transfers.
+and EmojiOne. Training on three styles and testing on the fourth (`style`) shows what transfers.
 
-Getting it (once; 47 MB on disk): pip install 'vit-jax[offline]' and
+To get it (once; 47 MB on disk): pip install 'vit-jax[offline]' and
   npm install --prefix DATA_DIR @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \
     @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/emojione@1.2.3
-where DATA_DIR is the data folder (--data_dir); see `packages.npm` for a place without a network.
-The packages hold vector drawings, which are rastered at 64 x 64 pixels on white.
+where DATA_DIR is the data folder (--data_dir); `packages.npm` says what to do without a network.
+The packages contain vector drawings, which are rastered at 64 x 64 pixels on white.
 
-Which emoji: those with a name in the groups of Noto, Twemoji or Fluent (EmojiOne's groups are
-others), without the variants by skin tone.
+Which emoji: those with a name in the groups of Noto, Twemoji or Fluent (EmojiOne has other
+groups), without the variants by skin tone.
 
-Splits: train (5,018) and test (1,250), disjoint by emoji. The crc32 of an emoji's name, modulo 5,
-is 0 for the test, so all drawings of a name are on one side. Some emoji have two names, and some
-drawings serve several emoji (families, flags): what shares code points or its drawing with an
-image of the test is left out of train (46 images). A man and a woman of one profession are two
-emoji.
+Splits: train (5,018) and test (1,250), disjoint by emoji: the side is a hash of its name, so all
+drawings of a name are on one side. Some emoji have two names, and some drawings stand for several
+emoji (families, flags): images that share a code point or the drawing with a test image are left
+out of train (46 images). A man and a woman of one profession are two emoji.
 
 Features: `image`, `label` (the group), `style` (0-3, in the order of metadata['styles']) and
 `emoji` (its name).
@@ -24,34 +23,29 @@ Features: `image`, `label` (the group), `style` (0-3, in the order of metadata['
 
 from __future__ import annotations
 
+import importlib.util
 import re
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from vit_jax.data.datasets import packages
 from vit_jax.errors import UserError
 
 STYLES = ('noto', 'twemoji', 'fluent-emoji-flat', 'emojione')
-NPM = dict(
-  zip(
-    (f'@iconify-json/{style}' for style in STYLES),
-    ('1.2.9', '1.2.5', '1.2.6', '1.2.3'),
-    strict=True,
-  )
-)
+NPM = {
+  '@iconify-json/noto': '1.2.9', '@iconify-json/twemoji': '1.2.5',
+  '@iconify-json/fluent-emoji-flat': '1.2.6', '@iconify-json/emojione': '1.2.3',
+}  # fmt: skip
 GROUPED = STYLES[:3]  # the styles whose groups are Unicode's; the first that has a name decides
 GROUPS = (
   'Activities', 'Animals & Nature', 'Flags', 'Food & Drink', 'Objects', 'People & Body',
   'Smileys & Emotion', 'Symbols', 'Travel & Places',
 )  # fmt: skip
 SIZE = 64  # pixels
-TEST_SHARE = 5  # one name in so many
 TONE = re.compile(r'-(medium-dark|medium-light|dark|light|medium)$')
 
 
@@ -61,43 +55,29 @@ class Drawing(NamedTuple):
   style: int
   name: str
   group: str
-  code_points: frozenset[str]  # all the sequences that it stands for
+  code_points: frozenset[str]  # the sequences that it stands for
   svg: str
 
 
-class EmojiStyles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Needs file_format='array_record' to do without TensorFlow."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  url_infos = {}  # nothing is downloaded
+class EmojiStyles(packages.PackageBuilder, skip_registration=True):
+  VERSION = tfds.core.Version('1.1.0')
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
+    return self.describe(
+      (SIZE, SIZE, 3),
+      GROUPS,
+      columns={'style': np.int32, 'emoji': tfds.features.Text()},
+      metadata={'group': 'emoji', 'styles': list(STYLES), 'npm': NPM},
       description='Emoji of nine groups in the drawings of four designers.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format='png'),
-          'label': tfds.features.ClassLabel(names=list(GROUPS)),
-          'style': np.int32,
-          'emoji': tfds.features.Text(),
-        }
-      ),
-      metadata=tfds.core.MetadataDict(styles=list(STYLES), npm=NPM),
-      supervised_keys=('image', 'label'),
       homepage='https://github.com/iconify/icon-sets',
       license='Noto: Apache-2.0; Twemoji, EmojiOne: CC-BY-4.0; Fluent: MIT',
     )
 
   def _split_generators(self, dl_manager):
     folders = packages.npm('emoji_styles', NPM, Path(self.data_dir_root))
-    try:
-      import resvg_py  # noqa: F401
-    except ImportError as error:
-      raise UserError(
-        "data set 'emoji_styles' is drawn with the package resvg-py, which is not "
-        "installed: pip install 'vit-jax[offline]'"
-      ) from error
+    if not importlib.util.find_spec('resvg_py'):
+      command = "pip install 'vit-jax[offline]'"
+      raise UserError(packages.missing('emoji_styles', 'package resvg-py', command))
     train, test = split_by_emoji(read_drawings(list(folders.values())))
     return {
       'train': self._generate_examples('train', train),
@@ -105,18 +85,14 @@ class EmojiStyles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
 
   def _generate_examples(self, split, drawings):
-    title = f'preparing emoji_styles, {split}'
-    # disable=None: no bar where there is no terminal.
-    for drawing in tqdm(drawings, title, unit='emoji', disable=None):
-      yield (
-        f'{STYLES[drawing.style]}/{drawing.name}',
-        {
-          'image': packages.png(raster(drawing.svg)),
-          'label': drawing.group,
-          'style': drawing.style,
-          'emoji': drawing.name,
-        },
-      )
+    for drawing in self.progress(drawings, split, 'emoji'):
+      example = {
+        'image': packages.png(raster(drawing.svg)),
+        'label': drawing.group,
+        'style': drawing.style,
+        'emoji': drawing.name,
+      }
+      yield f'{STYLES[drawing.style]}/{drawing.name}', example
 
 
 def read_drawings(folders: list[Path]) -> list[Drawing]:
@@ -139,7 +115,7 @@ def read_drawings(folders: list[Path]) -> list[Drawing]:
     for sequence, name in packages.read_json(of_style[style] / 'chars.json').items():
       code_points.setdefault(name, set()).add(re.sub('-fe0f', '', sequence))
     for name, icon in icons[style]['icons'].items():
-      # Fluent's variants by tone end in the tone alone, which other names do as well.
+      # Fluent's variants by tone end in just the tone, but so do other names.
       base = TONE.sub('', name)
       toned = 'skin-tone' in name or (base != name and base in fluent)
       if icon.get('hidden') or toned or name not in group_of:
@@ -157,15 +133,15 @@ def read_drawings(folders: list[Path]) -> list[Drawing]:
 
 
 def split_by_emoji(drawings: list[Drawing]) -> tuple[list[Drawing], list[Drawing]]:
-  """Train and test, of which no emoji and no drawing is in both."""
-  test = [d for d in drawings if zlib.crc32(d.name.encode()) % TEST_SHARE == 0]
+  """Train and test, which share no emoji and no drawing."""
+  test = [d for d in drawings if packages.side(d.name) == 'test']
   shown = {code for d in test for code in d.code_points} | {d.svg for d in test}
   train = [d for d in drawings if not shown & {*d.code_points, d.svg}]
   return train, test
 
 
 def _svg(icon: dict, package: dict) -> str:
-  """A drawing in a square of SIZE pixels; what an icon does not say, its package says for all."""
+  """A drawing in a square of SIZE pixels; the package has defaults for all its icons."""
   width, height = (icon.get(key, package.get(key, 16)) for key in ('width', 'height'))
   box = f'{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}'
   return (
@@ -180,13 +156,13 @@ def raster(svg: str) -> np.ndarray:
   Raises:
     UserError: it cannot be drawn.
   """
-  import resvg_py
+  import resvg_py  # an optional package
 
   try:
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, background='white', skip_system_fonts=True))
   except ValueError as error:
     raise UserError(
-      f"a drawing of data set 'emoji_styles' is damaged: {error}; install its npm packages anew"
+      f"a drawing of data set 'emoji_styles' is damaged: {error}; reinstall its npm packages"
     ) from error
   image_HWC: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
   return image_HWC

@@ -1,7 +1,7 @@
 """fashion_mnist from the files of Debian's package dataset-fashion-mnist.
 
-70,000 grey 28 x 28 pictures of clothing in 10 classes (Xiao et al. 2017). Where TFDS's own
-fashion_mnist is prepared, that is read instead and nothing here is used.
+70,000 gray 28 x 28 pictures of clothing in 10 classes (Xiao et al. 2017). Where TFDS's own
+fashion_mnist is prepared, it is used instead of this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from vit_jax.data.datasets import packages
 from vit_jax.data.prepared import TFDS_COMMAND
@@ -27,24 +26,15 @@ CLASSES = (
 )  # fmt: skip
 
 
-class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Needs file_format='array_record' to do without TensorFlow."""
-
+class FashionMnist(packages.PackageBuilder, skip_registration=True):
   VERSION = tfds.core.Version('1.0.0')
-  url_infos = {}  # nothing is downloaded
   directory = DEBIAN
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Grey pictures of clothing, 10 classes.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(28, 28, 1), encoding_format='png'),
-          'label': tfds.features.ClassLabel(names=list(CLASSES)),
-        }
-      ),
-      supervised_keys=('image', 'label'),
+    return self.describe(
+      (28, 28, 1),
+      CLASSES,
+      description='Gray pictures of clothing, 10 classes.',
       homepage='https://github.com/zalandoresearch/fashion-mnist',
       license='MIT',
     )
@@ -52,7 +42,7 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _split_generators(self, dl_manager):
     if not self.directory.is_dir():
       raise UserError(
-        "data set 'fashion_mnist' is not there: either apt-get install dataset-fashion-mnist, or "
+        "data set 'fashion_mnist' is not available: apt-get install dataset-fashion-mnist, or "
         f'{TFDS_COMMAND} build fashion_mnist --data_dir={self.data_dir_root} '
         '--file_format=array_record'
       )
@@ -61,11 +51,8 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, split):
     images_BHW = read_idx(self.directory / f'{FILES[split]}-images-idx3-ubyte.gz')
     labels_B = read_idx(self.directory / f'{FILES[split]}-labels-idx1-ubyte.gz')
-    pairs = zip(images_BHW, labels_B.tolist(), strict=True)
-    title = f'preparing fashion_mnist, {split}'
-    # disable=None: no bar where there is no terminal.
-    for i, (image_HW, label) in enumerate(tqdm(pairs, title, len(labels_B), disable=None)):
-      yield i, {'image': packages.png(image_HW), 'label': label}
+    for i in self.progress(range(len(labels_B)), split):
+      yield i, {'image': packages.png(images_BHW[i]), 'label': int(labels_B[i])}
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -82,5 +69,5 @@ def read_idx(path: Path) -> np.ndarray:
   shape = np.frombuffer(content[4 : 4 + 4 * rank], '>u4').tolist()
   values = np.frombuffer(content[4 + 4 * rank :], np.uint8)
   if zeros != b'\0\0' or kind != b'\x08' or values.size != math.prod(shape):
-    raise UserError(f'{path} is no IDX file of bytes; reinstall dataset-fashion-mnist')
+    raise UserError(f'{path} is not an IDX file of bytes; reinstall dataset-fashion-mnist')
   return values.reshape(shape)

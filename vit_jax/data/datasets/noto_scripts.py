@@ -1,18 +1,18 @@
-"""noto_scripts: which writing system is it? 17,719 glyphs of 132 scripts, 32 x 32 grey pixels.
+"""noto_scripts: the writing system of a letter. 17,719 glyphs of 132 scripts, 32 x 32 gray pixels.
 
-Getting it (once; 12 MB): pip install 'vit-jax[offline]' and apt-get install fonts-noto-core
+To get it (once; 12 MB): pip install 'vit-jax[offline]' and apt-get install fonts-noto-core
 (without root: apt-get download fonts-noto-core && dpkg -x fonts-noto-core_*.deb DATA_DIR, where
 DATA_DIR is the data folder, --data_dir).
 
-Which glyphs: of the letters and digits that have a script of their own (Unicode's property), in
-all scripts with at least 25 in the fonts, the 150 with the least crc32 of their code point; each
-in the fonts that have it: sans and serif, regular and bold. A glyph is drawn white on black, cut
-out, and scaled so that its longer side is 28 pixels: its size and its place on the line tell
-nothing.
+Which glyphs: letters and digits that have a script of their own (Unicode's property), of all
+scripts with at least 25 in the fonts; per script the 150 with the smallest crc32 of their code
+point, in each font that has them: sans and serif, regular and bold. A glyph is drawn white on
+black, cropped, and scaled so that its longer side is 28 pixels: its size and its place on the line
+reveal nothing.
 
-Splits: train and test, disjoint by code point: the crc32 of an `x` and its decimal number, modulo
-5, is 0 for the test, in all fonts: 14,266 and 3,453 glyphs. A Latin A and a Greek Alpha are two
-code points of one look: 45 glyphs of the test are, pixel by pixel, one of train.
+Splits: train (14,266) and test (3,453), disjoint by code point, in all fonts: the side is a hash of
+it. A Latin A and a Greek Alpha are two code points that look the same: 45 test glyphs are, pixel by
+pixel, in train.
 
 Features: `image`, `label` (the ISO 15924 code of the script), `code_point` and `font`.
 """
@@ -28,7 +28,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from vit_jax.data.datasets import packages
 from vit_jax.errors import UserError, first_few
@@ -44,14 +43,13 @@ SCRIPTS = (
   'Sund Sylo Syrc Takr Tale Talu Taml Tang Tavt Telu Tfng Thaa Thai Tibt Tirh Ugar Vaii Wara '
   'Wcho Xpeo Xsux Yezi Yiii Zanb'
 ).split()
-# Fonts of other things than writing systems, and second drawings of a script.
+# Fonts of things other than writing systems, and second drawings of a script.
 OTHER_FONTS = re.compile(
   'Symbols|Math|Music|Italic|Slanted|SignWriting|Tifinagh[A-Z]|Display|'
   'Duployan|Siyaq|Unjoined|Supplement'
 )
 CATEGORIES = ('Lo', 'Lu', 'Ll', 'Nd', 'No', 'Nl')  # letters and digits
-FEWEST, MOST = 25, 150  # code points of a script
-TEST_SHARE = 5  # one code point in so many
+FEWEST, MOST = 25, 150  # code points per script
 SIZE, MARGIN = 32, 2  # pixels
 
 
@@ -63,26 +61,17 @@ class Glyph(NamedTuple):
   font: Path
 
 
-class NotoScripts(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Needs file_format='array_record' to do without TensorFlow."""
-
-  VERSION = tfds.core.Version('1.0.0')
-  url_infos = {}  # nothing is downloaded
+class NotoScripts(packages.PackageBuilder, skip_registration=True):
+  VERSION = tfds.core.Version('1.1.0')
   directory = DEBIAN
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
+    return self.describe(
+      (SIZE, SIZE, 1),
+      SCRIPTS,
+      columns={'code_point': np.int32, 'font': tfds.features.Text()},
+      metadata={'group': 'code_point'},
       description='Glyphs of the Noto fonts with the writing system they belong to.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format='png'),
-          'label': tfds.features.ClassLabel(names=list(SCRIPTS)),
-          'code_point': np.int32,
-          'font': tfds.features.Text(),
-        }
-      ),
-      supervised_keys=('image', 'label'),
       homepage='https://notofonts.github.io',
       license='OFL-1.1',
     )
@@ -94,24 +83,15 @@ class NotoScripts(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(split, glyphs) for split in ('train', 'test')}
 
   def _generate_examples(self, split, glyphs):
-    mine = [g for g in glyphs if _is_test(g.code_point) == (split == 'test')]
+    mine = [glyph for glyph in glyphs if packages.side(f'x{glyph.code_point}') == split]
     fonts: dict[Path, ImageFont.FreeTypeFont] = {}
-    title = f'preparing noto_scripts, {split}'
-    # disable=None: no bar where there is no terminal.
-    for script, code_point, path in tqdm(mine, title, unit='glyph', disable=None):
+    for script, code_point, path in self.progress(mine, split, 'glyph'):
       if path not in fonts:
         fonts[path] = _open(path)
       image_HW = draw(fonts[path], chr(code_point))
       if image_HW is not None:
-        yield (
-          f'{code_point:x}/{path.stem}',
-          {
-            'image': packages.png(image_HW),
-            'label': script,
-            'code_point': code_point,
-            'font': path.stem,
-          },
-        )
+        example = {'label': script, 'code_point': code_point, 'font': path.stem}
+        yield f'{code_point:x}/{path.stem}', {'image': packages.png(image_HW), **example}
 
 
 def find_glyphs(folder: Path) -> list[Glyph]:
@@ -121,13 +101,11 @@ def find_glyphs(folder: Path) -> list[Glyph]:
     UserError: fontTools is not installed, a font is damaged, or scripts are missing.
   """
   try:
-    from fontTools.ttLib import TTFont, TTLibError
+    from fontTools.ttLib import TTFont, TTLibError  # an optional package
     from fontTools.unicodedata import category, script
   except ImportError as error:
-    raise UserError(
-      "data set 'noto_scripts' is found with the package fonttools, which is not "
-      "installed: pip install 'vit-jax[offline]'"
-    ) from error
+    command = "pip install 'vit-jax[offline]'"
+    raise UserError(packages.missing('noto_scripts', 'package fonttools', command)) from error
   found: dict[str, list[Glyph]] = {name: [] for name in SCRIPTS}
   for path in sorted(folder.glob('Noto*.ttf')):
     if OTHER_FONTS.search(path.name):
@@ -136,9 +114,7 @@ def find_glyphs(folder: Path) -> list[Glyph]:
       with TTFont(path, lazy=True) as font:
         code_points = list(font.getBestCmap() or ())
     except (OSError, TTLibError) as error:
-      raise UserError(
-        f'{path} cannot be read as a font: {error}; install its package anew'
-      ) from error
+      raise UserError(f'{path} cannot be read as a font: {error}; reinstall its package') from error
     for code_point in code_points:
       name = script(chr(code_point))
       if name in found and category(chr(code_point)) in CATEGORIES:
@@ -153,23 +129,19 @@ def find_glyphs(folder: Path) -> list[Glyph]:
 
 
 def _least(glyphs: list[Glyph]) -> Iterator[Glyph]:
-  """The glyphs of the MOST code points that a hash puts first."""
+  """The glyphs of the MOST code points with the smallest hashes."""
   by_hash = sorted({g.code_point for g in glyphs}, key=lambda c: (zlib.crc32(b'%d' % c), c))
   kept = set(by_hash[:MOST])
   return (glyph for glyph in glyphs if glyph.code_point in kept)
 
 
-def _is_test(code_point: int) -> bool:
-  return zlib.crc32(b'x%d' % code_point) % TEST_SHARE == 0
-
-
 def _open(path: Path) -> ImageFont.FreeTypeFont:
-  # The basic layout: the other is there only on some machines, and would shape other glyphs.
+  # The other layout engine is installed on some machines only, and shapes glyphs differently.
   return ImageFont.truetype(path, 2 * SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
 def draw(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray | None:
-  """A glyph, uint8 [H, W], its longer side filling the square but for the margin; None: blank."""
+  """A glyph, uint8 [H, W]: its longer side fills the square up to a margin; None if it is blank."""
   side = 4 * SIZE
   canvas = Image.new('L', (side, side))
   ImageDraw.Draw(canvas).text((side // 2, side // 2), text, font=font, fill=255, anchor='mm')

@@ -1,57 +1,145 @@
-"""What our builders share: where packages lie, npm's and Debian's, none of which is imported;
-images as TFDS takes them without TensorFlow; and a split by hash."""
+"""What our builders share: a base class, a split by hash, and where to find installed packages of
+PyPI, npm and Debian, which are read as files and never imported or run."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from vit_jax.errors import UserError
+
+Item = TypeVar('Item')
+
+TEST_SHARE = 5  # a hash puts one example in so many into the test
+
+
+class PackageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A data set made from installed packages; nothing is downloaded.
+
+  It needs file_format='array_record' to do without TensorFlow.
+  """
+
+  url_infos = {}
+
+  def describe(
+    self,
+    shape: tuple[int, int, int],
+    classes: Iterable[str],
+    columns: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **info: Any,
+  ) -> tfds.core.DatasetInfo:
+    """What `_info` returns.
+
+    Args:
+      shape: of the images, (height, width, channels).
+      classes: their names.
+      columns: features beside `image` and `label`.
+      metadata: what the data set declares; see docs/datasets.md.
+      info: description, license and homepage.
+    """
+    features = {
+      'image': tfds.features.Image(shape=shape, encoding_format='png'),
+      'label': tfds.features.ClassLabel(names=list(classes)),
+      **(columns or {}),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(features),
+      metadata=tfds.core.MetadataDict(metadata or {}),
+      supervised_keys=('image', 'label'),
+      **info,
+    )
+
+  def progress(self, items: Collection[Item], split: str, unit: str = 'image') -> Iterable[Item]:
+    """The items, with a progress bar if there is a terminal."""
+    return tqdm(items, f'preparing {self.name}, {split}', unit=unit, disable=None)
+
+  def indexed(
+    self, split: str, images_BHW: np.ndarray, labels_B: np.ndarray
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The examples whose index a hash puts into `split`, with it as a column."""
+    mine = [i for i in range(len(labels_B)) if side(str(i)) == split]
+    for i in self.progress(mine, split):
+      yield i, {'image': png(images_BHW[i]), 'label': int(labels_B[i]), 'index': i}
+
+
+def side(identity: str) -> str:
+  """'train' or 'test': the side of what an example shows, the same on every machine."""
+  return 'train' if zlib.crc32(identity.encode()) % TEST_SHARE else 'test'
+
+
+def pip(data_set: str, package: str, extra: str, name: str) -> Path:
+  """A file of an installed Python package.
+
+  Args:
+    data_set: for messages.
+    extra: of vit-jax, which installs the package.
+    name: of the file.
+
+  Raises:
+    UserError: the package is not installed, or does not contain the file.
+  """
+  command = f"pip install 'vit-jax[{extra}]'"
+  try:
+    files = importlib.metadata.distribution(package).files or []
+  except importlib.metadata.PackageNotFoundError as error:
+    raise UserError(missing(data_set, f'package {package}', command)) from error
+  found = [Path(str(file.locate())) for file in files if file.name == name]
+  if not found:
+    raise UserError(
+      f'package {package} does not contain {name}, from which data set {data_set!r} is made; '
+      f'install the right version: {command}'
+    )
+  return found[0]
+
+
+def missing(data_set: str, what: str, command: str) -> str:
+  """Says what is not installed, and the command that does."""
+  return f'data set {data_set!r} is made with the {what}, which is not installed: {command}'
 
 
 def npm(data_set: str, versions: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
   """The folders of npm packages, name -> folder.
 
-  They are looked for in `data_dir`/node_modules, then in the folders that Node's own environment
-  variable NODE_PATH names. Another version could hold other images under the same name, so it is
-  not taken.
+  They are looked for in `data_dir`/node_modules, then in the folders of NODE_PATH, Node's own
+  environment variable. Another version is refused: its images may differ.
 
   Args:
     data_set: for messages.
     versions: package -> its version.
 
   Raises:
-    UserError: a package is not there, or is of another version, with the command that installs
-      all of them.
+    UserError: a package is missing or has another version, with the command that installs all.
   """
   more = os.environ.get('NODE_PATH', '').split(os.pathsep)
   places = [data_dir / 'node_modules', *(Path(place).expanduser() for place in more if place)]
   wanted = ' '.join(f'{name}@{version}' for name, version in versions.items())
   command = (
-    f'npm install --prefix {data_dir} {wanted} (where there is no network, copy '
-    f'{data_dir}/node_modules there, or name its place in NODE_PATH)'
+    f'npm install --prefix {data_dir} {wanted} (without a network, copy '
+    f'{data_dir}/node_modules from elsewhere, or set NODE_PATH to where it is)'
   )
   folders = {}
   for name, version in versions.items():
     found = [place / name for place in places if (place / name / 'package.json').is_file()]
     if not found:
-      raise UserError(
-        f'data set {data_set!r} is made from the npm package {name}, which is not '
-        f'installed: {command}'
-      )
+      raise UserError(missing(data_set, f'npm package {name}', command))
     installed = read_json(found[0] / 'package.json').get('version')
     if installed != version:
       raise UserError(
-        f'data set {data_set!r} is made from version {version} of the npm package '
-        f'{name}, and {found[0]} holds {installed}: {command}'
+        f'data set {data_set!r} is made with version {version} of the npm package '
+        f'{name}, but {found[0]} has {installed}: {command}'
       )
     folders[name] = found[0]
   return folders
@@ -66,33 +154,28 @@ def read_json(path: Path) -> dict[str, Any]:
   try:
     content = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read: {error}; install its package anew') from error
+    raise UserError(f'{path} cannot be read: {error}; reinstall its package') from error
   if not isinstance(content, dict):
-    raise UserError(f'{path} holds no JSON object; install its package anew')
+    raise UserError(f'{path} is not a JSON object; reinstall its package')
   return content
 
 
 def debian(data_set: str, package: str, folder: Path, data_dir: Path) -> Path:
-  """`folder`, where Debian's package is installed, or its copy in `data_dir`, where it is unpacked.
+  """`folder`, where a package of Debian is installed, or its copy unpacked in `data_dir`.
 
   Raises:
-    UserError: it is in neither place, with the commands for both.
+    UserError: neither exists, with the commands for both.
   """
   for place in (folder, data_dir / folder.relative_to('/')):
     if place.is_dir():
       return place
-  raise UserError(
-    f"data set {data_set!r} is made from Debian's package {package}, which is not installed: "
+  command = (
     f'apt-get install {package} (or, without root, apt-get download {package} && '
     f'dpkg -x {package}_*.deb {data_dir})'
   )
+  raise UserError(missing(data_set, f'Debian package {package}', command))
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-  """An image, uint8 [H, W] or [H, W, BGR], encoded: given an array, TFDS asks for TensorFlow."""
+  """Encodes an image, uint8 [H, W] or [H, W, BGR]: TFDS needs TensorFlow to encode an array."""
   return io.BytesIO(cv2.imencode('.png', image)[1].tobytes())
-
-
-def is_of(split: str, index: int, test_share: int) -> bool:
-  """Whether example `index` is of 'train' or 'test', where a hash puts one in so many."""
-  return (zlib.crc32(f'{index}'.encode()) % test_share == 0) == (split == 'test')

@@ -1,0 +1,37 @@
+"""Every recipe as the train step it is, without a number computed."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from all_recipes import RECIPES, resolved
+
+from vit_jax import config
+from vit_jax.parallel import mesh as meshes
+from vit_jax.train.trainer import Sizes, Trainer
+
+
+@pytest.mark.parametrize('spec', [spec for spec in RECIPES if 'bag' not in spec])
+def test_every_recipe_builds_abstractly(spec):
+  x = resolved(spec)
+  if hasattr(x.model.options, 'unroll'):  # as straight code, layers take seconds to trace
+    x = config.update(x, {'model.unroll': False})
+  num_classes = x.data.num_classes or 7
+  trainer = Trainer(
+    x,
+    'nowhere',
+    mesh=meshes.make_mesh(x.mesh, jax.devices()[:1]),
+    sizes=Sizes(1_281_167, num_classes),
+  )
+  state, metrics = jax.eval_shape(
+    trainer.train_step,
+    trainer.abstract_state,
+    trainer.abstract_batch,
+    *trainer.abstract_frozen,
+  )
+  same = jax.tree.map(
+    lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, trainer.abstract_state
+  )
+  assert all(jax.tree.leaves(same))
+  assert trainer.steps > 0 and set(metrics) == {'loss', 'top1', 'examples', 'grad_norm'}
+  assert state.params['head']['kernel'].shape[-1] == num_classes

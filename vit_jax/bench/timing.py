@@ -1,0 +1,212 @@
+"""Timing of train steps. Contenders take turns, so a drift of the machine's speed affects all.
+
+Ours is the step that training compiles, on synthetic images that are already on the device. Needs
+nothing beyond jax, flax, optax, numpy and ml_collections (torch and timm for the rival).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import jaxlib.version
+import numpy as np
+
+from vit_jax import config, models
+from vit_jax.bench.rival import Timm
+from vit_jax.config import Mesh
+from vit_jax.models import flops
+from vit_jax.parallel import chips, device, rules
+from vit_jax.parallel import mesh as meshes
+from vit_jax.tables import as_text
+from vit_jax.train import optim, step
+from vit_jax.train.state import init_state
+from vit_jax.train.task import Classification
+
+LOG = logging.getLogger(__name__)
+NUM_CLASSES = 1000
+OPTIM = config.Optim(lr=1e-3, weight_decay=0.05, schedule='constant')
+TURN_SECONDS = 2.0
+FEWEST_TURNS = 3
+
+
+class Ours:
+  """vit_jax: the train step over all devices of this process."""
+
+  def __init__(
+    self, model_name: str, batch: int, image_size: int, dtype: str, options: Mapping[str, Any]
+  ):
+    self.name = f'vit_jax {dtype}'
+    mesh = meshes.make_mesh(Mesh())
+    meshes.check_batch(batch, mesh, '--batch')
+    self.model = models.build(model_name, NUM_CLASSES, dtype=dtype, **options)
+    schedule = optim.make_schedule(OPTIM, 1, batch, batch)
+    tx = optim.make_optimizer(OPTIM, schedule)
+    task = Classification(NUM_CLASSES, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
+
+    def init():
+      return init_state(self.model, tx, (image_size, image_size, 3), seed=0)
+
+    shapes = jax.eval_shape(init)
+    self._state = jax.jit(init, out_shardings=rules.shardings(shapes, mesh))()
+    rng = np.random.default_rng(0)
+    self._batch = meshes.put_batch(
+      {
+        'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
+        'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
+        'mask': np.ones(batch, bool),
+      },
+      mesh,
+      batch,
+    )
+    began = time.perf_counter()
+    self._step = (
+      step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes)
+      .lower(self._state, self._batch)
+      .compile()
+    )
+    self.compile_seconds = time.perf_counter() - began
+
+  def steps(self, count: int) -> float:
+    """Takes that many steps and returns the seconds until the last one was done."""
+    began = time.perf_counter()
+    for _ in range(count):
+      self._state, metrics = self._step(self._state, self._batch)
+    loss = float(jax.block_until_ready(metrics['loss']))
+    seconds = time.perf_counter() - began
+    if not np.isfinite(loss):
+      raise RuntimeError(f'the loss of {self.name} is {loss}: its steps compute nothing useful')
+    return seconds
+
+
+def measure(
+  model_name: str,
+  batch: int,
+  *,
+  image_size: int,
+  dtypes: tuple[str, ...],
+  against: str | None = None,
+  seconds: float = 20.0,
+  options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Times every contender for about `seconds` in turns, and returns the figures.
+
+  A contender with longer steps still takes a few.
+
+  Throughput is the median over turns. FLOP/s count 6 per multiply-accumulate of the forward pass
+  (2 FLOP, forward and twice backward), whatever the program really executes.
+
+  Args:
+    options: of our model, as `models.build` takes them.
+
+  Raises:
+    UserError: the batch does not divide over the devices, or the rival cannot run.
+  """
+  if against == 'timm':
+    Timm.check(model_name)
+  ours = [Ours(model_name, batch, image_size, dtype, options or {}) for dtype in dtypes]
+  macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
+  contenders: list[Ours | Timm] = [*ours]
+  if against == 'timm':
+    contenders += [
+      Timm(model_name, batch, image_size, dtype, compiled=compiled)
+      for dtype in dtypes
+      for compiled in (False, True)
+    ]
+  turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
+  step_seconds, rates, spent = {}, {}, {}
+  for contender in contenders:  # warm up, and size the turns
+    contender.steps(1)
+    step_seconds[contender.name] = contender.steps(1)
+    rates[contender.name], spent[contender.name] = [], 0.0
+  matmul: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
+  for turn in range(max(FEWEST_TURNS, round(seconds / turn_seconds))):
+    for dtype in dtypes:
+      matmul[dtype].append(device.measured_matmul_rate(dtype))
+    for contender in contenders:
+      name = contender.name
+      if turn >= FEWEST_TURNS and spent[name] > seconds:
+        continue
+      LOG.debug(f'turn {turn + 1}: {name} ...')
+      if step_seconds[name] < turn_seconds:
+        contender.steps(1)  # caches and memory were another's a moment ago
+      count = max(1, round(turn_seconds / step_seconds[name]))
+      took = contender.steps(count)
+      rates[name].append(count * batch / took)
+      spent[name] += took
+  for contender in contenders:
+    if isinstance(contender, Timm):
+      contender.close()
+  asked = {'model': model_name, 'batch': batch, 'image_size': image_size}
+  return asked | _figures(rates, matmul, macs)
+
+
+def _figures(
+  rates: dict[str, list[float]], matmul: dict[str, list[float]], macs: float
+) -> dict[str, Any]:
+  devices = jax.device_count()
+  # A CPU's devices share its cores, so the measured rate is already that of all of them.
+  sharing = 1 if jax.default_backend() == 'cpu' else devices
+  datasheet = chips.datasheet_peak(jax.devices()[0].device_kind)
+  rows = []
+  for name, turns in rates.items():
+    rate = statistics.median(turns)
+    peak = statistics.median(matmul[name.split()[1]]) * sharing
+    row = {
+      'name': name,
+      'turns': len(turns),
+      'images_per_second': rate,
+      'slowest_turn': min(turns),
+      'fastest_turn': max(turns),
+      'flop_per_second': 6 * macs * rate,
+      'fraction_of_matmul': 6 * macs * rate / peak,
+    }
+    if datasheet is not None:
+      row['fraction_of_datasheet'] = 6 * macs * rate / (datasheet * devices)
+    rows.append(row)
+  return {
+    'gflop_per_image': 6 * macs / 1e9,
+    'device': f'{devices} x {jax.devices()[0].device_kind}',
+    'cores': os.cpu_count(),
+    'matmul_flop_per_second': {dtype: statistics.median(turns) for dtype, turns in matmul.items()},
+    'versions': {
+      'jax': jax.__version__,
+      'jaxlib': jaxlib.version.__version__,
+      'flax': flax.__version__,
+      **Timm.versions(),
+    },
+    'contenders': rows,
+  }
+
+
+def table(figures: dict[str, Any]) -> str:
+  """The figures as text; ratios are to the first contender."""
+  rates = [
+    f'{dtype} {rate / 1e9:,.0f} GFLOP/s'
+    for dtype, rate in figures['matmul_flop_per_second'].items()
+  ]
+  first = figures['contenders'][0]['images_per_second']
+  rows = [
+    [
+      row['name'],
+      f'{row["images_per_second"]:,.1f}',
+      f'({row["slowest_turn"]:,.1f} - {row["fastest_turn"]:,.1f})',
+      f'{row["flop_per_second"] / 1e9:,.0f}',
+      f'{row["fraction_of_matmul"]:.1%}',
+      f'{row["fraction_of_datasheet"]:.1%}' if 'fraction_of_datasheet' in row else '-',
+      f'{first / row["images_per_second"]:.2f}x',
+    ]
+    for row in figures['contenders']
+  ]
+  head = ['', 'images/s', '(slowest - fastest)', 'GFLOP/s', 'of matmul', 'of datasheet', 'ours is']
+  return (
+    f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px per step, '
+    f'{figures["gflop_per_image"]:.2f} GFLOP per trained image, {figures["device"]}\n'
+    f'matmul rate here: {", ".join(rates)}\n\n{as_text(head, rows, "<>>>>>>")}'
+  )

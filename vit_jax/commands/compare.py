@@ -1,0 +1,44 @@
+"""`vit_jax compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vit_jax.commands import flags
+from vit_jax.parallel.device import keep_cpu_memory
+from vit_jax.paths import local
+from vit_jax.report.comparison import write_comparison
+from vit_jax.transfer.compare import Interrupted, compare
+
+
+def main(argv: list[str]) -> int:
+  parser = flags.parser('compare')
+  parser.add_argument(
+    '--config',
+    required=True,
+    metavar='NAME|FILE',
+    help='a recipe of several systems, such as before_after; --config.KEY=VALUE changes a key of '
+    'all',
+  )
+  parser.add_argument(
+    '--workdir', type=local, help='the folder of run folders (default: runs/NAME)'
+  )
+  parser.add_argument(
+    '--seeds',
+    type=flags.at_least(0),
+    nargs='+',
+    default=[0],
+    help='one training each, after the choices are made',
+  )
+  for name, suffix, what in (('csv', '', 'table'), ('json', '', 'table'), ('plot', '.png', 'plot')):
+    parser.add_argument(f'--{name}', type=flags.output(suffix), help=f'also write the {what} here')
+  flags.add_data_dir(parser)
+  args, updates = flags.parse(parser, argv)
+  keep_cpu_memory()
+  root = args.workdir or local(f'runs/{Path(args.config).stem}')
+  try:
+    compare(args.config, updates, args.seeds, root, flags.data_dir(args))
+  except Interrupted as stopped:
+    return stopped.code
+  print(write_comparison(root, args.csv, args.json, args.plot))
+  return 0

@@ -1,0 +1,133 @@
+"""What the commands' flags have in common."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from vit_jax.commands import COMMANDS
+from vit_jax.config.recipes import from_flags
+from vit_jax.data.data_dir import default_data_dir
+from vit_jax.errors import UserError
+from vit_jax.paths import local
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse, but a mistake is one sentence."""
+
+  def error(self, message: str) -> NoReturn:
+    raise UserError(f'{self.prog}: {message}')
+
+
+def at_least(least: int) -> Callable[[str], int]:
+  def number(text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+      raise argparse.ArgumentTypeError(f'{text!r} is no whole number of at least {least}')
+    return int(text)
+
+  return number
+
+
+def positive(text: str) -> float:
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not 0 < number < math.inf:
+    raise argparse.ArgumentTypeError(f'{text!r} is no finite number above 0')
+  return number
+
+
+def output(suffix: str = '') -> Callable[[str], Path]:
+  """An output file. One that cannot be written is refused before the work, not after it."""
+
+  def place(text: str) -> Path:
+    path = local(text)
+    fits = path.suffix == suffix or not suffix
+    if not fits or path.is_dir() or not path.absolute().parent.is_dir():
+      kind = f'a {suffix} file' if suffix else 'a file'
+      raise argparse.ArgumentTypeError(f'{text!r} must be {kind} in a folder that exists')
+    return path
+
+  return place
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+  return Parser(prog=f'vit_jax {name}', description=COMMANDS[name], allow_abbrev=False)
+
+
+def parse(
+  parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+  """The flags, and the values by key of those that change the recipe: --config.KEY=VALUE."""
+  args, rest = parser.parse_known_args(argv)
+  return args, from_flags(rest)
+
+
+def add_config(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+  parser.add_argument(
+    '--config',
+    required=True,
+    nargs=nargs,
+    metavar='NAME|FILE[:ARG]',
+    help='a recipe (`vit_jax recipes` lists ours); --config.KEY=VALUE changes a key of it',
+  )
+
+
+def add_accept_data(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--accept_data',
+    action='store_true',
+    help='go on although the data has changed since the run began',
+  )
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    '--data_dir',
+    type=local,
+    help='prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)',
+  )
+
+
+def data_dir(args: argparse.Namespace) -> Path:
+  return args.data_dir or default_data_dir()
+
+
+def add_weights(
+  parser: argparse.ArgumentParser, nargs: str | None = None, more: str = '', flag: str = '--weights'
+) -> None:
+  parser.add_argument(
+    flag,
+    dest='weights',
+    required=True,
+    nargs=nargs,
+    metavar='RUN|FILE',
+    help='a run folder, also RUN@best or RUN@1200; .npz or .safetensors; a Hugging Face folder or '
+    f'hf://org/name; an address; or augreg:B/16{more}',
+  )
+  parser.add_argument(
+    '--model', default='', help='its name, such as DeiT-Ti/16, where the weights do not say'
+  )
+  parser.add_argument(
+    '--option',
+    action='append',
+    default=[],
+    metavar='KEY=VALUE',
+    help='an option of the model, such as pool=mean; may be given several times',
+  )
+  parser.add_argument(
+    '--checkpoint', default='last', help="of a run: 'last' (default), 'best' or a step"
+  )
+
+
+def model_options(args: argparse.Namespace) -> dict[str, str]:
+  """The options of --option, as text."""
+  pairs = [text.partition('=') for text in args.option]
+  for text, (_, equals, _) in zip(args.option, pairs, strict=True):
+    if not equals:
+      raise UserError(f'--option {text!r} should be KEY=VALUE, such as pool=mean')
+  return {key: value for key, _, value in pairs}

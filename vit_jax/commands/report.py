@@ -1,0 +1,70 @@
+"""`vit_jax report`."""
+
+from __future__ import annotations
+
+from vit_jax.commands import flags
+from vit_jax.errors import UserError, writing
+from vit_jax.paths import local
+from vit_jax.report import goodput, paper_tables, scaling, scaling_plots
+from vit_jax.report.page import write_page
+from vit_jax.report.plots import save_png
+from vit_jax.tables import write_csv
+
+
+def main(argv: list[str]) -> int:
+  parser = flags.parser('report')
+  parser.add_argument('runs', type=local, nargs='*', help='run folders')
+  kind = parser.add_mutually_exclusive_group()
+  kind.add_argument(
+    '--table',
+    metavar='NAME',
+    help='models: parameters and GMACs of every model; timm: beside its table; '
+    "or a paper's beside ours, such as vit_table6 (docs/tables.md)",
+  )
+  kind.add_argument('--goodput', action='store_true', help='where the hours of a run went')
+  kind.add_argument(
+    '--scaling',
+    action='store_true',
+    help='the law of error and compute, from many runs or a --csv of them',
+  )
+  kind.add_argument(
+    '--page',
+    type=flags.output('.html'),
+    metavar='FILE.html',
+    help='write the page here, and nothing into the run folders',
+  )
+  parser.add_argument('--csv', type=flags.output(), help='also write the table here')
+  parser.add_argument(
+    '--metric',
+    default='',
+    metavar='EVAL/NAME',
+    help='with --scaling: judge by this accuracy, such as digits/10-shot',
+  )
+  parser.add_argument('--png', type=flags.output('.png'), help='with --scaling: also draw it here')
+  args = parser.parse_args(argv)
+  for name in ('png', 'metric'):
+    if getattr(args, name) and not args.scaling:
+      raise UserError(f'--{name} belongs to a scaling law; add --scaling')
+  if args.table is None and not args.runs:
+    raise UserError('report: name at least one run folder, or a table as in --table=models')
+
+  study = None
+  if args.table is not None:
+    text, rows = paper_tables.table(args.table, args.runs)
+  elif args.goodput:
+    text, rows = goodput.goodput(args.runs)
+  elif args.scaling:
+    study = scaling.study(scaling.read_points(args.runs, args.metric))
+    text, rows = scaling.as_words(study), [point._asdict() for point in study.points]
+  elif args.csv:
+    raise UserError('--csv writes a table; add --table=NAME, --goodput or --scaling')
+  else:
+    print(write_page(args.runs, args.page))
+    return 0
+  if args.csv:
+    write_csv(args.csv, rows)
+  if study and args.png:
+    with writing(args.png):
+      save_png(scaling_plots.figure(study), args.png)
+  print(text)
+  return 0

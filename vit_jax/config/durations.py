@@ -1,0 +1,31 @@
+"""Lengths of training and cadences."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from vit_jax.errors import UserError
+from vit_jax.fields import bounded
+
+
+@dataclass(frozen=True)
+class Duration:
+  """A length of training: at most one of the three is set, and none means zero or 'never'."""
+
+  steps: int = bounded(0, 0)
+  epochs: float = bounded(0.0, 0)
+  examples: int = bounded(0, 0)
+
+  def __post_init__(self):
+    given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]
+    if len(given) > 1:
+      raise UserError(f'{" and ".join(given)} are both set, but a length is given once')
+
+  def to_steps(self, batch_size: int, num_examples: int) -> int:
+    """This duration in optimizer steps, rounded up."""
+    if self.steps:
+      return self.steps
+    examples = self.examples or self.epochs * num_examples
+    return math.ceil(examples / batch_size - 1e-9)

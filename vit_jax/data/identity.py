@@ -1,0 +1,55 @@
+"""Digests that tell one data set from another, of which few examples are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax.data.decode import READ_ERRORS
+
+SAMPLED = 64  # examples whose bytes count
+
+
+def digest(*parts: Any) -> str:
+  """A hexadecimal SHA-256 of bytes, arrays, and what has a stable repr."""
+  total = hashlib.sha256()
+  for part in parts:
+    if isinstance(part, np.ndarray):
+      part = f'{part.dtype} {part.shape} '.encode() + part.tobytes()
+    part = part if isinstance(part, bytes) else repr(part).encode()
+    total.update(f'{len(part)} '.encode() + part)
+  return total.hexdigest()
+
+
+def stamps(root: Path, files: Iterable[str], times: bool) -> bytes:
+  """The names and sizes of files below `root`, and their times of change if asked for, digested."""
+  total = hashlib.sha256()
+  for file in files:
+    try:
+      found = os.stat(root / file)
+      stamp = f'{found.st_size} {found.st_mtime_ns if times else ""}'
+    except OSError:
+      stamp = 'gone'  # whoever reads it reports it
+    total.update(os.fsencode(f'{file}\0{stamp}\0'))
+  return total.digest()
+
+
+def sample(source: Any) -> bytes:
+  """Images and labels of some examples of a `Source`, evenly spaced, digested.
+
+  Names and sizes do not show that all images were made anew, at one size as bitmaps are.
+  """
+  count = min(SAMPLED, len(source))
+  total = hashlib.sha256()
+  for i in range(count):
+    try:
+      ((record, label),) = source.read([i * len(source) // count])
+      total.update(record + str(label).encode())
+    except READ_ERRORS:
+      total.update(b'unreadable')  # whoever reads it reports it
+  return total.digest()

@@ -1,0 +1,31 @@
+"""ImageNet's 1000 classes, in the order of their labels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+LABELS = Path(__file__).with_name('imagenet_labels.txt')
+AGREE = 0.9  # of the names: other lists have other synonyms
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+  return tuple(line.partition(' ')[2] for line in LABELS.read_text().splitlines())
+
+
+@functools.cache
+def wordnet_ids() -> tuple[str, ...]:
+  """As TFDS and the folders of the published archive call the classes."""
+  return tuple(line.partition(' ')[0] for line in LABELS.read_text().splitlines())
+
+
+def canonical(class_names: Sequence[str]) -> tuple[str, ...]:
+  """`names()` for ImageNet's classes by WordNet ids or by names with synonyms; else the same."""
+  class_names = tuple(class_names)
+  if len(class_names) != len(names()) or class_names == names():
+    return class_names
+  pairs = zip(names(), class_names, strict=True)
+  agree = sum(ours.lower() in theirs.lower() for ours, theirs in pairs) / len(class_names)
+  return names() if class_names == wordnet_ids() or agree >= AGREE else class_names

@@ -1,0 +1,81 @@
+"""How an evaluation sees an image: from the encoded image to pixels of one size."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vit_jax.config import Data
+from vit_jax.data import decode
+
+
+@dataclass(frozen=True)
+class View:
+  """Call it to write an image, encoded or as pixels, into `out_HWC`, uint8 of `image_shape`.
+
+  Its repr is part of the names under which features are cached.
+
+  Attributes:
+    image_size: (height, width).
+    channels: 1 (luminance) or 3 (RGB).
+    kind: how pixels are made. 'central': `decode.central_box`, bilinear and fast. 'published':
+      resized so that the center is `crop` of the shorter side, bicubic and antialiased; the pixels
+      are those of timm's evaluation (timm/data/transforms_factory.py), which are torchvision's
+      Resize and CenterCrop on PIL images. 'whole': the whole image, whatever its aspect, bilinear
+      and antialiased.
+    shorter: of 'central': as in `decode.central_box`.
+    crop: of 'published'.
+  """
+
+  image_size: tuple[int, int]
+  channels: int
+  kind: Literal['central', 'published', 'whole']
+  shorter: int = 0
+  crop: float = 1.0
+
+  @classmethod
+  def of(cls, data: Data) -> View:
+    """That of a recipe."""
+    if data.resize == 'whole':
+      return cls.whole(data.image_size, data.channels)
+    return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
+
+  @classmethod
+  def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> View:
+    """The preprocessing of published weights."""
+    return cls(image_size, channels, 'published', crop=crop)
+
+  @classmethod
+  def whole(cls, image_size: tuple[int, int], channels: int) -> View:
+    return cls(image_size, channels, 'whole')
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(height, width, channels)."""
+    return *self.image_size, self.channels
+
+  def __call__(self, record: bytes | np.ndarray, out_HWC: np.ndarray) -> None:
+    """Decodes one image.
+
+    Raises:
+      BadImage: the record is not a complete image.
+    """
+    H, W = self.image_size
+    if self.kind == 'central':
+      box = functools.partial(decode.central_box, target=(H, W), shorter=self.shorter)
+      return decode.decode_box(record, box, out_HWC)
+    image_HWC = decode.decode(record, self.channels)
+    image = Image.fromarray(image_HWC if self.channels == 3 else image_HWC[..., 0])
+    if self.kind == 'whole':
+      image = image.resize((W, H), Image.Resampling.BILINEAR)
+    else:
+      scale = max(int(H / self.crop) / image.height, int(W / self.crop) / image.width)
+      # A whole number that is less by a rounding error counts as that number.
+      h, w = (int(side * scale + 1e-6) for side in (image.height, image.width))
+      top, left = round((h - H) / 2), round((w - W) / 2)
+      image = image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left + W, top + H))
+    out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)

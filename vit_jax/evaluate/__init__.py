@@ -1,0 +1,1 @@
+"""Evaluations: what is judged, on which data, and by which method."""

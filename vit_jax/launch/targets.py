@@ -1,0 +1,61 @@
+"""Where a job can run, and how it is handed over."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+from vit_jax.errors import UserError
+from vit_jax.launch import jobset, local, skypilot, slurm, tpu_vm
+from vit_jax.launch.job import Job
+
+TARGETS: dict[str, ModuleType] = {
+  'local': local,
+  'slurm': slurm,
+  'jobset': jobset,
+  'skypilot': skypilot,
+  'tpu_vm': tpu_vm,
+}
+# The command that submits a rendered file, which comes last, and the tool that it needs.
+SUBMIT = {
+  'slurm': (('sbatch',), 'sbatch'),
+  'jobset': (('kubectl', 'apply', '-f'), 'kubectl'),
+  'skypilot': (('sky', 'jobs', 'launch', '--yes', '--detach-run'), 'sky'),
+  'tpu_vm': (('bash',), 'gcloud'),
+}
+RENDERED = Path('runs/launch')  # on this machine, even if --workdir is a path of another one
+
+
+def render(job: Job, target: str) -> str:
+  """The text that starts the job there.
+
+  Raises:
+    UserError: something is missing that the target needs.
+  """
+  return TARGETS[target].render(job)
+
+
+def file_name(name: str, target: str) -> str:
+  return name + TARGETS[target].SUFFIX
+
+
+def submit(job: Job, target: str, path: Path) -> int:
+  """Writes the rendered job to `path` and submits it; returns 0, or 1 if that failed.
+
+  Raises:
+    UserError: the tool is not on this machine.
+  """
+  command, tool = SUBMIT[target]
+  if shutil.which(tool) is None:
+    raise UserError(
+      f'--submit needs {tool}, which is not on this machine; leave --submit out, '
+      f'save what is printed, and run `{shlex.join(command)} FILE` where it is'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(render(job, target))
+  logging.getLogger(__name__).info(f'{shlex.join(command)} {path}')
+  return min(subprocess.run([*command, str(path)]).returncode, 1)

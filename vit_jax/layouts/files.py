@@ -1,0 +1,237 @@
+"""Files of weights, {published name: array}: .npz and .safetensors, and nothing that unpickles."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tokenize
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from vit_jax.errors import UserError
+
+NOTES = 'vit_jax'  # their key in the metadata of safetensors
+NPZ_NOTES = 65_535  # bytes that the comment of a zip has room for
+PICKLES = ('.pt', '.pth', '.bin', '.ckpt', '.pkl', '.pickle', '.tar')
+# Weights hardly compress: whoever promises more than this many times the file is a bomb.
+MOST_COMPRESSION = 50
+SMALL = 64 << 20  # bytes that may be promised by any file
+PIECE = 16 << 20  # bytes read at a time
+_NARROW = ('F4', 'F6_', 'F8_')  # kinds of float in safetensors that numpy has no arrays of
+_WIDE = 'weights are float16, bfloat16, float32 or float64'
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+  """All arrays of a file by name, as they are stored.
+
+  Raises:
+    UserError: there is no such file, it is damaged, or it is of a kind not read here.
+  """
+  return _whole(path, format_of(path).read)
+
+
+def notes(path: Path) -> dict[str, Any]:
+  """What a file says of itself, where `write` was given notes. Raises as `read`."""
+  try:
+    found = json.loads(_whole(path, format_of(path).read_notes))
+  except ValueError:
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
+def _whole(path: Path, read_from: Callable[[Path], Any]) -> Any:
+  if not path.is_file():
+    raise UserError(f'there is no file of weights {path}')
+  try:
+    return read_from(path)
+  except (UserError, MemoryError):
+    raise
+  except Exception as error:  # of ten kinds, where an archive is damaged or encrypted
+    why = (str(error) or type(error).__name__).split('\n')[0]
+    raise UserError(f'{path} is no whole {path.suffix.lower()}: {why}') from None
+
+
+def write(
+  path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
+) -> None:
+  """Writes a file that is either whole or not there.
+
+  Args:
+    notes: kept where other readers do not look: in safetensors' metadata, or in the comment of
+      the zip, up to `NPZ_NOTES`.
+
+  Raises:
+    UserError: the name ends otherwise than .npz or .safetensors, or the disk refuses.
+  """
+  write_to = format_of(path).write
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    write_to(part, arrays, json.dumps(notes) if notes else '')
+    os.replace(part, path)
+  except OSError as error:
+    raise UserError(f'{path} cannot be written: {error.strerror}') from None
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+  """The same in float32.
+
+  Raises:
+    UserError: a leaf is no float, or not finite.
+  """
+  out = {}
+  for name, array in arrays.items():
+    if array.dtype == np.dtype('V2'):  # numpy has no word for bfloat16 in a file
+      array = array.view(ml_dtypes.bfloat16)
+    if array.dtype.name not in ('float16', 'bfloat16', 'float32', 'float64'):
+      raise UserError(f'{where} holds {array.dtype} in {name}; {_WIDE}')
+    with np.errstate(over='ignore'):  # found below
+      array = np.asarray(array, np.float32)
+    if not np.isfinite(array).all():
+      raise UserError(
+        f'{where} holds a number that is not finite in {name}; the file is damaged '
+        'or its training diverged'
+      )
+    out[name] = array
+  return out
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+  """Reads the arrays itself: each header is checked before a byte after it is read."""
+  with zipfile.ZipFile(path) as archive:
+    members = archive.infolist()
+    _check_members(path, [member.filename for member in members])
+    promised, size = sum(member.file_size for member in members), path.stat().st_size
+    if promised > max(SMALL, MOST_COMPRESSION * size):
+      raise UserError(
+        f'{path} is {size:,} bytes but would unpack to {promised:,}; no file of weights does that'
+      )
+    out = {}
+    for member in members:
+      with archive.open(member) as stream:
+        out[member.filename.removesuffix('.npy')] = _read_npy(stream, member.file_size)
+    return out
+
+
+def _check_members(path: Path, names: list[str]) -> None:
+  odd = [
+    name
+    for name in names
+    if not name.endswith('.npy') or name.startswith('/') or '\\' in name or '..' in name.split('/')
+  ]
+  if odd:
+    raise UserError(f'{path} is no .npz of arrays: it holds {odd[0]!r}')
+  if len(set(names)) < len(names):
+    twice = next(name for name in names if names.count(name) > 1)
+    raise UserError(f'{path} holds {twice!r} twice')
+
+
+def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
+  version = np.lib.format.read_magic(stream)
+  headers: dict[Any, Callable] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  if version not in headers:
+    raise ValueError(f'version {version} of the array format')
+  try:
+    shape, fortran, dtype = headers[version](stream)
+  except (tokenize.TokenError, MemoryError):  # the parser's, where brackets are too deep
+    raise ValueError('the header of an array is damaged') from None
+  if dtype.hasobject:
+    raise ValueError('it holds pickled objects, which are never read')
+  count = math.prod(shape)
+  if min(shape, default=0) < 0 or count * dtype.itemsize != size - stream.tell():
+    raise ValueError(f'an array of shape {shape} and {dtype} is not {size - stream.tell()} bytes')
+  array = np.empty(count, dtype)
+  rest = array.view(np.uint8)
+  # By pieces, or it would be held twice; until none is left, where the archive compares checksums.
+  while piece := stream.read(PIECE):
+    rest[: len(piece)] = np.frombuffer(piece, np.uint8)
+    rest = rest[len(piece) :]
+  if len(rest):
+    raise EOFError(f'{len(rest)} bytes of an array are missing')
+  return array.reshape(shape, order='F' if fortran else 'C')
+
+
+def _read_npz_notes(path: Path) -> bytes:
+  with zipfile.ZipFile(path) as archive:
+    return archive.comment
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
+  with zipfile.ZipFile(path, 'w', allowZip64=True) as archive:
+    archive.comment = notes.encode()
+    for name, array in arrays.items():
+      # Without a date: the same weights are the same file.
+      with archive.open(zipfile.ZipInfo(f'{name}.npy'), 'w', force_zip64=True) as stream:
+        np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+  with safetensors.safe_open(path, framework='numpy') as tensors:
+    for name in tensors.keys():
+      if (kind := tensors.get_slice(name).get_dtype()).startswith(_NARROW):
+        raise UserError(f'{path} holds {kind} in {name}; {_WIDE}')
+    return {name: tensors.get_tensor(name) for name in tensors.keys()}
+
+
+def _read_safetensors_notes(path: Path) -> str:
+  with safetensors.safe_open(path, framework='numpy') as tensors:
+    return (tensors.metadata() or {}).get(NOTES, '')
+
+
+def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
+  # Its own save_file makes a file that only its owner may read, and has errors of its own.
+  metadata = {'format': 'pt', **({NOTES: notes} if notes else {})}  # transformers wants a format
+  whole = {name: np.asarray(array, order='C') for name, array in arrays.items()}
+  data = memoryview(safetensors.numpy.save(whole, metadata))
+  end = 8 + int.from_bytes(data[:8], 'little')
+  # Its header is in any order: sorted, the same weights are the same file.
+  header = json.dumps(json.loads(bytes(data[8:end])), sort_keys=True).encode()
+  header += b' ' * (-len(header) % 8)
+  with path.open('wb') as file:
+    file.write(len(header).to_bytes(8, 'little') + header)
+    file.write(data[end:])
+
+
+class Format(NamedTuple):
+  """How files of one kind are read and written; notes are text."""
+
+  read: Callable[[Path], dict[str, np.ndarray]]
+  read_notes: Callable[[Path], str | bytes]
+  write: Callable[[Path, Mapping[str, np.ndarray], str], None]
+
+
+FORMATS = {
+  '.npz': Format(_read_npz, _read_npz_notes, _write_npz),
+  '.safetensors': Format(_read_safetensors, _read_safetensors_notes, _write_safetensors),
+}
+
+
+def format_of(path: Path) -> Format:
+  """How files of this name are read and written.
+
+  Raises:
+    UserError: they are not.
+  """
+  suffix = path.suffix.lower()
+  if suffix in PICKLES:
+    raise UserError(
+      f'{path} is a pickle, which can run any program when read and is never opened '
+      'here; save its state dict as .safetensors (safetensors.torch.save_file)'
+    )
+  if suffix not in FORMATS:
+    raise UserError(
+      f'{path} is no file of weights known here; it must end in {" or ".join(FORMATS)}'
+    )
+  return FORMATS[suffix]

@@ -1,0 +1,45 @@
+"""Losses per example, in float32."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def softmax_cross_entropy(logits_BK: Array, targets_BK: Array) -> Array:
+  """loss_B = -sum_k targets log softmax(logits), in nats."""
+  return -jnp.sum(targets_BK * jax.nn.log_softmax(logits_BK), axis=-1)
+
+
+def sigmoid_cross_entropy(logits_BK: Array, targets_BK: Array) -> Array:
+  """loss_B: binary cross-entropy summed over classes ("Are we done with ImageNet?", sec. 4)."""
+  log_p, log_not_p = jax.nn.log_sigmoid(logits_BK), jax.nn.log_sigmoid(-logits_BK)
+  return -jnp.sum(targets_BK * log_p + (1 - targets_BK) * log_not_p, axis=-1)
+
+
+LOSSES = {'softmax': softmax_cross_entropy, 'sigmoid': sigmoid_cross_entropy}
+# What each takes the logits for: the probability of each class.
+PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
+
+
+def smooth(targets_BK: Array, label_smoothing: float) -> Array:
+  """Moves `label_smoothing` of the mass to the uniform distribution (Szegedy et al. 2016)."""
+  return targets_BK * (1 - label_smoothing) + label_smoothing / targets_BK.shape[-1]
+
+
+def hard_distillation(logits_BK: Array, teacher_BK: Array) -> Array:
+  """loss_B: cross-entropy to what the teacher decides (arXiv:2012.12877 equation 3)."""
+  decision_BK = jax.nn.one_hot(jnp.argmax(teacher_BK, axis=-1), teacher_BK.shape[-1])
+  return softmax_cross_entropy(logits_BK, decision_BK)
+
+
+def soft_distillation(logits_BK: Array, teacher_BK: Array, tau: float) -> Array:
+  """loss_B: tau^2 KL(teacher, student) at temperature tau (arXiv:2012.12877 equation 2).
+
+  The teacher is what is approximated, as in Hinton et al. 2015, arXiv:1503.02531.
+  """
+  log_p_BK = jax.nn.log_softmax(teacher_BK / tau)
+  log_q_BK = jax.nn.log_softmax(logits_BK / tau)
+  return tau**2 * jnp.sum(jnp.exp(log_p_BK) * (log_p_BK - log_q_BK), axis=-1)

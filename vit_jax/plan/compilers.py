@@ -1,0 +1,132 @@
+"""Devices that are not here: TPU slices through libtpu, GPU nodes through the CUDA plugin."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from vit_jax.errors import UserError
+from vit_jax.parallel.chips import CHIPS, Chip
+from vit_jax.parallel.topology import EXAMPLES, Topology
+
+# What libtpu would ask the metadata server of a TPU machine for, and complain about without one.
+# No plan takes a chip, so several may be made at the same time.
+_NO_TPU_MACHINE = {
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_WORKER_ID': '0',
+  'TPU_STDERR_LOG_LEVEL': '3',
+  'TPU_MIN_LOG_LEVEL': '3',
+}
+PACKAGES = {'tpu': ('libtpu',), 'cuda': ('jax-cuda13-plugin', 'jax-cuda13-pjrt'), 'cpu': ()}
+_MODULES = {
+  'libtpu': 'libtpu',
+  'jax-cuda13-plugin': 'jax_cuda13_plugin',
+  'jax-cuda13-pjrt': 'jax_plugins.xla_cuda13',
+}
+GPU_NAMES = {'NVIDIA H100': 'NVIDIA H100 80GB HBM3'}  # where a chip's kind is only the beginning
+
+
+def gpu_target(chip: Chip) -> str:
+  """The GpuTargetConfig text of a Hopper card."""
+  text = Path(__file__).with_name('hopper.textproto').read_text()
+  name = GPU_NAMES.get(chip.kind, chip.kind)
+  return Template(text).substitute(name=name, memory=chip.memory, bandwidth=int(chip.bandwidth))
+
+
+@functools.cache
+def devices(topology: Topology) -> Sequence[Any]:
+  """The devices of a topology, to compile for and nothing else. Call before JAX starts a backend.
+
+  Raises:
+    UserError: the plugin of the platform is not installed, or there is no such topology.
+  """
+  platform = topology.chip.platform
+  if platform == 'cpu':
+    found = jax.devices('cpu')
+    if len(found) < topology.chips:
+      raise UserError(
+        f'--topology: {topology.name} is more than the {len(found)} CPU devices of '
+        f'this process; set JAX_NUM_CPU_DEVICES={topology.chips}'
+      )
+    return found[: topology.chips]
+  require(topology.chip)
+  try:
+    if platform == 'cuda':
+      return topologies.get_topology_desc(
+        platform='cuda',
+        target_config=gpu_target(topology.chip),
+        topology=f'1x{topology.groups}x{topology.shape[0]}',
+      ).devices
+    for name, value in _NO_TPU_MACHINE.items():
+      os.environ.setdefault(name, value)
+    return topologies.get_topology_desc(
+      platform='tpu', topology_name=topology.name.split('*')[-1], **_tpu_options(topology)
+    ).devices
+  except (RuntimeError, ValueError) as error:  # jax.errors.JaxRuntimeError among them
+    words = str(error).split('\n')[0]
+    raise UserError(
+      f'--topology: {topology.name} cannot be described to the compiler: '
+      f'{words}; write one such as {EXAMPLES}'
+    ) from error
+
+
+def _tpu_options(topology: Topology) -> dict[str, Any]:
+  options: dict[str, Any] = {'num_slices': topology.groups} if topology.groups > 1 else {}
+  if topology.chip.kind == 'TPU v4':  # two cores that work as one, four chips per host
+    options |= {'chip_config_name': 'megacore', 'chips_per_host_bounds': [2, 2, 1]}
+  return options
+
+
+def require(chip: Chip) -> None:
+  """Checks that a chip can be planned for.
+
+  Raises:
+    UserError: its figures are unknown, or its compiler is not installed: with the command for that.
+  """
+  if chip.peak and not chip.memory:
+    known = ', '.join(name for name, chip in CHIPS.items() if chip.memory)
+    raise UserError(f'--topology: plan has no memory and bandwidth of {chip.kind}; known: {known}')
+  platform = chip.platform
+  missing = [package for package in PACKAGES[platform] if not _installed(_MODULES[package])]
+  if missing:
+    chips = ' and '.join(n for n, c in CHIPS.items() if c.platform == platform and c.memory)
+    raise UserError(
+      f'plan compiles for {chips} with {" and ".join(missing)}, which is not installed (no '
+      f'accelerator or driver is needed); run: pip install --no-deps '
+      + ' '.join(f"'{package}{pin(package)}'" for package in missing)
+    )
+
+
+def _installed(module: str) -> bool:
+  try:
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:
+    return False
+
+
+def pin(package: str) -> str:
+  """'==VERSION' of a plugin that fits this jax; for libtpu it is in jax's own metadata."""
+  if package != 'libtpu':
+    return f'=={jax.__version__}'
+  for line in importlib.metadata.requires('jax') or ():
+    if line.startswith('libtpu'):
+      return line.removeprefix('libtpu').split(';')[0].strip()
+  return ''
+
+
+def versions(platform: str) -> dict[str, str]:
+  """Versions of what compiles for a platform."""
+  names = ('jax', 'jaxlib', *PACKAGES[platform])
+  return {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,210 @@
+"""Plans as text, and as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vit_jax.config import Experiment
+from vit_jax.errors import UserError
+from vit_jax.parallel import mesh as meshes
+from vit_jax.parallel import rules
+from vit_jax.parallel.chips import GIB
+from vit_jax.plan import estimate, program, roofline
+from vit_jax.plan.collectives import KINDS
+from vit_jax.plan.estimate import option
+from vit_jax.plan.planner import Plan, Work
+from vit_jax.plan.program import Case
+from vit_jax.tables import as_markdown, as_text
+
+# Columns of the CSV file; GiB, GB and TFLOP are those of one device (in one step).
+CELLS = (
+  'model', 'topology', 'chips', 'batch', 'accumulate', 'remat', 'devices', 'mesh',
+  'images_per_pass', 'answer', 'needed_gib', 'available_gib', 'parameters_gib', 'optimizer_gib',
+  'batch_gib', 'activations_gib', 'temporaries_gib', 'tflop', 'model_tflop', 'hbm_gb',
+  *(f'{kind}_gb' for kind in KINDS), 'sent_gb', 'bound_images_per_second', 'bound_mfu',
+  'limited_by', 'recipe_steps', 'recipe_exaflop', 'recipe_hours_at_least', 'compile_seconds',
+  'versions',
+)  # fmt: skip
+# Those that a person looks at first, and what they are called.
+COLUMNS = {
+  'model': 'model', 'topology': 'topology', 'mesh': 'mesh', 'batch': 'batch',
+  'images_per_pass': 'images per device', 'answer': 'answer', 'needed_gib': 'needs GiB',
+  'available_gib': 'of GiB', 'tflop': 'TFLOP per step', 'sent_gb': 'GB sent',
+  'bound_images_per_second': 'images/s <=', 'bound_mfu': 'MFU <=', 'limited_by': 'limited by',
+  'recipe_hours_at_least': 'hours >=',
+}  # fmt: skip
+FITS = {True: 'fits', False: 'out of memory', None: 'memory not known'}
+
+
+def plan_text(plan: Plan) -> str:
+  trainer, x, chip = plan.trainer, plan.trainer.experiment, plan.topology.chip
+  of = f' of {plan.topology.chips} chips' if chip.devices > 1 else ''
+  passes = f', {x.optim.accumulate} times per step' if x.optim.accumulate > 1 else ''
+  limit = f', of {plan.available / GIB:.2f} GiB that a step may use' if plan.available else ''
+  lines = [
+    f'{x.name}: {x.model.name}, {trainer.parameters / 1e6:,.1f} M parameters, on '
+    f'{plan.topology.name}: {plan.devices} devices{of} ({chip.kind})',
+    f'mesh: {rules.words(trainer.mesh)}; batch {x.batch_size:,}: '
+    f'{estimate.images_per_pass(trainer):g} images per device at the same time{passes}',
+    '',
+    f'memory of one device{limit}',
+    *(f'  {name:18}{size / GIB:9.3f} GiB' for name, size in plan.bytes.items() if size),
+    f'  {_fit(plan)}',
+    '',
+    *(_work_lines(plan, plan.work) if plan.work else []),
+  ]
+  notes = _notes(plan)
+  return '\n'.join([*lines, *([''] if notes else []), *notes])
+
+
+def _fit(plan: Plan) -> str:
+  needed, available = plan.compiled.bytes, plan.available
+  if plan.fits is None:
+    return f'together {needed / GIB:.3f} GiB'
+  if plan.fits:
+    return f'fits: {needed / GIB:.2f} GiB, {(available - needed) / GIB:.2f} GiB to spare'
+  if not needed:
+    return 'does not fit: ' + plan.compiled.out_of_memory.split('\n')[0]
+  return (
+    f'does not fit: {needed / GIB:.2f} GiB, {(needed - available) / GIB:.2f} GiB too much; '
+    'try --search'
+  )
+
+
+def _work_lines(plan: Plan, work: Work) -> list[str]:
+  own = plan.step_flops / plan.devices
+  moved = [
+    (f'  {each.kind}', each.axes, each.count, each.bytes / 1e6, (each.near + each.far) / 1e6)
+    for each in work.collectives
+  ]
+  lines = [
+    'one device in one step',
+    f"  {work.flops / 1e12:.3f} TFLOP of matrix products, {own / 1e12:.3f} of them the model's own",
+    f'  {work.traffic / 1e9:.3f} GB through HBM',
+    '',
+    as_text(('collectives', 'over', 'count', 'MB', 'MB sent'), moved or [('  none', *[''] * 4)]),
+  ]
+  if work.roofline is None:
+    return lines
+  bound = work.roofline
+  return [
+    *lines,
+    '',
+    f'bound (not a forecast): at most {plan.images_per_second:,.0f} images/s, '
+    f'{plan.images_per_second / plan.devices:,.1f} per device, MFU at most {plan.mfu:.1%}; '
+    f'limited by {bound.limit}',
+    f'  least ms per step: compute {bound.compute * 1e3:.2f}, HBM {bound.memory * 1e3:.2f}, '
+    f'links {bound.near * 1e3:.2f}, between nodes {bound.far * 1e3:.2f}',
+    f'recipe: {plan.trainer.steps:,} steps, {plan.exaflops:,.2f} exaFLOP, at least '
+    f'{plan.hours:,.2f} hours',
+  ]
+
+
+def _notes(plan: Plan) -> list[str]:
+  notes = []
+  if plan.work and plan.work.roofline:
+    notes.append(f'The bound assumes {roofline.ASSUMPTIONS}.')
+  if plan.topology.chip.platform == 'cuda':
+    notes.append(
+      f'A step may use the share of the memory that JAX takes '
+      f'({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is '
+      f"XLA's: cuDNN's, which a GPU may take instead, compiles on a card only and "
+      'needs less memory.'
+    )
+  if plan.work and plan.work.unknown_loops:
+    notes.append(f'{plan.work.unknown_loops} loops of unknown length are counted once.')
+  return notes
+
+
+def search_text(plans: Sequence[Plan], given: Experiment) -> str:
+  """A table of the plans, the best one in full, and what to add to the command of `given`."""
+  rows = []
+  for plan in plans:
+    needed = plan.compiled.bytes / GIB
+    speed = f'{plan.images_per_second:,.0f}', f'{plan.mfu:.1%}'
+    images = f'{estimate.images_per_pass(plan.trainer):g}'
+    how = flags(plan.trainer.experiment, given)
+    rows.append((*speed, needed, plan.available / GIB - needed, images, how))
+  head = ('images/s <=', 'MFU <=', 'GiB', 'to spare', 'per pass', 'how')
+  best = flags(plans[0].trainer.experiment, given)
+  parts = [as_text(head, rows, '>>>>><'), plan_text(plans[0]), f'the best one, to paste:\n{best}']
+  return '\n\n'.join(parts)
+
+
+def flags(x: Experiment, given: Experiment) -> str:
+  """What to add to the command line of `given` to run it as `x`."""
+  axes = [
+    axis
+    for axis in meshes.AXES
+    if axis in ('replica', 'fsdp') or (getattr(x.mesh, axis), getattr(given.mesh, axis)) != (1, 1)
+  ]
+  parts = [f'--config.mesh.{axis}={getattr(x.mesh, axis)}' for axis in axes]
+  if option(x, 'remat', ''):
+    parts.append(f'--config.model.remat={option(x, "remat", "")}')
+  return ' '.join([*parts, f'--config.optim.accumulate={x.optim.accumulate}'])
+
+
+def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:
+  """One row of the CSV file; None is not known."""
+  x, topology = case.experiment, case.topology
+  cells: dict[str, Any] = dict.fromkeys(CELLS) | {
+    'model': x.model.name,
+    'topology': topology.name,
+    'chips': topology.chips,
+    'batch': x.batch_size,
+    'accumulate': x.optim.accumulate,
+    'remat': option(x, 'remat', 'none'),
+  }
+  if isinstance(plan, UserError):
+    return cells | {'answer': f'refused: {plan}'}
+  cells |= {
+    'devices': plan.devices,
+    'mesh': mesh_words(plan),
+    'answer': FITS[plan.fits],
+    'images_per_pass': f'{estimate.images_per_pass(plan.trainer):g}',
+    'needed_gib': _short(plan.compiled.bytes / GIB) if plan.compiled.bytes else None,
+    'available_gib': _short(plan.available / GIB) if plan.available else None,
+    'recipe_steps': plan.trainer.steps,
+    'recipe_exaflop': _short(plan.exaflops),
+    'model_tflop': _short(plan.step_flops / plan.devices / 1e12),
+    'compile_seconds': f'{plan.compiled.seconds:.0f}',
+    'versions': ' '.join(f'{name}={v}' for name, v in plan.compiled.versions.items()),
+  }
+  for part, size in plan.bytes.items():
+    if size and f'{part}_gib' in CELLS:
+      cells[f'{part}_gib'] = _short(size / GIB)
+  if plan.work is None:
+    return cells
+  moved = plan.work.collectives
+  for kind in KINDS:
+    cells[f'{kind}_gb'] = _short(sum(each.bytes for each in moved if each.kind == kind) / 1e9)
+  cells |= {
+    'tflop': _short(plan.work.flops / 1e12),
+    'hbm_gb': _short(plan.work.traffic / 1e9),
+    'sent_gb': _short(sum(each.near + each.far for each in moved) / 1e9),
+  }
+  if plan.work.roofline:
+    cells |= {
+      'bound_images_per_second': f'{plan.images_per_second:.0f}',
+      'bound_mfu': f'{plan.mfu:.3f}',
+      'limited_by': plan.work.roofline.limit,
+      'recipe_hours_at_least': _short(plan.hours),
+    }
+  return cells
+
+
+def mesh_words(plan: Plan) -> str:
+  """'replica=32 fsdp=8': the axes that are used."""
+  shape = plan.trainer.mesh.shape
+  return ' '.join(f'{axis}={size}' for axis, size in shape.items() if size > 1) or 'one device'
+
+
+def _short(number: float) -> str:
+  return f'{number:.4g}'
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+  """The columns that a person looks at first."""
+  cells = [[str(row[name] or '') for name in COLUMNS] for row in rows]
+  return as_markdown(list(COLUMNS.values()), cells)

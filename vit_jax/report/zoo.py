@@ -1,0 +1,125 @@
+"""Tables of all models: what each costs, and beside it timm's own table of those it has."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from vit_jax import models
+from vit_jax.models import flops
+from vit_jax.models.options import CaiTOptions, ResNetOptions
+from vit_jax.report import counting
+from vit_jax.report.counting import Spec
+from vit_jax.report.papers import FOLDER
+from vit_jax.tables import as_text
+
+CLASSES = 1000
+OTHER_CLASSES = {'DINOv2': 0, 'LeNet': 10}  # as published; by the part before the '-'
+
+
+class Cost(NamedTuple):
+  """A row of the table of all models."""
+
+  model: str
+  image_size: int
+  parameters: int
+  gmacs: float
+
+
+class CostBesideTimm(NamedTuple):
+  """A row of timm's table beside ours, or the reason why the model is not comparable.
+
+  `gmacs` are products alone, `gmacs_timms_way` what timm's counter would give for our model, and
+  `gmacs_off_percent` is the difference of the latter from timm's.
+  """
+
+  timm: str
+  image_size: int
+  model: str
+  timm_parameters_M: float
+  parameters_M: float | None
+  off_percent: float | None
+  gmacs: float | None
+  timm_gmacs: float
+  gmacs_timms_way: float | None
+  gmacs_off_percent: float | None
+  remark: str
+
+
+def costs(names: Iterable[str] | None = None) -> list[Cost]:
+  """Parameters and GMACs of the named models, by default of every usual name in `MODELS`.
+
+  Each at the image size of its published weights, with a head of 1000 classes (LeNet-5: 10;
+  DINOv2: none).
+  """
+  if names is None:
+    names = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
+  rows = []
+  for name in names:
+    inputs = models.inputs_of(name)
+    classes = OTHER_CLASSES.get(name.partition('-')[0], CLASSES)
+    side, _ = inputs.size
+    spec = Spec(name, '', classes, side, len(inputs.mean))
+    macs, _ = counting.forward_macs(spec)
+    rows.append(Cost(name, side, counting.parameters(spec), macs / 1e9))
+  return rows
+
+
+def read_timm() -> list[dict[str, str]]:
+  """timm's rows, with our name and number of classes for each, or a remark why we have none."""
+  with (FOLDER / 'timm.csv').open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def compare(row: Mapping[str, str]) -> CostBesideTimm:
+  """One row of timm's table beside ours."""
+  timm, name, size = row['model'], row['ours'], int(row['image_size'])
+  parameters, gmacs = float(row['parameters_M']), float(row['gmacs'])
+  ours = off = products = timms_way = gmacs_off = None
+  if name:
+    spec = Spec(name, '', int(row['classes']), size)
+    ours, (macs, _) = counting.parameters(spec) / 1e6, counting.forward_macs(spec)
+    norms = normalizations(spec.build(), size, *flops.convolutions(counting.traced(spec)))
+    products, timms_way = macs / 1e9, (macs + norms) / 1e9
+    off, gmacs_off = 100 * (ours / parameters - 1), 100 * (timms_way / gmacs - 1)
+  return CostBesideTimm(
+    timm, size, name, parameters, ours, off, products, gmacs, timms_way, gmacs_off, row['remark']
+  )
+
+
+def normalizations(model: Any, size: int, outputs: int, weights: int) -> int:
+  """What timm's counter (fvcore's norm_flop_counter) adds to the products for a square image.
+
+  5 for each input of a LayerNorm or a GroupNorm, 2 of a BatchNorm that uses running statistics,
+  4 for each standardized weight. In a ResNet a norm follows each convolution.
+
+  Args:
+    outputs, weights: of all convolutions, as `flops.convolutions` counts them.
+  """
+  o = model.options
+  if isinstance(o, ResNetOptions):
+    return 2 * outputs
+  patches, D, L = math.prod(model.grid((size, size))), o.width, o.depth
+  if isinstance(o, CaiTOptions):
+    return 5 * D * (2 * L * patches + o.class_depth * (patches + 2) + patches + 1)
+  return 5 * D * (2 * L + 1) * (patches + 1 + o.distilled) + 5 * outputs + 4 * weights
+
+
+TABLES: dict[str, tuple[Any, Callable[[], list], str]] = {
+  'models': (Cost, costs, ''),
+  'timm': (
+    CostBesideTimm,
+    lambda: [compare(row) for row in read_timm()],
+    '\n\ngmacs: matrix products and convolutions; gmacs timms way: with normalizations, which its '
+    'counter adds.',
+  ),
+}
+
+
+def table(name: str) -> tuple[str, list[dict[str, Any]]]:
+  """(the table 'models' or 'timm' as text, its rows for a CSV file)."""
+  kind, make, note = TABLES[name]
+  rows = make()
+  return as_text(kind._fields, rows) + note, [row._asdict() for row in rows]

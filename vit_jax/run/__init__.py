@@ -1,0 +1,21 @@
+"""The run folder: what a run leaves, and its one reader and writer."""
+
+from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.files import write_json
+from vit_jax.run.folder import Run
+from vit_jax.run.identity import FREE_TO_CHANGE, Identity, agree, differences, versions
+from vit_jax.run.predictions import Predictions, Raster
+
+__all__ = [
+  'FREE_TO_CHANGE',
+  'Checkpoints',
+  'Damaged',
+  'Identity',
+  'Predictions',
+  'Raster',
+  'Run',
+  'agree',
+  'differences',
+  'versions',
+  'write_json',
+]

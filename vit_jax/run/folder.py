@@ -1,0 +1,323 @@
+"""The run folder: everything that training leaves, read and written here and nowhere else.
+
+    config.json              the resolved recipe
+    identity.json            classes, data, length, versions (identity.py)
+    lock.json                while a process trains here (lock.py)
+    metrics.jsonl            a row per log interval and evaluation (writers.py)
+    events.jsonl             when it ran, and where the time went (events.py)
+    checkpoints/STEP/        (checkpoint.py); replaced/ and damaged/ beside it
+    predictions/NAME.npz     what it predicted for each example (predictions.py)
+    summary.json             the result, of a run that has ended
+    evaluation-STEP.json     what `vit_jax evaluate` found later
+    sharding.txt, report.html, figures/NAME.png
+
+Small files are replaced as a whole. A reader takes what is good of a file and says in
+`Run.faults` what is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vit_jax import layouts, models
+from vit_jax.config import Checkpoint, Experiment, resolve
+from vit_jax.data.view import View
+from vit_jax.errors import UserError
+from vit_jax.parallel.processes import Processes
+from vit_jax.parallel.watchdog import Watchdog
+from vit_jax.paths import local
+from vit_jax.run.checkpoint import Checkpoints
+from vit_jax.run.events import EventLog, read_events
+from vit_jax.run.files import read_object, replacing, write_json, write_text
+from vit_jax.run.identity import Identity, differences, read_identity
+from vit_jax.run.lock import Lock
+from vit_jax.run.predictions import Predictions, read_predictions, write_predictions
+from vit_jax.run.writers import MetricsWriter, read_metrics
+
+MEANINGFUL = ('[', ']', '*', '?', '\\', 'gs:/')  # Orbax: patterns, a separator, an address
+
+
+class Run:
+  """One run folder, which may not exist yet. A file is read once, when it is first asked for."""
+
+  def __init__(self, path: str | PathLike[str]):
+    """Touches nothing.
+
+    Raises:
+      UserError: an address, or a path that checkpoints could not be read back from.
+    """
+    self.path = local(path)
+    self.faults: list[str] = []  # a sentence for each part of a file that could not be read
+    whole = str(self.path.absolute())
+    for text in MEANINGFUL:
+      if text in whole:
+        raise UserError(
+          f'{self.path} cannot be a run folder: checkpoints in a path with {text!r} cannot be '
+          f'read back; choose one without {" ".join(MEANINGFUL[:-1])}'
+        )
+    try:
+      whole.encode()
+    except UnicodeEncodeError:
+      raise UserError(f'{whole!r} cannot be a run folder: its name is not UTF-8') from None
+
+  # What identifies the run.
+
+  @property
+  def exists(self) -> bool:
+    """Whether training has begun here."""
+    return (self.path / 'config.json').is_file()
+
+  @property
+  def has_checkpoints(self) -> bool:
+    """Whether there is something to go on from."""
+    folder = self.path / 'checkpoints'
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
+  def write_config(self, x: Experiment) -> None:
+    self.path.mkdir(parents=True, exist_ok=True)
+    write_text(self.path / 'config.json', x.to_json())
+
+  @cached_property
+  def config(self) -> dict[str, Any]:
+    """config.json as it is stored.
+
+    Raises:
+      UserError: this is not a run folder, or config.json is damaged.
+    """
+    if not self.exists:
+      raise UserError(
+        f'{self.path} is not a run folder: '
+        f'{"it has no config.json" if self.path.is_dir() else "there is no such folder"}; name the '
+        'folder that `vit_jax train` wrote, such as runs/earth_climate'
+      )
+    path, faults = self.path / 'config.json', []
+    values = read_object(path, faults)
+    if faults or not {'name', 'data', 'model', 'checkpoint'} <= values.keys():
+      raise UserError(
+        f'{path} is damaged: it does not hold the recipe of a run; put a copy of it there'
+      )
+    return values
+
+  @cached_property
+  def experiment(self) -> Experiment:
+    """The resolved recipe. Raises as `config` does."""
+    return resolve(self.config)
+
+  @property
+  def name(self) -> str:
+    return self.config['name']
+
+  @cached_property
+  def identity(self) -> Identity | None:
+    """None where identity.json is missing or damaged."""
+    return read_identity(self.path / 'identity.json', self.faults)
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """In the order of the labels; () where nothing in the folder names them."""
+    if self.identity:
+      return self.identity.class_names
+    return next((found.class_names for found in self.predictions.values()), ())
+
+  def check_same(self, x: Experiment) -> None:
+    """Raises a UserError unless the run here is of this experiment."""
+    changed = differences(self.experiment, x)
+    if changed:
+      raise UserError(
+        f'{self.path} holds another run: {"; ".join(changed[:4])}; choose another '
+        '--workdir, or delete that folder to start again'
+      )
+
+  @property
+  def inputs(self) -> models.Inputs:
+    """The images that the model expects."""
+    data = self.experiment.data
+    view = View.of(data)
+    return models.Inputs(
+      data.image_size, data.mean, data.std, class_names=self.class_names, view=view
+    )
+
+  # Training: process 0 holds the lock, and writes.
+
+  def lock(self, here: Processes) -> Lock:
+    """To be held while training; all processes enter it."""
+    return Lock(self.path, here)
+
+  def claim(self, x: Experiment, identity: Identity, *, accept_data: bool = False) -> Identity:
+    """Writes recipe and identity of a run that starts; one that goes on must be the one here.
+
+    Args:
+      identity: what this start means.
+      accept_data: whether a run may go on with other data.
+
+    Returns the identity that holds from here on: the length of a run is that of its start.
+
+    Raises:
+      UserError: the run here has checkpoints and differs.
+    """
+    if self.has_checkpoints:
+      self.check_same(x)
+      if self.identity:
+        identity = self.identity.goes_on_as(identity, self.path, accept_data)
+    self.write_config(x)
+    write_text(self.path / 'identity.json', identity.to_json())
+    return identity
+
+  def metrics_writer(self, x: Experiment, resume_step: int) -> MetricsWriter:
+    """Keeps the rows up to that step."""
+    return MetricsWriter(x, self.path, self.metrics, resume_step)
+
+  def event_log(self, watch: Watchdog) -> EventLog:
+    return EventLog(self.path / 'events.jsonl', watch)
+
+  def write_sharding(self, table: str) -> None:
+    write_text(self.path / 'sharding.txt', table + '\n')
+
+  def write_predictions(self, name: str, found: Predictions) -> None:
+    write_predictions(self.path / 'predictions' / f'{name}.npz', found)
+
+  def write_summary(self, summary: Mapping[str, Any]) -> None:
+    """The last thing that a run writes: with it, the run has ended."""
+    write_json(self.path / 'summary.json', summary)
+
+  def write_evaluation(self, step: int, results: Mapping[str, Any]) -> None:
+    write_json(self.path / f'evaluation-{step}.json', results)
+
+  def write_report(self, html: str) -> Path:
+    write_text(self.path / 'report.html', html)
+    return self.path / 'report.html'
+
+  def figure(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    """A file to write a PNG to, which becomes figures/NAME.png."""
+    return replacing(self.path / 'figures' / f'{name}.png')
+
+  # What it has learned.
+
+  def checkpoints(
+    self, options: Checkpoint | None = None, here: Processes | None = None
+  ) -> Checkpoints:
+    """
+    Args:
+      options: those of the recipe by default.
+      here: of the run that trains; without it they are only read.
+    """
+    return Checkpoints(self.path, options or self.experiment.checkpoint, here)
+
+  def variables(self, which: str | int = 'last') -> tuple[dict[str, Any], int]:
+    """(the variables to evaluate with, as host arrays; the step they are of).
+
+    Args:
+      which: 'last', 'best' or a step.
+
+    Raises:
+      UserError: there is no such checkpoint.
+      Damaged: it is not what was saved.
+    """
+    with self.checkpoints() as checkpoints:
+      step = checkpoints.pick(which)
+      return checkpoints.load_variables(step), step
+
+  def export(
+    self, target: str | PathLike[str], layout: str | None = None, checkpoint: str | int = 'last'
+  ) -> str:
+    """Writes the model of a checkpoint to a file, .npz or .safetensors; returns a sentence.
+
+    Args:
+      layout: 'timm', 'hf', 'google' or 'big_vision'; by default what suits the file.
+
+    Raises:
+      UserError: there is no such checkpoint, or the layout does not have this model.
+    """
+    variables, step = self.variables(checkpoint)
+    x = self.experiment.model
+    model = models.build(x.name, len(self.class_names), x.options, self.inputs)
+    line = layouts.write(local(target), model, variables, layout, {'model': x.name})
+    return f'{self.path} at step {step}: {line}'
+
+  # What it has measured.
+
+  @cached_property
+  def metrics(self) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, in the order of the file."""
+    return read_metrics(self.path / 'metrics.jsonl', self.faults)
+
+  @cached_property
+  def events(self) -> list[dict[str, Any]]:
+    return read_events(self.path / 'events.jsonl', self.faults)
+
+  @cached_property
+  def summary(self) -> dict[str, Any]:
+    """Empty until the run has ended."""
+    return read_object(self.path / 'summary.json', self.faults)
+
+  @cached_property
+  def evaluations(self) -> dict[int, dict[str, Any]]:
+    """What `vit_jax evaluate` wrote, by step."""
+    found = {}
+    for path in self.path.glob('evaluation-*.json'):
+      step = path.stem.removeprefix('evaluation-')
+      if step.isdigit() and (results := read_object(path, self.faults)):
+        found[int(step)] = results
+    return dict(sorted(found.items()))
+
+  @cached_property
+  def predictions(self) -> dict[str, Predictions]:
+    """By name: the evals that measure, then other splits."""
+    files = {file.stem: file for file in sorted((self.path / 'predictions').glob('*.npz'))}
+    names = [name for name in self.evals if name in files] if files else []
+    names += [name for name in files if name not in names]
+    found = {name: read_predictions(files[name], self.faults) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
+
+  @property
+  def evals(self) -> list[str]:
+    """The evals of the model's own head: first the one that picks the best checkpoint, which
+    headlines report, then by name."""
+    best = self.config['checkpoint']['best'].partition('/')[0]
+    return sorted(self._evals('classify'), key=lambda name: (name != best, name))
+
+  @property
+  def headline(self) -> str:
+    """The eval that headlines report; '' where there is none."""
+    return next(iter(self.evals), '')
+
+  def _evals(self, *kinds: str) -> list[str]:
+    lines = self.config.get('evals', {})
+    return sorted(name for name, line in lines.items() if line['kind'] in kinds)
+
+  @property
+  def features(self) -> dict[str, list[str]]:
+    """The evals of features -> their metrics, such as '10-shot'."""
+    keys = dict.fromkeys(key for row in self.metrics for key in row)
+    found = {
+      name: [key.partition('/')[2] for key in keys if key.startswith(f'{name}/')]
+      for name in self._evals('few_shot', 'knn', 'linear')
+    }
+    return {name: metrics for name, metrics in found.items() if metrics}
+
+  @property
+  def last_step(self) -> int:
+    return max((int(row['step']) for row in self.metrics), default=0)
+
+  def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a metric. Where a step is there twice, the later row counts."""
+    values = {row['step']: row[name] for row in self.metrics if name in row}
+    steps = sorted(values)
+    return np.array(steps, float), np.array([values[step] for step in steps], float)
+
+  def result(self, eval_name: str) -> Mapping[str, float]:
+    """The final metrics of an eval split; of an unfinished run the latest ones, or none."""
+    if eval_name in self.summary:
+      return self.summary[eval_name]
+    prefix = f'{eval_name}/'
+    latest: dict[str, float] = {}
+    for row in self.metrics:
+      latest |= {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)}
+    return latest

@@ -1,0 +1,232 @@
+"""What a run is: its recipe, its data, its classes, its length. Two runs that differ are not one.
+
+`RUN/identity.json` stands from the start of a run. A start that goes on in the folder is compared
+with it, and before the first step all processes of a run are compared with each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import vit_jax
+from vit_jax.config import Experiment
+from vit_jax.errors import UserError, first_few
+from vit_jax.parallel.processes import Processes
+from vit_jax.run.files import is_number, read_object
+
+# Keys that change how a run is watched and where it runs, not what it computes.
+FREE_TO_CHANGE = (
+  'mesh',
+  'limits',
+  'log',
+  'checkpoint',
+  'evals',
+  'eval_batch_size',
+  'data.threads',
+  'data.prefetch',
+  'data.cache',
+  'data.dir',
+  'data.on_bad_record',
+)
+# Keys that may differ between the processes of a run: of the host that each runs on.
+PER_PROCESS = ('limits', 'log', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
+SAME_VERSION = ('vit_jax', 'jax', 'jaxlib')  # in all processes of a run
+
+log = logging.getLogger(__name__)
+
+
+def versions() -> dict[str, str]:
+  """Of what decides the numbers of a run."""
+  packages = {name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax', 'optax')}
+  return {'vit_jax': vit_jax.__version__, **packages, 'python': platform.python_version()}
+
+
+@dataclass(frozen=True)
+class Identity:
+  """What a run is beside its recipe. A digest is text; '' where there is nothing to digest.
+
+  Attributes:
+    class_names: in the order of the labels.
+    num_examples: in the training split.
+    data: digest of the training split.
+    steps: length of the run, fixed at its start.
+    evals: digest of the data of each eval. The name says which data it is, so that an eval that
+      the recipe moved to other data has another name, such as 'test: folder, test'.
+    weights: digest of the weights that training starts from.
+  """
+
+  class_names: tuple[str, ...]
+  num_examples: int
+  data: str
+  steps: int
+  evals: Mapping[str, str] = field(default_factory=dict)
+  weights: str = ''
+  versions: Mapping[str, str] = field(default_factory=versions)
+
+  def to_json(self) -> str:
+    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+
+  @classmethod
+  def from_json(cls, text: str) -> Identity:
+    values = json.loads(text)
+    return cls(**{**values, 'class_names': tuple(values['class_names'])})
+
+  def goes_on_as(self, now: Identity, folder: Path, accept_data: bool = False) -> Identity:
+    """The identity of this run where it goes on with the data that is there `now`.
+
+    Args:
+      accept_data: whether the examples, but not their classes, may be others than at the start.
+
+    Raises:
+      UserError: one sentence that says what differs.
+    """
+    if self.class_names != now.class_names:
+      match_classes(now.class_names, self.class_names, 'the training data', complete=True)
+      raise UserError(
+        f'{folder} was trained on the same classes in another order, which the training data has '
+        'changed; restore that order, or choose another --workdir'
+      )
+    changed = []
+    if self.data != now.data:
+      changed.append(
+        f'it had {self.num_examples} training examples (digest {self.data[:12]}), and now has '
+        f'{now.num_examples} ({now.data[:12]})'
+      )
+    changed += [
+      f'the data of eval {name!r} has changed'
+      for name, digest in now.evals.items()
+      if self.evals.get(name, digest) != digest
+    ]
+    if changed and not accept_data:
+      raise UserError(
+        f'{folder} was trained on other data: {first_few(changed)}; restore the data, choose '
+        'another --workdir, or go on with the data as it is now by --accept_data'
+      )
+    if self.data == now.data and self.steps != now.steps:
+      raise UserError(
+        f'{folder} is a run of {self.steps} steps, and the recipe now means {now.steps}; the '
+        'length of a run is fixed at its start: choose another --workdir'
+      )
+    for name in SAME_VERSION:
+      then, today = self.versions.get(name), now.versions.get(name)
+      if then != today:
+        log.warning('%s began with %s %s and goes on with %s', folder, name, then, today)
+    return dataclasses.replace(
+      self, num_examples=now.num_examples, data=now.data, evals={**self.evals, **now.evals}
+    )
+
+
+def read_identity(path: Path, faults: list[str]) -> Identity | None:
+  """None where there is no such file, and a fault where it is damaged."""
+  values = read_object(path, faults)
+  if not values:
+    return None
+  try:
+    identity = Identity.from_json(json.dumps(values))
+    if is_number(identity.steps) and isinstance(identity.data, str):
+      return identity
+  except (KeyError, TypeError):
+    pass
+  faults.append(f'{path} is damaged: it does not hold the identity of a run')
+  return None
+
+
+def match_classes(
+  names: Sequence[str], known: Sequence[str], where: str, *, complete: bool = False
+) -> np.ndarray:
+  """The label that each class of some data has in a run, matched by name: int [K of the data].
+
+  Args:
+    names: the classes of the data, in the order of its labels.
+    known: those of the run.
+    where: what the data is, for the sentence.
+    complete: whether the data must have all classes of the run.
+
+  Raises:
+    UserError: a class is unknown to the run, its name is that of two, or one is missing.
+  """
+  if tuple(names) == tuple(known):
+    return np.arange(len(known))
+  label = {name: k for k, name in enumerate(known)}
+  faults = [f'the run has no class {name!r}' for name in names if name not in label]
+  if complete or faults:  # a class that is missing may be the one with an unknown name
+    faults += [f'class {name!r} is missing' for name in known if name not in set(names)]
+  if len(label) < len(known) or len(set(names)) < len(names):
+    faults.append('two classes have one name')
+  if faults:
+    raise UserError(
+      f'{where} does not have the classes of the run, and labels are matched by class name: '
+      f'{first_few(faults)}; name the classes as they were'
+    )
+  return np.array([label[name] for name in names])
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+  """One line for each key that differs and decides the result: a run cannot go on across one."""
+  was, now = (_flat(json.loads(x.to_json())) for x in (old, new))
+  return [
+    f'config.{key} was {was.get(key)!r} and is now {now.get(key)!r}'
+    for key in _differing(was, now)
+    if not _below(key, FREE_TO_CHANGE)
+  ]
+
+
+def agree(here: Processes, x: Experiment, identity: Identity) -> None:
+  """Compares what all processes of a run are about to do; every one of them calls it.
+
+  Raises:
+    UserError: on every process, with a sentence that names those that differ from process 0.
+  """
+  config = _flat(json.loads(x.to_json()), 'config')
+  free = [f'config.{key}' for key in PER_PROCESS]
+  mine = {key: value for key, value in config.items() if not _below(key, free)} | _flat(
+    {
+      'training data': f'{identity.num_examples} examples, digest {identity.data[:12]}',
+      'evaluation data': identity.evals,
+      'class': {str(k): name for k, name in enumerate(identity.class_names)},
+      'starting weights': identity.weights[:12],
+      'length in steps': identity.steps,
+      'version': {name: identity.versions[name] for name in SAME_VERSION},
+    }
+  )
+  digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()
+  if len(set(here.gather(digest))) == 1:
+    return
+  first, *others = here.gather(mine)
+  faults = [
+    f'process {index} has {key} {other.get(key)!r}, process 0 has {first.get(key)!r}'
+    for index, other in enumerate(others, 1)
+    for key in _differing(first, other)
+  ]
+  raise UserError(
+    f'the processes of this run do not agree: {first_few(faults)}; start all of them with the '
+    'same command, code and data'
+  )
+
+
+def _flat(tree: Mapping[str, Any], where: str = '') -> dict[str, Any]:
+  """Dotted key -> value."""
+  leaves: dict[str, Any] = {}
+  for name, value in tree.items():
+    key = f'{where}.{name}' if where else name
+    leaves |= _flat(value, key) if isinstance(value, Mapping) else {key: value}
+  return leaves
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+
+
+def _below(key: str, groups: Sequence[str]) -> bool:
+  return any(key == group or key.startswith(f'{group}.') for group in groups)

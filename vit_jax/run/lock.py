@@ -1,0 +1,172 @@
+"""Who trains in a run folder: one process, named by a file in it.
+
+`RUN/lock.json` is created by the process that trains (process 0 of several), says which one it is,
+and is touched every few seconds. Only a process that was killed leaves it behind. An owner on this
+host is gone when no process with its number and start time is left; one elsewhere when it no longer
+touches the file. Creating a file exclusively works on network disks, where flock often does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any
+
+from vit_jax.errors import UserError
+from vit_jax.parallel.processes import Processes
+from vit_jax.run.files import read_object, write_json
+
+POLL = 0.1  # seconds
+BEAT = 10.0  # seconds from one touch to the next
+SILENT = 120.0  # seconds without a touch, after which an owner elsewhere is taken to be gone
+
+log = logging.getLogger(__name__)
+
+
+class Lock:
+  """Held from `with` to its end, or that of the process. All processes of a run enter it."""
+
+  def __init__(self, folder: Path, here: Processes):
+    self._folder, self._path, self._here = folder, folder / 'lock.json', here
+    self._mine: dict[str, Any] = {}
+    self._over = threading.Event()
+
+  def __enter__(self) -> Lock:
+    """Raises a UserError where another process trains in the folder."""
+    self._here.share(self._take)
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._release()
+
+  def _take(self) -> None:
+    self._folder.mkdir(parents=True, exist_ok=True)
+    since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
+    mine = {**_this_process(), 'since': since, 'id': uuid.uuid4().hex}
+    while self._owner() != mine:
+      if not _create(self._path, json.dumps(mine) + '\n'):
+        with contextlib.suppress(FileNotFoundError):  # it has been released meanwhile
+          self._take_over(mine)
+    self._mine = mine
+    self._here.at_exit.append(lambda code: self._release())
+    threading.Thread(target=self._beat, name='lock', daemon=True).start()
+
+  def _take_over(self, mine: dict[str, Any]) -> None:
+    """Replaces the lock of an owner that is gone; raises a UserError where it is not."""
+    owner = self._owner()
+    if self._lives(owner):
+      raise UserError(
+        f'{self._folder} is being trained by {_words(owner)} since {owner.get("since", "?")}; wait '
+        'until that ends, stop it, or choose another --workdir'
+      )
+    # Of several processes that have seen this, one at a time goes on, and looks again.
+    turn = self._path.with_name(f'lock.{zlib.crc32(json.dumps(owner).encode()):08x}')
+    if not _create(turn):
+      time.sleep(POLL)
+      if self._clock() - turn.stat().st_mtime > BEAT:  # it was killed
+        turn.unlink()
+      return
+    try:
+      if self._owner() == owner:
+        write_json(self._path, mine)
+        log.warning('%s: took over the lock of %s, which is gone', self._folder, _words(owner))
+    finally:
+      turn.unlink()
+
+  def _lives(self, owner: dict[str, Any]) -> bool:
+    """Whether the owner runs; waits where that cannot be asked."""
+    this = _this_process()
+    if all(owner.get(name) == this[name] for name in ('host', 'boot', 'namespace')):
+      return _started(owner['pid']) in (0, owner['started'])
+    touched, now = self._path.stat().st_mtime, self._clock()
+    if owner and now - touched < SILENT:
+      log.warning('%s: waiting for a sign of life of %s', self._folder, _words(owner))
+    end = time.monotonic() + SILENT - (now - touched)
+    while time.monotonic() < end:
+      time.sleep(POLL)
+      if self._owner() != owner:
+        return False  # this one, and the next look is at another
+      if self._path.stat().st_mtime != touched:
+        return True
+    return False
+
+  def _owner(self) -> dict[str, Any]:
+    """What the lock says; {} where there is none, or it is being written."""
+    owner = read_object(self._path, [])
+    return owner if _this_process().keys() <= owner.keys() else {}
+
+  def _clock(self) -> float:
+    """The time by the clock of the disk, which may differ from that of this host."""
+    with tempfile.NamedTemporaryFile(prefix='lock.', dir=self._folder) as probe:
+      return os.fstat(probe.fileno()).st_mtime
+
+  def _beat(self) -> None:
+    while not self._over.wait(BEAT):
+      with contextlib.suppress(OSError):
+        owner = self._owner()
+        if owner and owner != self._mine and not self._over.is_set():
+          print(
+            f'vit_jax: {self._folder} was taken over by {_words(owner)}, as this process gave no '
+            'sign of life',
+            file=sys.stderr,
+            flush=True,
+          )
+          self._here.leave(1)
+        os.utime(self._path)
+
+  def _release(self) -> None:
+    self._over.set()
+    if self._mine and self._owner() == self._mine:
+      with contextlib.suppress(OSError):
+        self._path.unlink()
+
+
+def _create(path: Path, text: str = '') -> bool:
+  """Whether this process, and no other, has created the file."""
+  try:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+  except FileExistsError:
+    return False
+  with open(descriptor, 'w') as file:
+    file.write(text)
+  return True
+
+
+def _words(owner: dict[str, Any]) -> str:
+  return f'process {owner.get("pid", "?")} on host {owner.get("host", "?")}'
+
+
+def _this_process() -> dict[str, Any]:
+  """`boot` and `namespace` tell hosts of one name, and containers on one host, apart."""
+  boot = namespace = ''
+  with contextlib.suppress(OSError):
+    boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    namespace = os.readlink('/proc/self/ns/pid')
+  pid = os.getpid()
+  place = {'host': socket.gethostname(), 'boot': boot, 'namespace': namespace}
+  return {**place, 'pid': pid, 'started': _started(pid)}
+
+
+def _started(pid: int) -> int:
+  """When a process started, in ticks since boot: numbers are used again. -1: there is none;
+  0: there is one, but this system does not say when it started."""
+  with contextlib.suppress(OSError):
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return -1 if fields[0] in 'ZX' else int(fields[19])
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return -1
+  except PermissionError:
+    pass
+  return 0

@@ -1,0 +1,128 @@
+"""predictions/NAME.npz: what the model predicted for each example of a split, and some images."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_jax.run.files import replacing
+
+
+@dataclass(frozen=True)
+class Raster:
+  """Where in a large picture each example was cut out."""
+
+  row_N: np.ndarray  # of the patch's top left pixel
+  col_N: np.ndarray
+  height: int  # of the large picture, in pixels
+  width: int
+  patch: int  # side of a patch, in pixels
+  held_out_N: np.ndarray | None  # bool: no training image overlaps; None: not recorded
+  extent: tuple[float, ...] | None = None  # left, right, bottom, top in degrees, if declared
+
+
+@dataclass(frozen=True)
+class Predictions:
+  """One entry per example of a split, and a sample of the images."""
+
+  index_N: np.ndarray  # of the example in its split
+  label_N: np.ndarray  # -1: no label
+  prediction_N: np.ndarray
+  confidence_N: np.ndarray
+  class_names: tuple[str, ...]
+  images_SHWC: np.ndarray  # uint8
+  sample_S: np.ndarray  # the example that each shown image is
+  raster: Raster | None = None  # where the data set declares one
+  # Class name -> ('#rrggbb', what it is in words), where the data set declares it.
+  palette: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+  @property
+  def labeled_N(self) -> np.ndarray:
+    return self.label_N >= 0
+
+  @property
+  def confusion_KK(self) -> np.ndarray:
+    """Counts: rows are true classes, columns predicted ones. For few classes: it is K by K."""
+    K = len(self.class_names)
+    counts_KK = np.zeros((K, K), int)
+    known_N = self.labeled_N & (self.prediction_N < K)
+    np.add.at(counts_KK, (self.label_N[known_N], self.prediction_N[known_N]), 1)
+    return counts_KK
+
+  @property
+  def correct_N(self) -> np.ndarray:
+    return self.labeled_N & (self.label_N == self.prediction_N)
+
+
+ARRAYS = (
+  'index_N',
+  'label_N',
+  'prediction_N',
+  'confidence_N',
+  'images_SHWC',
+  'sample_S',
+)
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+  arrays = {name: getattr(predictions, name) for name in ARRAYS}
+  arrays['class_names'] = np.array(predictions.class_names)
+  if predictions.palette:
+    arrays['palette'] = np.array(json.dumps(predictions.palette))
+  if raster := predictions.raster:
+    arrays |= {
+      'row_N': raster.row_N,
+      'col_N': raster.col_N,
+      'raster_size': np.array((raster.height, raster.width)),
+      'patch_size': np.array(raster.patch),
+    }
+    if raster.held_out_N is not None:
+      arrays['held_out_N'] = raster.held_out_N
+    if raster.extent:
+      arrays['extent'] = np.array(raster.extent)
+  with replacing(path) as file:
+    np.savez_compressed(file, **arrays)
+
+
+def read_predictions(path: Path, faults: list[str]) -> Predictions | None:
+  """None, and a fault that says why, where the file is damaged."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in stored.files}
+    if len({len(arrays[name]) for name in ARRAYS[:4]}) > 1:
+      raise ValueError('its arrays differ in length')
+    return Predictions(
+      **{name: arrays[name] for name in ARRAYS},
+      class_names=tuple(map(str, arrays['class_names'])),
+      raster=_raster(arrays),
+      palette=json.loads(str(arrays['palette'])) if 'palette' in arrays else {},
+    )
+  except KeyError as error:
+    why = f'it has no {error}'
+  except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    why = str(error).partition('\n')[0] or 'it is empty'
+  faults.append(f'{path} is damaged and left out: {why}')
+  return None
+
+
+def _raster(arrays: Mapping[str, Any]) -> Raster | None:
+  if not {'row_N', 'col_N', 'raster_size', 'patch_size'} <= arrays.keys():
+    return None
+  height, width = (int(side) for side in arrays['raster_size'])
+  held_out_N = arrays['held_out_N'].astype(bool) if 'held_out_N' in arrays else None
+  return Raster(
+    arrays['row_N'],
+    arrays['col_N'],
+    height,
+    width,
+    int(arrays['patch_size']),
+    held_out_N,
+    tuple(arrays['extent'].tolist()) if 'extent' in arrays else None,
+  )

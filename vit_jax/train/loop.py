@@ -1,0 +1,266 @@
+"""The loop: when things happen."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vit_jax import config
+from vit_jax.config import Experiment
+from vit_jax.errors import PREEMPTED, UserError, nearest
+from vit_jax.evaluate.backbone import Pulse
+from vit_jax.evaluate.judge import Judged
+from vit_jax.parallel import processes
+from vit_jax.parallel.preemption import Preemption
+from vit_jax.parallel.processes import Processes
+from vit_jax.parallel.watchdog import Watchdog
+from vit_jax.run import Checkpoints, Run
+from vit_jax.train.finish import End, finish
+from vit_jax.train.recorder import Recorder, Window
+from vit_jax.train.start import Start, start
+from vit_jax.train.state import TrainState
+from vit_jax.train.trainer import Opened, Trainer
+
+
+def train(
+  x: Experiment,
+  workdir: Path | str,
+  data_dir: Path,
+  preemption: Preemption,
+  *,
+  accept_data: bool = False,
+  opened: Opened | None = None,
+) -> int:
+  """Trains, evaluates and leaves a run folder; returns the exit code, 0 or 75.
+
+  Args:
+    accept_data: go on where the data has changed since the run began.
+    opened: data in place of what the recipe names.
+
+  Raises:
+    UserError: a fault in the input, a run folder that belongs to another experiment or to a
+      training that is under way, or a process that differs from the others.
+    RunFault: no good checkpoint is left, one could not be saved, or other processes are gone.
+  """
+  run = Run(workdir)
+  with (
+    processes.start(x.limits) as here,
+    Watchdog(here, run.path, x.limits.start, preemption.began) as watch,
+    contextlib.ExitStack() as stack,
+  ):
+    preemption.attach(here)
+    here.listen()
+    trainer, checkpoints, begun = start(
+      run, x, data_dir, here, stack, accept_data=accept_data, opened=opened
+    )
+    recorder = Recorder(
+      trainer,
+      run,
+      here,
+      watch,
+      step=begun.step,
+      train_seconds=begun.train_seconds,
+      total_seconds=begun.total_seconds,
+      began=preemption.began,
+    )
+    for line in begun.lines:
+      recorder.say(line)
+    code = 1
+    try:
+      end = loop(trainer, begun, checkpoints, recorder, here, watch, preemption)
+      with watch.phase('save', x.limits.save):
+        checkpoints.close()
+      if end.stopped:
+        recorder.say(f'stopped and saved at step {end.step}; the same command goes on from there')
+      else:
+        preemption.finish()
+        with watch.phase('evaluate', x.limits.start):
+          finish(trainer, run, end, recorder, _Pulse(here, watch, x))
+      code = PREEMPTED if end.stopped else 0
+    finally:
+      recorder.close(code)
+  return code
+
+
+def loop(
+  trainer: Trainer,
+  begun: Start,
+  checkpoints: Checkpoints,
+  recorder: Recorder,
+  here: Processes,
+  watch: Watchdog,
+  preemption: Preemption,
+) -> End:
+  """Runs from the step of `begun` to the last one, or until stopped; that step is saved either way.
+
+  The law, at step s: evaluate what is due at s; then save, if a save is due or the evaluation is
+  the best so far; then train on batch(s). Metrics of a step are fetched while the next one runs,
+  so the device never waits for the host. Evaluation comes before the save, so a checkpoint carries
+  its own metrics, and the row of an evaluation is on disk before its save begins. What a checkpoint
+  at s needs to go on bit by bit is the state, s itself (the data position) and the window of sums
+  not yet logged.
+  """
+  x, steps, limits = trainer.experiment, trainer.steps, trainer.experiment.limits
+  state, window, best, judged = begun.state, begun.window, begun.best, {}
+  due_log, due_save = due(x.log.every, trainer), due(x.checkpoint.every, trainer)
+  due_evals = {name: due(line.every, trainer) for name, line in x.evals.items()}
+  pending: tuple[int, Any] | None = None  # (step, metrics) of the last update, on the device
+  train_step, last_save = None, time.perf_counter()
+
+  def fetch(window: Window, pending: tuple[int, Any] | None) -> Window:
+    if pending is None:
+      return window
+    step, metrics = pending
+    window = window.add(metrics)
+    return recorder.log(step, window) if due_log(step) else window
+
+  # Others may still be compiling while this process waits in its first step.
+  with (
+    watch.phase('step', limits.start),
+    contextlib.closing(trainer.batches(begun.step, steps)) as batches,
+  ):
+    for s in range(begun.step, steps + 1):
+      recorder.at(s)
+      checkpoints.check()
+      stopped = preemption.tick()
+      if recorder.lead and 0 < 60 * x.checkpoint.minutes < time.perf_counter() - last_save:
+        preemption.ask_save()  # clocks differ: all save where the first process says
+        last_save = time.perf_counter()
+      save, saved = preemption.save_due() or stopped or due_save(s), s == begun.step
+      names = [] if stopped else [name for name, is_due in due_evals.items() if is_due(s)]
+      if saved:  # a run that was stopped in an evaluation comes back to it
+        names = [name for name in names if s > 0 and name not in begun.evaluated]
+      if names or (save and not saved):
+        window, pending, judged = fetch(window, pending), None, {}
+        if names:
+          judged, stopped = evaluate(trainer, state, s, names, recorder, here, watch, preemption)
+        measured = as_row(judged)
+        value = worth_of(x.checkpoint, measured, names)
+        improved, best = x.checkpoint.keep_best > 0 and value > best, max(value, best)
+        if ((save or stopped) and not saved) or improved:
+          with watch.phase('save', limits.save):
+            beside = {
+              'data_position': s * x.batch_size,
+              'window': dict(window.sums),
+              'train_seconds': recorder.train_seconds,
+              'total_seconds': recorder.total_seconds,
+            }
+            checkpoints.save(s, state.as_tree(), beside, measured)
+          recorder.spent(s)
+          last_save = time.perf_counter()
+      if stopped or s == steps:
+        break
+      with watch.phase('data', limits.data):
+        batch = next(batches)
+      if train_step is None:
+        with watch.phase('compile', limits.start):
+          train_step = trainer.train_step.lower(state, batch, *trainer.frozen).compile()
+        window = window._replace(began=recorder.train_seconds)  # compiling is not throughput
+        preemption.begin()
+      with jax.transfer_guard('disallow'):
+        state, metrics = train_step(state, batch, *trainer.frozen)
+      if pending is not None:
+        window = fetch(window, pending)
+        watch.renew(limits.step)
+      pending = s + 1, metrics
+      recorder.advance()
+  if begun.step < steps and trainer.loader.bad_records:
+    recorder.say(f'{trainer.loader.bad_records} records could not be decoded and were skipped')
+  return End(s, state, stopped, judged)
+
+
+def due(every: config.Duration, trainer: Trainer) -> Callable[[int], bool]:
+  """Whether something of this cadence is due at a step; all is due at the last one."""
+  x, steps = trainer.experiment, trainer.steps
+  period = every.to_steps(x.batch_size, trainer.sizes.num_examples)
+  return lambda s: s == steps or (period > 0 and s > 0 and s % period == 0)
+
+
+def evaluate(
+  trainer: Trainer,
+  state: TrainState,
+  s: int,
+  names: list[str],
+  recorder: Recorder,
+  here: Processes,
+  watch: Watchdog,
+  preemption: Preemption,
+) -> tuple[dict[str, Judged], bool]:
+  """Judges lines of the table and writes their row; ({}, True) where it was stopped on the way.
+
+  Predictions are made at the end of the run.
+  """
+  names = [name for name in names if trainer.experiment.evals[name].kind != 'predict']
+  pulse = _Pulse(here, watch, trainer.experiment, preemption)
+  try:
+    with watch.phase('evaluate', trainer.experiment.limits.start):
+      judged = trainer.evaluate(state.eval_variables, names, pulse)
+  except Stopped:
+    return {}, True
+  if row := as_row(judged):
+    recorder.write(s, row)
+    shown = (name for name in row if not name.endswith(('/top5', '/ece')))
+    recorder.say(
+      f'step {s}/{trainer.steps}  ' + '  '.join(f'{name} {row[name]:.4f}' for name in shown)
+    )
+  return judged, False
+
+
+def as_row(judged: Mapping[str, Judged]) -> dict[str, float]:
+  """{'val/top1': ...} of what was judged."""
+  return {
+    f'{name}/{metric}': value
+    for name, found in judged.items()
+    for metric, value in found.metrics.items()
+  }
+
+
+def worth_of(options: config.Checkpoint, measured: Mapping[str, float], names: list[str]) -> float:
+  """How good this evaluation is, more being better; -inf where the best one's metric is not due.
+
+  Raises:
+    UserError: config.checkpoint.best names a metric that its eval does not give.
+  """
+  if options.best in measured:
+    return config.worth(options.best, measured[options.best])
+  name = options.best.partition('/')[0]
+  if name in names and any(key.startswith(f'{name}/') for key in measured):
+    raise UserError(
+      f'config.checkpoint.best is {options.best!r}, which was not measured; '
+      f'{nearest(options.best, measured)}'
+    )
+  return -math.inf
+
+
+class Stopped(Exception):
+  """Ends an evaluation between two batches."""
+
+
+class _Pulse(Pulse):
+  """Renews the limit of the phase at each batch, and stops there when asked to."""
+
+  def __init__(
+    self, here: Processes, watch: Watchdog, x: Experiment, preemption: Preemption | None = None
+  ):
+    self._here, self._watch, self._limits = here, watch, x.limits
+    self._preemption = preemption
+    self._first = True  # it compiles
+
+  def begin(self, title: str, total: int) -> None:
+    self._watch.renew(self._limits.start)
+
+  def beat(self, count: int) -> None:
+    if self._preemption is not None and self._preemption.tick():
+      raise Stopped
+    self._watch.renew(self._limits.start if self._first else self._limits.step)
+    self._first = False
+
+  def share(self, make: Callable[[], Any]) -> Any:
+    self._watch.renew(self._limits.start)  # methods on the host take as long as they take
+    return self._here.share(make)

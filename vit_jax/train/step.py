@@ -1,0 +1,134 @@
+"""The step: one jitted function. `train`, `bench` and `plan` compile this same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vit_jax.parallel import rules
+from vit_jax.parallel.mesh import BATCH_SPEC
+from vit_jax.train.state import TrainState, as_variables
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+# By platform. On some numbers of chips, 16 but not 64 or 256, XLA would split a product and the
+# gather of its weight into a ring of small ones, which takes more memory.
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
+  'tpu': {
+    'xla_tpu_enable_windowed_einsum_for_all_gather': False,
+    'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False,
+  }
+}
+
+
+def make_train_step(
+  model: Any,
+  task: Any,
+  tx: optax.GradientTransformation,
+  *,
+  mesh: DeviceMesh,
+  state: TrainState,
+  seed: int = 0,
+  accumulate: int = 1,
+  ema: float = 0.0,
+  frozen: tuple[Any, ...] = (),
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
+
+  A batch has `image` (B, H, W, C) uint8, `label` (B,) int32 and `mask` (B,) bool; a masked row
+  counts nowhere. Metrics are sums over examples (`loss`, `top1`, `examples`) and, of the update,
+  `grad_norm` before clipping. With `accumulate` > 1 the batch runs as that many micro-batches
+  whose gradients add up to the whole batch's; a BatchNorm sees one after the other.
+
+  Args:
+    state: arrays or shapes, from which the shardings follow.
+    frozen: likewise; trees that the task reads and no step changes.
+  """
+
+  state_shardings = rules.shardings(state, mesh)
+
+  def micro_loss(params, batch_stats, batch, key, total, frozen):
+    augment_key, dropout_key = jax.random.split(key)
+    images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
+    counts = {} if batch_stats is None else {'mask_B': batch['mask']}
+    output, updated = model.apply(
+      as_variables(params, batch_stats),
+      images_BHWC,
+      train=True,
+      rngs={'dropout': dropout_key},
+      mutable=['batch_stats'],
+      **counts,
+    )
+    mask_B = batch['mask'].astype(jnp.float32)
+    loss_B = task.loss(output, targets)
+    sums = task.metrics(output, targets, loss_B, mask_B)
+    return jnp.sum(loss_B * mask_B) / total, (sums, updated.get('batch_stats'))
+
+  def micro_grad(*args):
+    """Gradients that lie as their parameters do: none is ever whole where those are not."""
+    grads, beside = jax.grad(micro_loss, has_aux=True)(*args)
+    return jax.lax.with_sharding_constraint(grads, state_shardings.params), beside
+
+  def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      key = jax.random.fold_in(jax.random.key(seed), state.step)
+      total = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
+      if accumulate == 1:
+        grads, (sums, batch_stats) = micro_grad(
+          state.params, state.batch_stats, batch, key, total, frozen
+        )
+      else:
+        # Row i goes to micro-batch i % accumulate, so that no row leaves its device.
+        micro = jax.tree.map(
+          lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
+        )
+
+        def add_one(carry, xs):
+          summed, batch_stats = carry
+          grads, (sums, batch_stats) = micro_grad(state.params, batch_stats, *xs, total, frozen)
+          return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
+
+        xs = micro, jax.random.split(key, accumulate)
+        grads, (sums, _) = jax.eval_shape(
+          micro_grad,
+          state.params,
+          state.batch_stats,
+          *jax.tree.map(lambda x: x[0], xs),
+          total,
+          frozen,
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
+        zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]
+        ((grads, sums), batch_stats), _ = jax.lax.scan(add_one, (zeros, state.batch_stats), xs)
+      updates, opt_state = tx.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      averaged = state.ema
+      if averaged is not None:
+        # Warmed up as in Adam's bias correction, or the first epochs would average the init.
+        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        averaged = jax.tree.map(
+          lambda a, v: a * decay + v * (1 - decay), averaged, as_variables(params, batch_stats)
+        )
+      metrics = {**sums, 'grad_norm': optax.global_norm(grads)}
+      return TrainState(state.step + 1, params, opt_state, averaged, batch_stats), metrics
+
+  return jax.jit(
+    train_step,
+    donate_argnums=0,
+    compiler_options=compiler_options(mesh),
+    in_shardings=(state_shardings, NamedSharding(mesh, BATCH_SPEC), *rules.shardings(frozen, mesh)),
+    out_shardings=(state_shardings, NamedSharding(mesh, P())),
+  )
+
+
+def compiler_options(mesh: DeviceMesh) -> dict[str, Any]:
+  """How a training step is compiled for the devices of `mesh`."""
+  return COMPILER_OPTIONS.get(mesh.devices.flat[0].platform, {})

@@ -1,0 +1,104 @@
+"""A task: what a model is trained on. Three pure functions: inputs, loss, metrics.
+
+A task may read variables that no step changes, such as a teacher's: `inputs` takes them last, and
+they reach the step as an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vit_jax import config, losses
+from vit_jax.data import augment
+
+Array = jax.Array
+Batch = dict[str, Array]
+
+
+class Targets(NamedTuple):
+  """What a step learns from: labels as distributions, and a teacher's logits if there is one."""
+
+  labels_BK: Array
+  teacher_BK: Array | None = None
+
+
+@dataclass(frozen=True)
+class Classification:
+  """One label per image."""
+
+  num_classes: int
+  loss_config: config.Loss
+  augment: config.Augment
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+  def inputs(self, batch: Batch, key: Array) -> tuple[Array, Targets]:
+    """(images_BHWC float32, augmented and normalized; targets)."""
+    images_BHWC, labels_BK = self._augmented(batch, key)
+    return augment.normalize(images_BHWC, self.mean, self.std), Targets(labels_BK)
+
+  def loss(self, output: Any, targets: Targets) -> Array:
+    """loss_B with smoothed labels. Two heads count half each."""
+    loss_B = self._label_loss(output.logits_BK, targets)
+    if output.distill_logits_BK is None:
+      return loss_B
+    return (loss_B + self._label_loss(output.distill_logits_BK, targets)) / 2
+
+  def metrics(self, output: Any, targets: Targets, loss_B: Array, mask_B: Array) -> Batch:
+    """Sums over the examples of a step, without masked ones."""
+    correct_B = jnp.argmax(output.logits_BK, axis=-1) == jnp.argmax(targets.labels_BK, axis=-1)
+    return {
+      'loss': jnp.sum(loss_B * mask_B),
+      'top1': jnp.sum(correct_B * mask_B),
+      'examples': jnp.sum(mask_B),
+    }
+
+  def _augmented(self, batch: Batch, key: Array) -> tuple[Array, Array]:
+    """(images_BHWC in [0, 255], labels_BK)."""
+    labels_BK = batch.get('soft_label')
+    if labels_BK is None:
+      labels_BK = jax.nn.one_hot(batch['label'], self.num_classes)
+    return augment.augment(key, batch['image'], labels_BK, batch['mask'], self.augment)
+
+  def _label_loss(self, logits_BK: Array, targets: Targets) -> Array:
+    labels_BK = losses.smooth(targets.labels_BK, self.loss_config.label_smoothing)
+    return losses.LOSSES[self.loss_config.name](logits_BK.astype(jnp.float32), labels_BK)
+
+
+@dataclass(frozen=True)
+class Distillation(Classification):
+  """Classification beside a teacher (DeiT, arXiv:2012.12877 section 4).
+
+  The teacher sees the same augmented images, normalized as it was trained. A distillation head
+  learns from it and the other head from the labels, which alone are smoothed; a model with one
+  head learns from both.
+  """
+
+  teacher: Any
+  teacher_mean: tuple[float, ...]
+  teacher_std: tuple[float, ...]
+
+  def inputs(
+    self, batch: Batch, key: Array, teacher_variables: Any = None
+  ) -> tuple[Array, Targets]:
+    """Likewise; the targets hold the logits of `teacher` with `teacher_variables`."""
+    images_BHWC, labels_BK = self._augmented(batch, key)
+    seen_BHWC = augment.normalize(images_BHWC, self.teacher_mean, self.teacher_std)
+    teacher_BK = self.teacher.apply(teacher_variables, seen_BHWC, train=False).logits_BK
+    return augment.normalize(images_BHWC, self.mean, self.std), Targets(labels_BK, teacher_BK)
+
+  def loss(self, output: Any, targets: Targets) -> Array:
+    """loss_B: (1 - alpha) of the labels' and alpha of the teacher's."""
+    assert targets.teacher_BK is not None
+    distill, logits_BK = self.loss_config.distill, output.distill_logits_BK
+    logits_BK = output.logits_BK if logits_BK is None else logits_BK
+    if distill.kind == 'hard':
+      teacher_B = losses.hard_distillation(logits_BK, targets.teacher_BK)
+    else:
+      teacher_B = losses.soft_distillation(logits_BK, targets.teacher_BK, distill.tau)
+    label_B = self._label_loss(output.logits_BK, targets)
+    return (1 - distill.alpha) * label_B + distill.alpha * teacher_B

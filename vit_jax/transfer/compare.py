@@ -1,0 +1,227 @@
+"""`vit_jax compare`: several systems on the same data and budget, each choosing on held-out images.
+
+Where a recipe leaves a choice (a learning rate), each possibility is trained on a part of the
+training images, for a part of the budget, and judged on images held out from the others
+(`data.held_out`); the best is trained on all of them, once per seed, and judged on the test images.
+Every one is a run folder: what is done is not done again. comparison.json says which is which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vit_jax import config
+from vit_jax.config import Duration, Eval, Experiment
+from vit_jax.config.recipes import System, load_comparison
+from vit_jax.data import sources
+from vit_jax.data.view import View
+from vit_jax.parallel.preemption import Preemption
+from vit_jax.run import Run, write_json
+from vit_jax.train.loop import train
+from vit_jax.train.trainer import Opened
+from vit_jax.transfer import bag, bovw
+
+TEST = 'test'  # the eval of a recipe by which systems are compared
+SHARE = 1 / 3  # of a run's length: that of a choice
+SEED = 0  # of all choices
+INDEX = 'comparison.json'
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+  """A training was stopped and saved; `code` is the exit code to pass on."""
+
+  def __init__(self, code: int):
+    super().__init__(code)
+    self.code = code
+
+
+@dataclass(frozen=True)
+class Member:
+  """A system with the folders of its runs."""
+
+  system: System
+  choices: list[tuple[dict[str, Any], Path]]
+  runs: dict[int, Path]  # by seed
+
+  @property
+  def best(self) -> tuple[dict[str, Any], Path] | None:
+    """The choice that held-out images prefer, of equals the first; None: there was none."""
+    if not self.choices:
+      return None
+    return max(self.choices, key=lambda choice: Run(choice[1]).summary['val']['top1'])
+
+
+def compare(
+  file: str, updates: Mapping[str, Any], seeds: Sequence[int], root: Path, data_dir: Path
+) -> None:
+  """Trains and judges what is not done yet.
+
+  Args:
+    file: a recipe with `get_comparison()`.
+    updates: key of the recipe -> value, for all systems alike.
+
+  Raises:
+    UserError: a fault in the recipe, or a folder that holds another run.
+    Interrupted: a training was stopped; the same call goes on.
+  """
+  members: dict[str, Member] = {}
+  systems = load_comparison(file)
+  for system in systems:
+    folder = root / plain(system.name)
+    # A student makes choices with a teacher that has not seen the held-out images either.
+    teaches = any(other.teacher == system.name for other in systems)
+    choices = system.choices or ([{}] if teaches else [])
+    members[system.name] = Member(
+      system,
+      [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
+      {seed: folder / f'seed-{seed}' for seed in seeds},
+    )
+  for member in members.values():  # a fault is found before an hour of training
+    for choice, _ in member.choices:
+      _experiment(file, updates, member.system, choice, SEED, 'a run')
+  for member in members.values():
+    try:
+      _train(file, updates, member, members.get(member.system.teacher), data_dir)
+    finally:
+      _write_index(root, members)
+
+
+def _experiment(
+  file: str,
+  updates: Mapping[str, Any],
+  system: System,
+  choice: dict[str, Any],
+  seed: int,
+  teacher: Path | str | None,
+) -> Experiment:
+  """The resolved recipe of a system with this choice."""
+  values = {**updates, 'seed': seed, **choice}
+  if system.teacher:
+    values['loss.distill.teacher_weights'] = str(teacher)
+  return config.recipe(f'{file}:{system.name}', values)
+
+
+def _train(
+  file: str, updates: Mapping[str, Any], member: Member, teacher: Member | None, data_dir: Path
+) -> None:
+  """Chooses, then trains once per seed."""
+  system = member.system
+  taught = teacher.best[1] if teacher and teacher.best else None
+  for i, (choice, workdir) in enumerate(member.choices, 1):
+    x = _experiment(file, updates, system, choice, SEED, taught)
+    words = f'{system.name}, choice {i} of {len(member.choices)}: {words_of(choice)}'
+    run_once(_as_choice(x), workdir, data_dir, words)
+  chosen = member.best[0] if member.best else {}
+  for seed, workdir in member.runs.items():
+    x = _experiment(file, updates, system, chosen, seed, teacher and teacher.runs[seed])
+    words = f'{system.name}, seed {seed}: {words_of(chosen)}'
+    if system.method == bag.NAME:
+      _run_bag(x, workdir, data_dir, words)
+    else:
+      run_once(x, workdir, data_dir, words)
+
+
+def _as_choice(x: Experiment) -> Experiment:
+  """Shorter, on a part of the training images, and judged on those held out."""
+  return dataclasses.replace(
+    x,
+    data=dataclasses.replace(x.data, train=f'{x.data.train}:kept'),
+    evals={'val': Eval(split=f'{x.data.train}:held')},
+    optim=dataclasses.replace(
+      x.optim, warmup=_share(x.optim.warmup), cooldown=_share(x.optim.cooldown)
+    ),
+    checkpoint=dataclasses.replace(x.checkpoint, best=''),
+    **dataclasses.asdict(_share(x.length)),
+  )
+
+
+def _share(length: Duration) -> Duration:
+  return Duration(
+    math.ceil(length.steps * SHARE), length.epochs * SHARE, math.ceil(length.examples * SHARE)
+  )
+
+
+def run_once(
+  x: Experiment, workdir: Path, data_dir: Path, words: str, opened: Opened | None = None
+) -> Run:
+  """Trains this experiment unless it is done; returns its run.
+
+  Raises:
+    Interrupted: the training was stopped; the same call goes on.
+  """
+  run = Run(workdir)
+  if run.summary:
+    run.check_same(x)
+    return run
+  log.info('== %s', words)
+  with Preemption() as preemption:
+    code = train(x, workdir, data_dir, preemption, opened=opened)
+  if code:
+    raise Interrupted(code)
+  return Run(workdir)
+
+
+def _run_bag(x: Experiment, workdir: Path, data_dir: Path, words: str) -> None:
+  """A bag of visual words as a run folder: config.json, and summary.json when it is done.
+
+  All is chosen on training images, groups of which are held out whole.
+  """
+  run = Run(workdir)
+  if run.summary:
+    run.check_same(x)
+    return
+  log.info('== %s', words)
+  run.write_config(x)
+  train_source, test_source = (
+    sources.open_source(x.data, split, data_dir) for split in (x.data.train, x.evals[TEST].split)
+  )
+  began, view = time.perf_counter(), View.of(x.data)
+  found = bovw.judge_bag_of_words(
+    *bag.read_all(train_source, view),
+    *bag.read_all(test_source, view),
+    train_source.groups()[:, 0],
+    x.seed,
+  )
+  seconds = {'train': found['seconds'], 'total': round(time.perf_counter() - began, 2)}
+  run.write_summary({TEST: {'top1': found['top1']}, **found, 'seconds': seconds, 'seed': x.seed})
+  log.info('%s: top-1 %.2f %%; %s', TEST, 100 * found['top1'], found['feature'])
+
+
+def _write_index(root: Path, members: Mapping[str, Member]) -> None:
+  """Which folders hold what, of the systems that are done."""
+  rows = []
+  for member in members.values():
+    if not all(Run(path).summary for path in member.runs.values()):
+      continue
+    rows.append(
+      {
+        'system': member.system.name,
+        'year': member.system.year,
+        'teacher': member.system.teacher,
+        'chosen': member.best[0] if member.best else {},
+        'choices': [str(path.relative_to(root)) for _, path in member.choices],
+        'runs': [str(path.relative_to(root)) for path in member.runs.values()],
+      }
+    )
+  root.mkdir(parents=True, exist_ok=True)
+  write_json(root / INDEX, rows)
+
+
+def words_of(choice: Mapping[str, Any]) -> str:
+  """A choice as a person reads it."""
+  return ', '.join(f'{key}={value!r}' for key, value in choice.items()) or 'as the recipe says'
+
+
+def plain(name: str) -> str:
+  """A name as that of a folder."""
+  return re.sub(r'[^\w.=-]+', '_', name)

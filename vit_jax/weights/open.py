@@ -1,0 +1,228 @@
+"""The one way to open weights: `open`; and what is made of it, `start_from`, `load`, `convert`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vit_jax import fields, layouts, models
+from vit_jax.data import imagenet
+from vit_jax.data.data_dir import default_data_dir
+from vit_jax.data.view import View
+from vit_jax.errors import UserError, first_few
+from vit_jax.layouts import files
+from vit_jax.models import Inputs
+from vit_jax.trees import flatten
+from vit_jax.weights import sources, stored
+
+
+@dataclass(frozen=True)
+class Opened:
+  """A model with weights.
+
+  Attributes:
+    source: what was opened, with its checkpoint, as `open` takes it.
+    name: of the model.
+    model: a Linen module; its `inputs` say what images the weights expect.
+    variables: of the model, host arrays.
+    line: what was loaded, and what was assumed.
+  """
+
+  source: str
+  name: str
+  model: Any
+  variables: dict[str, Any]
+  line: str
+
+  @property
+  def model_keys(self) -> dict[str, Any]:
+    """As `config.model` takes them."""
+    return {'name': self.name, **fields.plain(self.model.options)}
+
+  @property
+  def mean(self) -> tuple[float, ...]:
+    """Of pixels in [0, 1]."""
+    return self.model.inputs.mean
+
+  @property
+  def std(self) -> tuple[float, ...]:
+    return self.model.inputs.std
+
+  @property
+  def view(self) -> View:
+    """How an image file becomes pixels."""
+    return self.model.inputs.view
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """() where they are not known."""
+    return self.model.inputs.class_names
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches, or of the feature map."""
+    return self.model.grid(self.model.inputs.size)
+
+  def digest(self) -> str:
+    """Of all leaves, by name and to the bit."""
+    return digest(self.variables)
+
+
+def open(
+  source: str | Path,
+  *,
+  model: str = '',
+  options: Mapping[str, Any] = {},
+  num_classes: int | None = None,
+  image_size: tuple[int, int] | None = None,
+  checkpoint: str = 'last',
+  data_dir: Path | None = None,
+  new_head: bool = False,
+) -> Opened:
+  """A model with the weights of a source, which `sources.read` describes.
+
+  Args:
+    model: its name, where the source does not say.
+    options: of the model, in place of what the source says; values may be text.
+    num_classes: 0 leaves the head away; otherwise it must be that of the weights.
+    image_size: (H, W) of images; by default what the weights expect.
+    checkpoint: of a run folder: 'last', 'best' or a step.
+    data_dir: files from elsewhere are kept in its folder weights; by default `default_data_dir()`.
+    new_head: whether there may be another number of classes, with a fresh head.
+
+  Raises:
+    UserError: there are no such weights, or they do not fit the model.
+  """
+  kept = sources.read(str(source), checkpoint, _cache(data_dir))
+  if kept.layout is None and model not in ('', kept.name):
+    raise UserError(f'--model is {model}, but {source} holds {kept.name}; leave --model out')
+  held = kept.num_classes
+  if num_classes not in (None, 0, held) and not new_head:
+    head = f'a head of {held} classes' if held else 'no head'
+    raise UserError(
+      f'--num_classes is {num_classes}, but {source} has {head}; leave it out, or use 0 for '
+      'features alone'
+    )
+  name = model or kept.name
+  built = stored.build(kept, name, num_classes, options)
+  inputs, remarks = _assumed(kept, name, built, options)
+  if image_size:
+    size = tuple(image_size)
+    inputs = replace(inputs, size=size, view=replace(inputs.view, image_size=size))
+  built = built.clone(inputs=inputs)
+  image_shape = *inputs.size, len(inputs.mean)
+  fresh = models.variable_shapes(built, image_shape)
+  if built.num_classes not in (0, held):
+    init = jax.jit(lambda image_1HWC: built.init(jax.random.key(0), image_1HWC, train=False))
+    fresh = jax.device_get(init(np.zeros((1, *image_shape), np.float32)))
+  variables, line = stored.fit(kept, fresh, built)
+  missing = [
+    name for name, leaf in flatten(variables).items() if isinstance(leaf, jax.ShapeDtypeStruct)
+  ]
+  if missing:
+    raise UserError(f'{kept.where} does not fit the model: it has no {first_few(missing)}')
+  complete = checkpoint == 'last' or str(source).endswith(f'@{checkpoint}')
+  source = str(source) if complete else f'{source}@{checkpoint}'
+  return Opened(source, name, built, variables, '; '.join([line, *remarks]))
+
+
+def _assumed(
+  kept: stored.Stored, name: str, built: Any, options: Mapping[str, Any]
+) -> tuple[Inputs, list[str]]:
+  """(the images that weights expect, what was assumed where their source does not say)."""
+  inputs, assumed, remarks = built.inputs, [], []
+  usual = models.options_of(name)
+  for key in ('pool', 'posemb'):
+    found = getattr(built.options, key, '')
+    if found != getattr(usual, key, '') and key not in {*kept.options, *options}:
+      assumed.append(f'{key} {found!r}')
+  if kept.inputs is None:
+    assumed.append(f'mean {inputs.mean}, std {inputs.std}, crop {inputs.crop:g}')
+  if built.num_classes and not inputs.class_names:
+    if kept.layout is not None and built.num_classes == len(imagenet.names()):
+      inputs = replace(inputs, class_names=imagenet.names())
+      assumed.append('classes of ImageNet')
+    else:
+      remarks = ['the names of its classes are not known']
+  return inputs, [f'assumed: {", ".join(assumed)}'] * bool(assumed) + remarks
+
+
+def load(source: str | Path, **keys: Any) -> tuple[Any, dict[str, Any]]:
+  """(model, variables), of what `open` opens with the same arguments."""
+  opened = open(source, **keys)
+  return opened.model, opened.variables
+
+
+def start_from(
+  source: str,
+  model: Any,
+  variables: Mapping[str, Any],
+  *,
+  image_size: tuple[int, int],
+  class_names: Sequence[str] = (),
+  data_dir: Path | None = None,
+) -> tuple[dict[str, Any], str, str]:
+  """(variables of `model` from a source, one line that says what was done, a digest of them).
+
+  Leaves of a head of other classes are those of `variables`: classes are compared by name.
+
+  Args:
+    variables: freshly initialized leaves, or their shapes.
+    image_size: (H, W) of the images that the model is for.
+    class_names: of its classes; () where they are not known.
+
+  Raises:
+    UserError: there is no such source, or it does not fit the model.
+  """
+  kept = sources.read(source, 'last', _cache(data_dir))
+  model = model.clone(inputs=replace(model.inputs, size=image_size))
+  out, line = stored.fit(kept, variables, model, class_names)
+  ours, theirs = layouts.traits(model.options), kept.traits
+  others = [f'model.{key}={theirs[key]}' for key in ours if theirs.get(key, ours[key]) != ours[key]]
+  for key in ('mean', 'std'):
+    if kept.inputs and getattr(kept.inputs, key) != getattr(model.inputs, key):
+      others.append(f'data.{key}={getattr(kept.inputs, key)}')
+  if others:
+    line += f'; trained with {", ".join(others)}'
+  return out, line, digest(kept.leaves)
+
+
+def convert(
+  source: str | Path,
+  target: str | Path,
+  *,
+  layout: str | None = None,
+  num_classes: int | None = None,
+  **keys: Any,
+) -> str:
+  """Writes the weights of a source to a file; returns a sentence.
+
+  Args: as of `layouts.write` and `open`; with another number of classes the head is fresh.
+
+  Raises:
+    UserError: the weights do not fit the model, or the file cannot hold it or be written.
+  """
+  files.format_of(Path(target))  # before much is read
+  if num_classes is not None and num_classes < 0:
+    raise UserError(f'--num_classes is {num_classes}; it must be at least 0')
+  opened = open(source, num_classes=num_classes, new_head=True, **keys)
+  notes = {'model': opened.name}
+  return f'{opened.line}; {layouts.write(target, opened.model, opened.variables, layout, notes)}'
+
+
+def digest(variables: Any) -> str:
+  """Of leaves, by name and to the bit."""
+  found = hashlib.sha256()
+  for name, leaf in flatten(variables).items():
+    found.update(name.encode() + np.ascontiguousarray(leaf).tobytes())
+  return found.hexdigest()
+
+
+def _cache(data_dir: Path | None) -> Path:
+  return (data_dir or default_data_dir()) / 'weights'

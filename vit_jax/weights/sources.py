@@ -1,0 +1,116 @@
+"""Where weights come from: a run folder, a file, a Hugging Face folder, or an address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vit_jax import fields, models
+from vit_jax.data.view import View
+from vit_jax.errors import UserError
+from vit_jax.layouts import files
+from vit_jax.models.options import Inputs
+from vit_jax.run import Run
+from vit_jax.trees import flatten_variables
+from vit_jax.weights import augreg, huggingface
+from vit_jax.weights.fetch import fetch, is_remote
+from vit_jax.weights.stored import Stored, published
+
+
+def read(source: str, checkpoint: str, cache: Path) -> Stored:
+  """The weights of a source, and what it says of their model.
+
+  Args:
+    source: a run folder, also RUN@best or RUN@1200; a .npz or .safetensors; a folder of Hugging
+      Face or of timm; an address of one of those files (gs://, https://), or hf://ORG/NAME; or
+      augreg:NAME (see `augreg`). A folder or file whose own name has an '@' is taken as it is.
+    checkpoint: of a run folder: 'last', 'best' or a step.
+    cache: folder where files from elsewhere stay.
+
+  Raises:
+    UserError: it is missing, damaged, or of no known kind.
+  """
+  place, checkpoint = locate(source, checkpoint)
+  if isinstance(place, Path) and place.is_dir() and not huggingface.is_model(place):
+    return _read_run(Run(place), checkpoint)
+  if checkpoint != 'last':
+    raise UserError(f'--checkpoint is {checkpoint!r}, but {source} is no run folder')
+  if isinstance(place, Path) and place.is_dir():
+    return huggingface.read_folder(place)
+  if source.startswith(huggingface.PREFIX):
+    return huggingface.read_repository(source, cache)
+  address = str(place)
+  if source.startswith(augreg.PREFIX):
+    address = augreg.address(source, cache, augreg.DIRECTORY)
+  path, where = fetch(address, cache), address.partition('#')[0]
+  return _with_notes(published(files.read(path), where), files.notes(path))
+
+
+def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
+  """(the folder, file or address that is meant, the checkpoint that is meant).
+
+  Raises:
+    UserError: there is no such folder or file.
+  """
+  path = Path(source).expanduser()
+  if path.exists():
+    return path, checkpoint
+  if is_remote(source) or source.startswith(augreg.PREFIX):
+    return source, checkpoint
+  run, at, which = source.rpartition('@')
+  if at and Path(run).expanduser().is_dir():
+    if checkpoint not in ('last', which):
+      raise UserError(f'--checkpoint is {checkpoint!r}, but {source} names another checkpoint')
+    return Path(run).expanduser(), which
+  if not Path(source.partition('#')[0]).expanduser().exists():
+    raise UserError(f'there is no run folder or file {source}')
+  return source, checkpoint
+
+
+def inputs_of(source: str, name: str) -> Inputs:
+  """The images that a source's weights expect, by what can be read here without the weights.
+
+  Args:
+    name: of the model, whose published weights are asked where the source does not say.
+  """
+  try:
+    place, _ = locate(source)
+  except UserError:  # it may come later
+    place = ''
+  found = None
+  if isinstance(place, Path) and place.is_file():
+    found = _inputs_of_notes(files.notes(place))
+  elif isinstance(place, Path) and huggingface.is_model(place):
+    found = huggingface.inputs_of(place)
+  elif isinstance(place, Path):
+    found = Run(place).inputs
+  return found or models.inputs_of(name)
+
+
+def _with_notes(stored: Stored, notes: Mapping[str, Any]) -> Stored:
+  """With what a file of our own says."""
+  if 'options' not in notes:
+    return stored
+  name, options, inputs = notes.get('model', ''), notes['options'], _inputs_of_notes(notes)
+  size = inputs and inputs.size
+  return replace(stored, name=name, options=options, inputs=inputs, table_size=size)
+
+
+def _inputs_of_notes(notes: Mapping[str, Any]) -> Inputs | None:
+  if 'inputs' not in notes:
+    return None
+  values = dict(notes['inputs'])
+  view = values.pop('view', None)
+  inputs = fields.build(Inputs, values, 'inputs')
+  return replace(inputs, view=fields.build(View, view, 'view')) if view else inputs
+
+
+def _read_run(run: Run, checkpoint: str) -> Stored:
+  x = run.experiment
+  variables, step = run.variables(checkpoint)
+  where = f'{run.path} at step {step}'
+  leaves = files.floats(flatten_variables(variables), where)
+  name, options = x.model.name, fields.plain(x.model.options)
+  return Stored(where, leaves, None, name, options, run.inputs, x.data.image_size)

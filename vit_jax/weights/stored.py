@@ -1,0 +1,211 @@
+"""Weights as a source holds them, and how they become the variables of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from vit_jax import fields, layouts, models
+from vit_jax.data import imagenet
+from vit_jax.data.view import View
+from vit_jax.errors import UserError, first_few
+from vit_jax.layouts import files, layout, positions, registry
+from vit_jax.layouts.adapt import Source, adapt
+from vit_jax.layouts.layout import Layout
+from vit_jax.models import Inputs
+from vit_jax.models.names import find
+from vit_jax.trees import flatten_variables, unflatten_variables
+
+
+@dataclass(frozen=True)
+class Stored:
+  """Weights of one source, and what it says of their model.
+
+  Attributes:
+    where: names the source in messages.
+    leaves: in float32, by their published names, or by ours where there is no layout.
+    layout: None for a run.
+    name: of the model; '' where the source does not say.
+    options: keys of that model's options.
+    inputs: the images that the weights expect; None where the source does not say.
+    table_size: (H, W) of the images that the positions are for; likewise.
+    remarks: what else is to be said of them.
+  """
+
+  where: str
+  leaves: Mapping[str, np.ndarray]
+  layout: Layout | None = None
+  name: str = ''
+  options: Mapping[str, Any] = field(default_factory=dict)
+  inputs: Inputs | None = None
+  table_size: tuple[int, int] | None = None
+  remarks: tuple[str, ...] = ()
+
+  @property
+  def num_classes(self) -> int:
+    """Of the head; 0 where there is none."""
+    if self.layout is None:
+      return len(self.leaves.get('head/bias', ()))
+    return self.size('head/kernel', 'K')
+
+  @property
+  def traits(self) -> dict[str, Any]:
+    """Options that hold whatever the model is called; see `layouts.traits`."""
+    known = {name: value for name, value in self.options.items() if name in layouts.TRAITS}
+    return {**(self.layout.traits if self.layout else {}), **known}
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    return self.inputs.class_names if self.inputs else ()
+
+  def size(self, our_name: str, letter: str) -> int:
+    """Size of an axis of one of our leaves; 0 where it is not there."""
+    assert self.layout is not None
+    return layout.size(self.layout, self.leaves, our_name, letter, self.where)
+
+
+def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
+  """Weights of a file in whatever layout its names are.
+
+  Raises:
+    UserError: it is none, or a number is not finite.
+  """
+  word, prefix = registry.recognize(arrays, where)
+  known = registry.LAYOUTS[word]
+  inside = {
+    name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)
+  }
+  ignored = [name for name in inside if layout.is_ignored(known, name)]
+  leaves = {name: array for name, array in inside.items() if name not in ignored}
+  remarks = [f'{first_few(ignored)} ignored'] if ignored else []
+  if len(inside) < len(arrays):
+    remarks.append(f'{len(arrays) - len(inside)} leaves outside {prefix} ignored')
+  where = f'{where} ({known.words})'
+  return Stored(where, files.floats(leaves, where), known, remarks=tuple(remarks))
+
+
+def build(
+  stored: Stored, name: str = '', num_classes: int | None = None, keys: Mapping[str, Any] = {}
+) -> Any:
+  """The model of these weights, with `inputs` that they expect.
+
+  Args:
+    name: of the model, where the source does not say.
+    num_classes: another number of classes than theirs.
+    keys: options of the model that override what the source says; values may be text.
+
+  Raises:
+    UserError: no name is known, or the model does not have such options.
+  """
+  if not name and not stored.name:
+    raise UserError(f'--model is missing: {stored.where} does not say which model it holds')
+  named, name = name in ('', stored.name), name or stored.name
+  classes = stored.num_classes if num_classes is None else num_classes
+  types = get_type_hints(find(name)[0].options)
+  found = dict(stored.traits)
+  if 'representation' in types and stored.layout is not None:
+    found |= _read_off(stored)
+  found |= stored.options if named else {}
+  if classes not in (0, stored.num_classes):
+    # New classes are for fine-tuning, whose head takes the place of both layers
+    # (arXiv:2010.11929 section 3.2).
+    found['representation'] = False
+  found = {key: value for key, value in found.items() if key in types}
+  found |= {
+    key: fields.parse(value, types.get(key)) if isinstance(value, str) else value
+    for key, value in keys.items()
+  }
+  model = models.build(name, classes, models.options_of(name, found))
+  inputs = stored.inputs
+  if inputs is None:
+    inputs = replace(model.inputs, size=_image_size(stored, model))
+  names = inputs.class_names if len(inputs.class_names) == classes else ()
+  view = inputs.view or View.published(inputs.size, len(inputs.mean), inputs.crop)
+  return model.clone(inputs=replace(inputs, class_names=names, view=view))
+
+
+def _read_off(stored: Stored) -> dict[str, Any]:
+  """Options of a ViT that follow from the names of its leaves."""
+  assert stored.layout is not None
+  there = {
+    name: stored.size(name, 'D') > 0
+    for name in ('pre_logits/kernel', 'map_head/probe', 'cls', 'pos_embedding')
+  }
+  found: dict[str, Any] = {'representation': there['pre_logits/kernel']}
+  found['pool'] = 'map' if there['map_head/probe'] else 'cls' if there['cls'] else 'mean'
+  if not there['pos_embedding'] and 'sincos2d' in stored.layout.positions:
+    found['posemb'] = 'sincos2d'
+  return found
+
+
+def _image_size(stored: Stored, model: Any) -> tuple[int, int]:
+  """(H, W) of the images that published weights were trained on, by their positions."""
+  side, patch = model.inputs.size[0], getattr(model.options, 'patch', 0)
+  found = stored.layout and positions.square(stored.size('pos_embedding', 'N'), (1, 0, 2))
+  if found or patch:
+    tiled = side * (patch or 1)  # by any patches, which may not tile the usual side
+    stride = tiled // model.grid((tiled, tiled))[0]
+    side = stride * (found[1] if found else max(1, round(side / stride)))
+  return side, side
+
+
+def fit(
+  stored: Stored,
+  variables: Mapping[str, Any],
+  model: Any,
+  class_names: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], str]:
+  """(variables of a model with these weights, one line that says what was done).
+
+  Args:
+    variables: collections of freshly initialized leaves, or of their shapes; a head of other
+      classes is kept from here.
+    model: whose `inputs` have the size of its images.
+    class_names: of the model's classes, where the head is to be theirs; () if they are not known.
+
+  Raises:
+    UserError: they do not fit; lists names and shapes.
+  """
+  wanted, leaves, remarks = flatten_variables(variables), dict(stored.leaves), [*stored.remarks]
+  source = Source(stored.where)
+  if stored.layout is not None:
+    shapes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
+    reading = layout.to_ours(stored.layout, stored.leaves, shapes)
+    smooth = stored.layout.antialiased in stored.leaves
+    resize = 'bicubic_antialias' if smooth else stored.layout.resize
+    leaves, faults = reading.ours, tuple(reading.faults)
+    source = source._replace(resize=resize, left=reading.left, faults=faults)
+  if stored.table_size is not None:
+    source = source._replace(grid=model.grid(stored.table_size))
+  if class_names is not None:
+    leaves, remark = _match_head(leaves, wanted, stored.class_names, class_names)
+    remarks += [remark] if remark else []
+  out, line = adapt(leaves, wanted, source, model.grid(model.inputs.size))
+  return unflatten_variables(out), ', '.join([line, *remarks])
+
+
+def _match_head(
+  leaves: dict[str, np.ndarray],
+  wanted: Mapping[str, Any],
+  theirs: Sequence[str],
+  ours: Sequence[str],
+) -> tuple[dict[str, np.ndarray], str]:
+  """Leaves whose head is of our classes, in our order, or is not there; and what was done."""
+  heads = [name for name in leaves if name.startswith(('head/', 'head_dist/')) and name in wanted]
+  if not heads or leaves[heads[0]].shape[-1] != wanted[heads[0]].shape[-1]:
+    return leaves, ''
+  if not theirs or len(ours) != len(theirs):
+    return leaves, 'the head is kept, for the names of its classes are not known'
+  theirs, ours = imagenet.canonical(theirs), imagenet.canonical(ours)
+  if theirs == ours:
+    return leaves, ''
+  if set(theirs) == set(ours):
+    order = [theirs.index(name) for name in ours]
+    moved = {name: leaves[name][..., order] for name in heads}
+    return leaves | moved, 'the head is put into the order of these classes'
+  few = [', '.join(names[:3]) + (', ...' if len(names) > 3 else '') for names in (theirs, ours)]
+  others = {name: leaf for name, leaf in leaves.items() if name not in heads}
+  return others, f'the head is fresh, for its classes are {few[0]} and not {few[1]}'
