@@ -16,7 +16,7 @@ from typing import NamedTuple
 WIDE, HIGH, GAP = 156, 27, 15  # of a box; between boxes
 LANE = 20  # beside the boxes, for the lines of skips
 TOP = 44  # room for the title of a column
-COLOURS = {
+COLORS = {
   'norm': '#c9daf8',
   'mix': '#f9cb9c',
   'mlp': '#b6d7a8',
@@ -65,15 +65,15 @@ class Column(NamedTuple):
 class Pen:
   """Draws down one column."""
 
-  def __init__(self, centre: float):
-    self.x, self.y, self.out = centre, float(TOP), []
+  def __init__(self, center: float):
+    self.x, self.y, self.out = center, float(TOP), []
     self.arrow_from = None  # where the line to the next thing begins
 
   def box(self, box: Box) -> None:
     self._arrive()
     self.out.append(
       f'<rect x="{self.x - WIDE / 2:g}" y="{self.y:g}" width="{WIDE}" '
-      f'height="{HIGH}" rx="5" fill="{COLOURS[box.kind]}"/>'
+      f'height="{HIGH}" rx="5" fill="{COLORS[box.kind]}"/>'
     )
     self.out.append(
       f'<text x="{self.x:g}" y="{self.y + HIGH / 2 + 4.5:g}">{escape(box.label)}</text>'

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 CELL = 34  # side of a square that stands for a device or a part of an array
-COLOURS = ('#c9daf8', '#f9cb9c', '#b6d7a8', '#d5c6ec')  # by the part that a device holds
+COLORS = ('#c9daf8', '#f9cb9c', '#b6d7a8', '#d5c6ec')  # by the part that a device holds
 WHITE = '#ffffff'
 STYLE = """text{font:13px system-ui,'DejaVu Sans',sans-serif;text-anchor:middle;fill:#1f2430}
 .outside{fill:#1f2430}.left{text-anchor:start}.title{font-weight:600}
@@ -26,9 +26,9 @@ class Sheet:
   def text(self, x: float, y: float, text: str, kind: str = 'outside left') -> None:
     self.out.append(f'<text class="{kind}" x="{x:g}" y="{y:g}">{escape(text)}</text>')
 
-  def box(self, x: float, y: float, wide: float, high: float, colour: str, text: str = '') -> None:
+  def box(self, x: float, y: float, wide: float, high: float, color: str, text: str = '') -> None:
     self.out.append(
-      f'<rect class="edge" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" fill="{colour}"/>'
+      f'<rect class="edge" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" fill="{color}"/>'
     )
     if text:
       self.text(x + wide / 2, y + high / 2 + 4.5, text, '')
@@ -55,7 +55,7 @@ def mesh(sheet: Sheet, x: float, y: float) -> None:
           top + 32 + fsdp * (CELL + 4),
           CELL,
           CELL,
-          COLOURS[2 * fsdp + tensor],
+          COLORS[2 * fsdp + tensor],
           str(4 * replica + 2 * fsdp + tensor),
         )
   sheet.text(x, y + 176, 'fast links inside a frame; only replica')
@@ -69,7 +69,7 @@ def parts(
   title: str,
   axes: tuple[str, str],
   cells: list[list[str]],
-  colours: list[list[str]],
+  colors: list[list[str]],
   note: str,
 ) -> None:
   """An array cut into parts; a cell names the devices that hold it."""
@@ -80,15 +80,15 @@ def parts(
   sheet.text(x, top + 52, down)
   for i, row in enumerate(cells):
     for j, text in enumerate(row):
-      sheet.box(left + j * wide, top + i * high, wide, high, colours[i][j], text)
+      sheet.box(left + j * wide, top + i * high, wide, high, colors[i][j], text)
   sheet.text(x, top + 114, note)
 
 
 def svg() -> str:
-  sheet, (blue, orange, green, violet) = Sheet(), COLOURS
+  sheet, (blue, orange, green, violet) = Sheet(), COLORS
   mesh(sheet, 14, 22)
   sheet.text(14, 252, 'A cell names the devices that hold')
-  sheet.text(14, 269, 'it; devices of one colour hold the')
+  sheet.text(14, 269, 'it; devices of one color hold the')
   sheet.text(14, 286, 'same parts of the parameters.')
   parts(
     sheet,
