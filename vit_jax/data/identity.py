@@ -1,16 +1,17 @@
-"""Digests that tell one data set from another, of which few examples are read."""
+"""What identifies a data set: digests, for which few examples are read, and names of classes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vit_jax.data.decode import READ_ERRORS
+from vit_jax.errors import UserError
 
 SAMPLED = 64  # examples whose bytes count
 
@@ -53,3 +54,23 @@ def sample(source: Any) -> bytes:
     except READ_ERRORS:
       total.update(b'unreadable')  # whoever reads it reports it
   return total.digest()
+
+
+def label_map(names: Sequence[str], known: Sequence[str], where: str) -> np.ndarray:
+  """The label among `known` of each of `names`, matched by name: int [K of the names], -1: none.
+
+  Args:
+    where: what has the names, for the sentence.
+
+  Raises:
+    UserError: two classes have one name, so that it does not say which is meant.
+  """
+  if tuple(names) == tuple(known):
+    return np.arange(len(known))
+  label = {name: k for k, name in enumerate(known)}
+  if len(label) < len(known) or len(set(names)) < len(names):
+    raise UserError(
+      f'{where} or the model has two classes with one name, and labels are matched by class name; '
+      'give each class its own'
+    )
+  return np.array([label.get(name, -1) for name in names], int)

@@ -156,12 +156,13 @@ def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
   """
   if source.class_names == class_names:
     return source
-  if strange := [name for name in source.class_names if name not in class_names]:
+  names = source.class_names
+  classes_K = identity.label_map(names, class_names, f'data set {source.name!r}')
+  if strange := [name for name, k in zip(names, classes_K, strict=True) if k < 0]:
     raise UserError(
       f'data set {source.name!r} has classes that the model was not trained on: '
       f'{first_few(strange)}; it knows {first_few(class_names)}'
     )
-  classes_K = np.array([class_names.index(name) for name in source.class_names])
   return MappedSource(source, 'by class name', classes_K=classes_K, class_names=class_names)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 import vit_jax
 from vit_jax.config import Experiment
+from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError, first_few
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.files import is_number, read_object
@@ -156,20 +157,18 @@ def match_classes(
   Raises:
     UserError: a class is unknown to the run, its name is that of two, or one is missing.
   """
-  if tuple(names) == tuple(known):
-    return np.arange(len(known))
-  label = {name: k for k, name in enumerate(known)}
-  faults = [f'the run has no class {name!r}' for name in names if name not in label]
+  label_K = label_map(names, known, where)
+  faults = [
+    f'the run has no class {name!r}' for name, k in zip(names, label_K, strict=True) if k < 0
+  ]
   if complete or faults:  # a class that is missing may be the one with an unknown name
     faults += [f'class {name!r} is missing' for name in known if name not in set(names)]
-  if len(label) < len(known) or len(set(names)) < len(names):
-    faults.append('two classes have one name')
   if faults:
     raise UserError(
       f'{where} does not have the classes of the run, and labels are matched by class name: '
       f'{first_few(faults)}; name the classes as they were'
     )
-  return np.array([label[name] for name in names])
+  return label_K
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
