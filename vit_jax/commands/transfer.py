@@ -9,7 +9,7 @@ import json
 from tqdm import tqdm
 
 from vit_jax.commands import flags
-from vit_jax.errors import UserError, nearest
+from vit_jax.errors import UserError, nearest, writing
 from vit_jax.evaluate.backbone import Pulse
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.paths import local
@@ -142,7 +142,8 @@ def _write(args: argparse.Namespace, rows: list[suite.TransferRow]) -> None:
     write_csv(args.csv, values)
   if args.json:
     found = {'weights': args.weights, 'rows': values}
-    args.json.write_text(json.dumps(found, indent=2) + '\n')
+    with writing(args.json):
+      args.json.write_text(json.dumps(found, indent=2) + '\n')
 
 
 class Bar(Pulse):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vit_jax.config import Data
 from vit_jax.data import decode
+from vit_jax.models import Inputs
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class View:
     if data.resize == 'whole':
       return cls.whole(data.image_size, data.channels)
     return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
+
+  @classmethod
+  def expected(cls, inputs: Inputs) -> View:
+    """That of a model's inputs: the one they name, or that of published weights."""
+    return inputs.view or cls.published(inputs.size, len(inputs.mean), inputs.crop)
 
   @classmethod
   def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> View:
@@ -79,3 +85,8 @@ class View:
       top, left = round((h - H) / 2), round((w - W) / 2)
       image = image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left + W, top + H))
     out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)
+
+
+def inputs_of(data: Data, class_names: tuple[str, ...]) -> Inputs:
+  """The images that a model trained on `data` expects."""
+  return Inputs(data.image_size, data.mean, data.std, class_names=class_names, view=View.of(data))

@@ -118,7 +118,7 @@ def _open(model: Any, images: Places) -> Images:
 
 
 def _batches(images: Images, inputs: Inputs, size: int) -> Iterator[Batch]:
-  view = inputs.view or View.published(inputs.size, len(inputs.mean), inputs.crop)
+  view = View.expected(inputs)
   for start in range(0, len(images), size):
     yield images.read(start, start + size, view)
 

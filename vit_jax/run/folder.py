@@ -28,7 +28,7 @@ import numpy as np
 
 from vit_jax import layouts, models
 from vit_jax.config import Checkpoint, Experiment, resolve
-from vit_jax.data.view import View
+from vit_jax.data.view import inputs_of
 from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
@@ -138,11 +138,7 @@ class Run:
   @property
   def inputs(self) -> models.Inputs:
     """The images that the model expects."""
-    data = self.experiment.data
-    view = View.of(data)
-    return models.Inputs(
-      data.image_size, data.mean, data.std, class_names=self.class_names, view=view
-    )
+    return inputs_of(self.experiment.data, self.class_names)
 
   # Training: process 0 holds the lock, and writes.
 

@@ -19,13 +19,12 @@ from vit_jax import models
 from vit_jax.config import Experiment
 from vit_jax.data import loader, sources
 from vit_jax.data.sources import Source
-from vit_jax.data.view import View
+from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
 from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
 from vit_jax.evaluate.judge import Judged
 from vit_jax.evaluate.sets import EvalSet, open_evals
-from vit_jax.models import Inputs
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
 from vit_jax.run import Identity
@@ -104,13 +103,8 @@ class Trainer:
       names = source.class_names
       sizes = Sizes(len(source), x.data.num_classes or len(names), names)
     self.sizes, self._opened = sizes, opened
-    data = x.data
-    inputs = Inputs(
-      data.image_size, data.mean, data.std, class_names=sizes.class_names, view=View.of(data)
-    )
-    self.model = models.build(
-      x.model.name, sizes.num_classes, inputs=inputs, options=x.model.options
-    )
+    inputs = inputs_of(x.data, sizes.class_names)
+    self.model = models.build(x.model.name, sizes.num_classes, x.model.options, inputs)
     meshes.check_tokens(self.model, x.data.image_size, self.mesh)
     self.task = teacher.make_task(x, sizes.num_classes)
     self.steps = x.length.to_steps(x.batch_size, sizes.num_examples) if steps is None else steps
@@ -270,11 +264,14 @@ class Trainer:
 
   def eval_digests(self) -> dict[str, str]:
     """A digest of the data of each eval, by its name and what it names as data."""
-    found = {}
+    found, kept = {}, {}  # lines share sources, and a digest reads the folder
     for name, evals in self.evals.items():
       line = self.experiment.evals[name]
       parts = [*evals.tests, *([evals.train] if evals.train else [])]
-      digests = ' '.join(part.source.digest() for part in parts)
+      for part in parts:
+        if id(part.source) not in kept:
+          kept[id(part.source)] = part.source.digest()
+      digests = ' '.join(kept[id(part.source)] for part in parts)
       about = f'{name}: {line.data or self.experiment.data.name}, {line.split}'
       found[about] = hashlib.sha256(digests.encode()).hexdigest()
     return found

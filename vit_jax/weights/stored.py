@@ -123,8 +123,7 @@ def build(
   if inputs is None:
     inputs = replace(model.inputs, size=_image_size(stored, model))
   names = inputs.class_names if len(inputs.class_names) == classes else ()
-  view = inputs.view or View.published(inputs.size, len(inputs.mean), inputs.crop)
-  return model.clone(inputs=replace(inputs, class_names=names, view=view))
+  return model.clone(inputs=replace(inputs, class_names=names, view=View.expected(inputs)))
 
 
 def _read_off(stored: Stored) -> dict[str, Any]:
@@ -202,7 +201,7 @@ def _match_head(
   theirs, ours = imagenet.canonical(theirs), imagenet.canonical(ours)
   if theirs == ours:
     return leaves, ''
-  if set(theirs) == set(ours):
+  if set(theirs) == set(ours) and len(set(theirs)) == len(theirs):
     order = [theirs.index(name) for name in ours]
     moved = {name: leaves[name][..., order] for name in heads}
     return leaves | moved, 'the head is put into the order of these classes'
