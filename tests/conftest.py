@@ -1,7 +1,5 @@
 """Eight fake CPU devices for every test, and a small run to train on."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 

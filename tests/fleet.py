@@ -1,7 +1,5 @@
 """Runs of several real processes on this host, and what can be done to them."""
 
-from __future__ import annotations
-
 import json
 import os
 import queue

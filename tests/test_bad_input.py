@@ -3,8 +3,6 @@
 Faults in keys are in test_config.py, faults in stored data in tests/data/.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The bench on a small step: figures that add up, and a refusal of what it cannot time."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

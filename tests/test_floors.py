@@ -1,7 +1,5 @@
 """Who may import whom, read from the sources: the floors, and a few laws beside them."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Iterator, Mapping
@@ -107,7 +105,7 @@ def violations(sources: Mapping[str, str]) -> list[str]:
         bad.append(f'{where}: TensorFlow is never imported')
       if (target + '.').startswith('flax.linen.') and room_of(module) != 'vit_jax.models':
         bad.append(f'{where}: only models/ imports flax.linen')
-      if not ours and top not in ('ml_collections', '__future__'):
+      if not ours and top != 'ml_collections':
         bad.append(f'{where}: a recipe imports ml_collections only')
       if ours and top == 'configs':
         bad.append(f'{where}: vit_jax never imports a recipe')

@@ -1,7 +1,5 @@
 """`import vit_jax` as a library: README's own lines, on a small run."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

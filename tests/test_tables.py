@@ -1,7 +1,5 @@
 """Tables as text, as Markdown and as CSV."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

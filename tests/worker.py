@@ -7,8 +7,6 @@ within are planted here, around the product and not in it; and what takes second
 but is tested elsewhere is left out: measuring the peak rate and drawing the report.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """Errors reported in one sentence, and the exit codes of a command after them."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import os

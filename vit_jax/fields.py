@@ -1,7 +1,5 @@
 """Fields of dataclasses with a range; dataclasses to and from the keys and values of a recipe."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Losses per example, in float32."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Paths that a person types."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables: rows as aligned text, as Markdown, and as CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

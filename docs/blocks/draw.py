@@ -6,8 +6,6 @@ A column is read from top to bottom. `Skip` is a residual branch: what it holds 
 line that goes around it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path

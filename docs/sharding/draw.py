@@ -3,8 +3,6 @@
 python docs/sharding/draw.py
 """
 
-from __future__ import annotations
-
 from html import escape
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every recipe with the keys that it leaves to its user."""
 
-from __future__ import annotations
-
 from vit_jax import config
 
 # Name and argument of a recipe -> what it leaves to its user.

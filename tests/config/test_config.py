@@ -1,7 +1,5 @@
 """The schema: defaults, checks, and recipes that resolve to what they should."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Recipes by path and by name, and the keys that a caller or a command line changes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """Every recipe as the train step it is, without a number computed."""
 
-from __future__ import annotations
-
 import jax
 import pytest
 from all_recipes import RECIPES, resolved

@@ -1,7 +1,5 @@
 """A font file of rectangles."""
 
-from __future__ import annotations
-
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 

@@ -1,7 +1,5 @@
 """A source in memory and loaders of it, and a plain picture."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import cv2

@@ -1,7 +1,5 @@
 """What each augmentation does to pixels and labels, and that sharding changes nothing."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

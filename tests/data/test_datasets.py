@@ -1,7 +1,5 @@
 """The data sets that we build: contents, disjointness, and preparing them safely."""
 
-from __future__ import annotations
-
 import gzip
 import importlib.metadata
 import multiprocessing

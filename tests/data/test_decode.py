@@ -1,7 +1,5 @@
 """Geometry and formats, on images whose pixels are known."""
 
-from __future__ import annotations
-
 import functools
 import io
 

@@ -1,7 +1,5 @@
 """Image folders: classes, splits, content, and one sentence for each mistake."""
 
-from __future__ import annotations
-
 import os
 import shutil
 

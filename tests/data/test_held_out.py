@@ -1,7 +1,5 @@
 """Groups as data sets declare them, and parts held out by them: no twin on both sides."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

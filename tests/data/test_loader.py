@@ -1,7 +1,5 @@
 """Order, exactly-once, restarts, bad records, caching."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Whole, from the real ones (two minutes): install what docs/datasets.md names, th
   pytest -m slow tests/data/test_offline_datasets.py
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

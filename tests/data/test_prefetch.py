@@ -1,7 +1,5 @@
 """Batches ahead of their use: in order, within the bound, and faults where they belong."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """Prepared TFDS data sets, split syntax, and one sentence for each mistake."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """What an evaluation sees: the pixels of each kind of view, and nothing else in an import."""
 
-from __future__ import annotations
-
 import functools
 import io
 import math

@@ -1,7 +1,5 @@
 """A source of tiny images, a view of them, and what stands in for a model's features."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

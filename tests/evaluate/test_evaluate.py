@@ -1,7 +1,5 @@
 """`vit_jax evaluate` on a run folder: the run's own figures again, on other devices too."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Few-shot, kNN and linear probe beside independent solutions of the same protocols."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression

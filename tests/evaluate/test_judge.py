@@ -1,7 +1,5 @@
 """Judging: which examples count, how often each is read, and what is kept of features."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """Metrics against counting by hand; padding never counts."""
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 import numpy as np
 

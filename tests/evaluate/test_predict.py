@@ -1,7 +1,5 @@
 """`vit_jax predict`: what goes in, what comes out, and what is refused."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The number of processes changes from start to start: each example still counts exactly once."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

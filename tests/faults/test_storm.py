@@ -5,8 +5,6 @@ and every row of the metrics are bit by bit those of a run that nothing disturbe
 `pytest -m faults -n 0 -s tests/faults`; five of them run in CI.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

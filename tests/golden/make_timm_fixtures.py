@@ -5,8 +5,6 @@ Run at the root of the repository, for all families or those named:
 Weights are rounded to float16, as which they are stored, before the output is computed.
 """
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A stand-in for `python -m vit_jax train` that does in a moment what a test tells it to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A Slurm cluster of two nodes on this host, in a folder, for as long as a test wants it."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil
@@ -9,6 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 PROGRAMS = ('slurmctld', 'slurmd', 'sbatch', 'scontrol', 'scancel', 'squeue', 'sinfo', 'srun')
 
@@ -62,7 +61,7 @@ class Cluster:
     self.environment = {**os.environ, 'SLURM_CONF': str(self.conf)}
     self._daemons: list[subprocess.Popen] = []
 
-  def __enter__(self) -> Cluster:
+  def __enter__(self) -> Self:
     (self._folder / 'state').mkdir(parents=True)
     for node in ('n1', 'n2'):
       (self._folder / node).mkdir()

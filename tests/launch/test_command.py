@@ -1,7 +1,5 @@
 """`vit_jax launch`: flags that do not fit, tools that are missing, and scripts that decide."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Several processes on this host: how they find each other, end together, and what comes out."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What the launch commands print: checked against schemas, and equal to the committed examples."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

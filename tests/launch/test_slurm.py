@@ -3,8 +3,6 @@
 pytest -m slurm -n 0 tests/launch/test_slurm.py
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

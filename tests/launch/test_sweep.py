@@ -1,7 +1,5 @@
 """A grid of configs as runs: which, in what folders, continued, and in one table."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """Loaded leaves fitted to a model: positions resized, heads replaced, all else refused."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files of weights: read and written whole, and every kind of bad one answered in a sentence."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Tables between published names and ours: hand-made cases of each rule, both directions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

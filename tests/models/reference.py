@@ -1,7 +1,5 @@
 """A ViT written a second time from the paper's equations, plainly, to test the first against."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

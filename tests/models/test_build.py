@@ -1,7 +1,5 @@
 """Names, options and what a user is told about wrong ones."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import pytest

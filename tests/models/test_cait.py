@@ -1,7 +1,5 @@
 """CaiT: parity with a plain second writing, published counts, execution that changes nothing."""
 
-from __future__ import annotations
-
 import functools
 import re
 

@@ -1,7 +1,5 @@
 """LeNet-5 and AlexNet: published counts, plain second implementations, any image size."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -1,7 +1,5 @@
 """Parameters against published figures."""
 
-from __future__ import annotations
-
 import pytest
 
 from vit_jax import models

@@ -1,7 +1,5 @@
 """DeiT, DeiT III and DINOv2: what their names stand for, against a plain second writing."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

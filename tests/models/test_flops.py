@@ -1,7 +1,5 @@
 """Multiply-accumulates counted from jaxprs, against closed forms and published figures."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import pytest

@@ -1,7 +1,5 @@
 """Hybrids: published counts, composition of two references, patches of the feature map."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -1,7 +1,5 @@
 """Each written-out gradient against automatic differentiation; dtypes; attention's routes."""
 
-from __future__ import annotations
-
 import re
 
 import jax

@@ -1,7 +1,5 @@
 """Patch dropout: which patches a training step sees."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

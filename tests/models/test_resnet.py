@@ -1,7 +1,5 @@
 """ResNet and BiT: published counts, a plain second implementation, BatchNorm's two lives."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 

@@ -1,7 +1,5 @@
 """The whole ViT: parity with a plain reference, and options that must or must not matter."""
 
-from __future__ import annotations
-
 import functools
 import math
 

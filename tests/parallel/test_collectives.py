@@ -1,7 +1,5 @@
 """What a step sends between devices and repeats on them, read from the compiler's own text."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

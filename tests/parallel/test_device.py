@@ -1,7 +1,5 @@
 """Memory of a CPU process: kept from step to step, so that no page is faulted in twice."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

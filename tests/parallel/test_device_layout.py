@@ -1,7 +1,5 @@
 """Where devices lie in a mesh: slices, and hosts that hold squares of a torus and feed them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Meshes, rows of a batch, and the golden table of parameter shardings."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

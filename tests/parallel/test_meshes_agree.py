@@ -1,7 +1,5 @@
 """A mesh changes nothing: three float32 steps give the losses of one device."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

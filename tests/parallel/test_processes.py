@@ -1,7 +1,5 @@
 """Processes that talk, stop at one place, and name the one that hangs."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """Which axis a leaf is split on, what may be replicated, and how every model is split."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

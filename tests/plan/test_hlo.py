@@ -1,7 +1,5 @@
 """Reading optimized HLO: loops, products, traffic. The expected figures are worked out by hand."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import pytest

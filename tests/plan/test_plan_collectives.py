@@ -1,7 +1,5 @@
 """Collectives read from a program whose collectives are known by construction."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

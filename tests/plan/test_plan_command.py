@@ -1,7 +1,5 @@
 """`vit_jax plan` from the command line, on CPU topologies."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

@@ -1,7 +1,5 @@
 """What is planned is what is trained; cost as a pod grows; out of memory as a result."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import json

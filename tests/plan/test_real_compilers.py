@@ -4,8 +4,6 @@ Each part runs in a process of its own, as a user would start it: the tests' own
 a CPU. Half an hour on two cores, most of it the compilers'.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import subprocess

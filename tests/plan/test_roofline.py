@@ -1,7 +1,5 @@
 """The bound's arithmetic, on a chip with round numbers."""
 
-from __future__ import annotations
-
 import pytest
 
 from vit_jax.parallel.chips import CHIPS, Chip

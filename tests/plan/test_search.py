@@ -1,7 +1,5 @@
 """Search on a made-up chip: arithmetic prunes, the compiler decides, the override is the plan."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of topologies, sizes of data sets, and what is said of wrong ones."""
 
-from __future__ import annotations
-
 import jax
 import pytest
 

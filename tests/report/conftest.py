@@ -1,7 +1,5 @@
 """A run folder as training leaves it, made up."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

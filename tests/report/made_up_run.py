@@ -1,7 +1,5 @@
 """What training leaves in a run folder, made up."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Maps of attention from weights, and their picture."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,7 +1,5 @@
 """Where the hours went: parts that sum to wall time, through kills, restarts and torn lines."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

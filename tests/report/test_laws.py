@@ -1,7 +1,5 @@
 """The frontier and the law, on points whose truth is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

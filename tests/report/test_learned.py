@@ -1,7 +1,5 @@
 """What a ViT has learned: each picture's numbers against a slower way to the same."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -1,7 +1,5 @@
 """What a page says of several runs at once."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The papers' tables: their figures as published, ours beside them, and what runs reached."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

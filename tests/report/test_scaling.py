@@ -1,7 +1,5 @@
 """Runs to points, points to a study, and one sentence for what makes none."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import json

@@ -1,7 +1,5 @@
 """The tables of all models: every comparable row of timm's is met, and what is printed."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import sys

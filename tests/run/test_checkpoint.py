@@ -1,7 +1,5 @@
 """A checkpoint is read as it was written, or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

@@ -1,7 +1,5 @@
 """What a run folder says of the recipe it was made with."""
 
-from __future__ import annotations
-
 from vit_jax import config
 from vit_jax.run import Run, differences
 

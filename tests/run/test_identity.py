@@ -1,7 +1,5 @@
 """A run is one run: same recipe, same data, same classes, same length, in all its processes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

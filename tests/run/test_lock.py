@@ -1,7 +1,5 @@
 """One training at a time in a run folder; a lock that a kill left behind is in nobody's way."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Interrupt a real process at any moment, run the same command again: it is the same run."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

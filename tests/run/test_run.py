@@ -1,7 +1,5 @@
 """The files of a run folder: read as they were written, and as far as they are good."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import json

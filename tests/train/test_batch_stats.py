@@ -1,7 +1,5 @@
 """Running statistics in training: threaded, sharded, averaged, saved, restored and started from."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

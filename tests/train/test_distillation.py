@@ -1,7 +1,5 @@
 """Learning from a teacher: the losses by hand, the teacher in the step, and whole runs."""
 
-from __future__ import annotations
-
 import json
 import math
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Schedules at their corners, and optimizers against updates computed by hand."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

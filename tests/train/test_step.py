@@ -1,7 +1,5 @@
 """The step: golden values, and what must not change them (sharding, accumulation, masks)."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

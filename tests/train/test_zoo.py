@@ -5,8 +5,6 @@ Larger members are the same code with other numbers. A minute a member on two co
     pytest -n 0 -s -m slow tests/train/test_zoo.py
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

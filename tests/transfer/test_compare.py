@@ -5,8 +5,6 @@ The whole of it, with real runs, takes a minute:
     pytest -n 0 -m slow tests/transfer/test_compare.py
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

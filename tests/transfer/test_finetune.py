@@ -1,7 +1,5 @@
 """Fine-tuning: from a run folder to other sizes and classes, and as a method of `transfer`."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

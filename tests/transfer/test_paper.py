@@ -1,7 +1,5 @@
 """The suite `paper`: sets of right classes, ObjectNet's files, tests that share a training."""
 
-from __future__ import annotations
-
 import io
 import json
 

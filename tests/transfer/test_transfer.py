@@ -1,7 +1,5 @@
 """`vit_jax transfer`: which examples a task judges, and what is printed of it."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,7 +1,5 @@
 """VTAB's labels from the features that TFDS has, and the mean over groups of tasks."""
 
-from __future__ import annotations
-
 import io
 
 import cv2

@@ -1,7 +1,5 @@
 """Small members of timm's families, and the same of ours: what the golden fixtures are made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

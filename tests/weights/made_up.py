@@ -1,7 +1,5 @@
 """Random variables for any model, from its shapes alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

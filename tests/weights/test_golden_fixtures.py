@@ -1,7 +1,5 @@
 """Small members of every family give the numbers of timm, as committed; needs no torch."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Training from published weights: what `init_from` takes besides a run folder."""
 
-from __future__ import annotations
-
 import fsspec
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """`weights.open` and `weights.start_from`: every kind of source, and what is said of it."""
 
-from __future__ import annotations
-
 import http.server
 import json
 import shutil

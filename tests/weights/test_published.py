@@ -1,7 +1,5 @@
 """Published layouts: trees with their names and shapes load with nothing left, and come back."""
 
-from __future__ import annotations
-
 import math
 
 import jax

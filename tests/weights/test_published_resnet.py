@@ -1,7 +1,5 @@
 """ResNets, BiT and hybrids in the layouts of timm and Google: all names, both ways, bit by bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """The same weights give timm's numbers: full size, float32, through `vit_jax convert` on files."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """timm's models with random weights. Needs torch and timm."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import sys

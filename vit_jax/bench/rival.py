@@ -4,8 +4,6 @@ A separate process keeps the two thread pools and memory allocators apart; the p
 number of steps, and it writes back the seconds they took.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import subprocess

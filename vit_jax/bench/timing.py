@@ -4,8 +4,6 @@ Ours is the step that training compiles, on synthetic images that are already on
 nothing beyond jax, flax, optax, numpy and ml_collections (torch and timm for the rival).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import statistics

@@ -4,8 +4,6 @@ It is as fast as we know how to make it: all cores, fused AdamW, autocast for bf
 TF32 and `max-autotune`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

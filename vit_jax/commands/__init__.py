@@ -4,8 +4,6 @@ Exit codes: 0 done, 75 preempted and saved (run the same command again), 1 a fau
 2 a fault in the user's input, reported in one sentence.
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os

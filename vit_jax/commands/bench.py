@@ -1,7 +1,5 @@
 """`vit_jax bench`."""
 
-from __future__ import annotations
-
 import json
 
 from vit_jax.bench import timing

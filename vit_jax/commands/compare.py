@@ -1,7 +1,5 @@
 """`vit_jax compare`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from vit_jax.commands import flags

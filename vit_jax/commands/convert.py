@@ -1,7 +1,5 @@
 """`vit_jax convert`."""
 
-from __future__ import annotations
-
 from vit_jax import weights
 from vit_jax.commands import flags
 

@@ -1,7 +1,5 @@
 """`vit_jax evaluate`."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vit_jax.commands import flags

@@ -1,7 +1,5 @@
 """What the commands' flags have in common."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Callable, Sequence

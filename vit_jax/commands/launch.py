@@ -1,7 +1,5 @@
 """`vit_jax launch`."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`vit_jax models`."""
 
-from __future__ import annotations
-
 from vit_jax import models
 from vit_jax.commands import flags
 from vit_jax.tables import as_text

@@ -1,7 +1,5 @@
 """`vit_jax plan`."""
 
-from __future__ import annotations
-
 import logging
 
 import jax

@@ -1,7 +1,5 @@
 """`vit_jax prepare`."""
 
-from __future__ import annotations
-
 from vit_jax.commands import flags
 from vit_jax.data import datasets
 

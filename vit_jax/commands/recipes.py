@@ -1,7 +1,5 @@
 """`vit_jax recipes`."""
 
-from __future__ import annotations
-
 from vit_jax.commands import flags
 from vit_jax.config import recipes
 from vit_jax.tables import as_text

@@ -1,7 +1,5 @@
 """`vit_jax report`."""
 
-from __future__ import annotations
-
 from vit_jax.commands import flags
 from vit_jax.errors import UserError, writing
 from vit_jax.paths import local

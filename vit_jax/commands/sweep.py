@@ -1,7 +1,5 @@
 """`vit_jax sweep`."""
 
-from __future__ import annotations
-
 from vit_jax.commands import flags
 from vit_jax.commands.launch import add_flags, make_job, parse
 from vit_jax.errors import PREEMPTED, USERS_FAULT

@@ -1,7 +1,5 @@
 """`vit_jax train`."""
 
-from __future__ import annotations
-
 from vit_jax.commands import flags
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.paths import local

@@ -1,7 +1,5 @@
 """`vit_jax transfer`."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

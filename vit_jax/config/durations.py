@@ -1,7 +1,5 @@
 """Lengths of training and cadences."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The evaluation table of a recipe: what is judged, on which data, how, and how often."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Recipes: files with `get_config()`, by path or by name, and the keys that a caller changes."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import importlib.util

@@ -5,13 +5,11 @@ this file no ConfigDict is seen. An unknown key, a wrong type or a value out of 
 `UserError` that names the key and what would be right.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from vit_jax import models
 from vit_jax.config.durations import Duration
@@ -34,7 +32,7 @@ class Model:
   options: Any = None  # of the class `models.MODELS` has for the name
 
   @classmethod
-  def from_keys(cls, values: Mapping[str, Any], where: str = 'model') -> Model:
+  def from_keys(cls, values: Mapping[str, Any], where: str = 'model') -> Self:
     """The model with these keys; those that are not given are defaults of the name."""
     options = dict(values)
     name = check(options.pop('name', ''), str, f'{where}.name', {})

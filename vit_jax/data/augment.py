@@ -4,8 +4,6 @@ Pixels stay in [0, 255] until `normalize`, so `augment` comes first and `normali
 numbers are drawn for the global batch at once, so they do not depend on how it is sharded.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

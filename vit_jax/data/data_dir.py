@@ -1,7 +1,5 @@
 """Where prepared data sets are stored."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -5,8 +5,6 @@ GIL. Pixels are taken as stored: an EXIF orientation is not applied and alpha is
 published pipelines do. 16-bit images keep their high byte.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Image folders: one sub-folder per class, with or without a test part of their own."""
 
-from __future__ import annotations
-
 import os
 import zlib
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Examples that show the same thing belong to one group, as the data set declares,
 out whole: no image that is held out has a twin among the others.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

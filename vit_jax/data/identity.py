@@ -1,7 +1,5 @@
 """What identifies a data set: digests, for which few examples are read, and names of classes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """ImageNet's 1000 classes, in the order of their labels."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from pathlib import Path

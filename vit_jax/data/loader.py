@@ -6,8 +6,6 @@ even if the batch size does not divide n, and a process simply takes its rows of
 a restart or another number of processes changes nothing.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools

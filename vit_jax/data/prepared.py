@@ -1,7 +1,5 @@
 """Prepared TFDS data sets, read by random access and without TensorFlow."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Where examples come from: our data sets, TFDS data sets, image folders, behind one interface."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The TFDS split syntax ('train[:90%]+test'), for folders and prepared data sets alike."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import tensorflow_datasets as tfds

@@ -1,10 +1,8 @@
 """How an evaluation sees an image: from the encoded image to pixels of one size."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -39,24 +37,24 @@ class View:
   crop: float = 1.0
 
   @classmethod
-  def of(cls, data: Data) -> View:
+  def of(cls, data: Data) -> Self:
     """That of a recipe."""
     if data.resize == 'whole':
       return cls.whole(data.image_size, data.channels)
     return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
 
   @classmethod
-  def expected(cls, inputs: Inputs) -> View:
+  def expected(cls, inputs: Inputs) -> Self:
     """That of a model's inputs: the one they name, or that of published weights."""
     return inputs.view or cls.published(inputs.size, len(inputs.mean), inputs.crop)
 
   @classmethod
-  def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> View:
+  def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> Self:
     """The preprocessing of published weights."""
     return cls(image_size, channels, 'published', crop=crop)
 
   @classmethod
-  def whole(cls, image_size: tuple[int, int], channels: int) -> View:
+  def whole(cls, image_size: tuple[int, int], channels: int) -> Self:
     return cls(image_size, channels, 'whole')
 
   @property

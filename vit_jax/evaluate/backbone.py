@@ -1,13 +1,11 @@
 """What is judged: a model with its variables on a mesh, and how it sees an image."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +137,7 @@ class Backbone:
   _loaders: dict[int, loader.Loader] = field(default_factory=dict, repr=False)
 
   @classmethod
-  def of(cls, name: str, opened: Opened, *, view: View, batch_size: int) -> Backbone:
+  def of(cls, name: str, opened: Opened, *, view: View, batch_size: int) -> Self:
     """Opened weights, whole on every device; their examples are read once, and not cached."""
     mesh = meshes.make_mesh(Mesh())
     forward = Forward(

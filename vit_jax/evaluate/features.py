@@ -1,7 +1,5 @@
 """From images to features, logits and attention, with any model: jitted, in batches of one size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

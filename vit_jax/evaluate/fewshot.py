@@ -5,8 +5,6 @@ k examples of each class, in closed form, so that only the choice of the example
 float64 on the host: the systems are small, and no sum depends on the device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

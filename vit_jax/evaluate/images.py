@@ -1,7 +1,5 @@
 """Images to predict: files as a model wants to see them, or an array."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one code behind the loop's evaluations, `vit_jax evaluate` and `vit_jax transfer`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

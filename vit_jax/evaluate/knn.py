@@ -4,8 +4,6 @@ Cosine similarity; each of the k most similar training examples votes for its cl
 exp(similarity / 0.07).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

@@ -5,8 +5,6 @@ standardized with the mean and deviation of the training examples; the penalty i
 and not on the bias. On one device, so that no sum depends on how many there are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Metrics from rows, one row per example: counts over examples, never means of means."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

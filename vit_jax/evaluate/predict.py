@@ -1,7 +1,5 @@
 """Images through a model, seen as its weights expect: `vit_jax predict`, `vit_jax.predict`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

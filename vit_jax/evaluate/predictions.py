@@ -1,7 +1,5 @@
 """What is kept of the predictions on a split, for reports: rows, and a sample of the images."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from vit_jax.data.view import View

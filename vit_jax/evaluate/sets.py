@@ -1,7 +1,5 @@
 """Evaluation sets, opened: a data set to be judged on, and the one to learn from if any."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

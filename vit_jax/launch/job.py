@@ -1,7 +1,5 @@
 """A job, independent of what starts it."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import posixpath

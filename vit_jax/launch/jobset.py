@@ -5,8 +5,6 @@ gives when a rule of podFailurePolicy matches an exit code: preempted pods start
 limit, a user's fault ends the JobSet, and anything else may happen `restarts` times.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError

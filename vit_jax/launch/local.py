@@ -1,7 +1,5 @@
 """This host: processes that find each other on 127.0.0.1, watched until all have ended."""
 
-from __future__ import annotations
-
 import ctypes
 import glob
 import itertools

@@ -1,7 +1,5 @@
 """YAML for a reader: keys in our order, lists indented, scripts as blocks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

@@ -1,7 +1,5 @@
 """Shell scripts from the templates beside this file. Filter what a user gave with `quote`."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """SkyPilot: a managed job, which finds machines in any cloud, and others when they are taken."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from vit_jax.errors import PREEMPTED, UserError

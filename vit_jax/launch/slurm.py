@@ -1,7 +1,5 @@
 """Slurm: a batch script that saves before its time limit, requeues itself, and continues."""
 
-from __future__ import annotations
-
 from vit_jax.errors import UserError
 from vit_jax.launch import scripts
 from vit_jax.launch.job import Job, join

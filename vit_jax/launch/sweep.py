@@ -4,8 +4,6 @@ The same call continues where the last one stopped: a run that has its summary.j
 submitted, is left alone, and `train` continues one that was interrupted.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging

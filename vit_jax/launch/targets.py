@@ -1,7 +1,5 @@
 """Where a job can run, and how it is handed over."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 import shutil

@@ -5,8 +5,6 @@ in the cloud). `gcloud ... ssh --worker=all` does not return the exit code, so e
 to a file.
 """
 
-from __future__ import annotations
-
 from vit_jax.errors import UserError
 from vit_jax.launch import scripts
 from vit_jax.launch.job import TPU_PORT, Job

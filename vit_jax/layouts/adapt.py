@@ -1,7 +1,5 @@
 """Fits loaded leaves to a model: positions resized, the head replaced, all else must match."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A model's weights as a file in any layout: what `vit_jax convert` and `Run.export` write."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Files of weights, {published name: array}: .npz and .safetensors, and nothing that unpickles."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

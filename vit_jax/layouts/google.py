@@ -5,8 +5,6 @@ big_vision (models/vit.py), flattened with '/'. Published files carry the number
 before Flax Linen, which counted all submodules of a block together.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Names as in google-research/vision_transformer (vit_jax/models_resnet.py) and in
 google-research/big_transfer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from vit_jax.layouts.google import affine, norm

@@ -3,8 +3,6 @@
 A model for classification puts its family's name before the names of the bare model.
 """
 
-from __future__ import annotations
-
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, norm
 from vit_jax.models.options import Inputs, ViTOptions

@@ -31,8 +31,6 @@ pairs than a model has leaves: write loops over as many stages and units as any 
 joins `registry.LAYOUTS`; nothing else needs to know it.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,8 +3,6 @@
 `leaves` is what follows their name of the module: PyTorch's by default.
 """
 
-from __future__ import annotations
-
 from vit_jax.layouts.layout import Names, Pair, as_tuple
 
 TORCH = '.weight', '.bias'

@@ -3,8 +3,6 @@
 Slots stand before the grid, for the class token and the distillation token.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

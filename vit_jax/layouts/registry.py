@@ -1,7 +1,5 @@
 """All layouts, and which of them a set of names is."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """timm's CaiT (cait.py), which is the layout of facebookresearch/deit too, as state dicts."""
 
-from __future__ import annotations
-
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, norm
 

@@ -1,8 +1,6 @@
 """timm's ResNets (resnet.py, which is pytorch/vision's layout too), BiT (resnetv2.py) and hybrids
 (vision_transformer_hybrid.py), as state dicts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from vit_jax.layouts import timm_vit

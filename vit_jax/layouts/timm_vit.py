@@ -1,7 +1,5 @@
 """timm's ViT, DeiT, DeiT III and DINOv2 (vision_transformer.py, deit.py), as state dicts."""
 
-from __future__ import annotations
-
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, norm
 from vit_jax.models.options import Inputs, ViTOptions

@@ -1,7 +1,5 @@
 """Models by name. Importing this reads names and options only, without jax and flax."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +26,7 @@ __all__ = [
 
 def build(
   name: str, num_classes: int, options: Any = None, inputs: Inputs | None = None, **keys: Any
-) -> nn.Module:
+) -> 'nn.Module':
   """The model `name`, such as 'B/16': a size and any patch.
 
   Args:
@@ -58,7 +56,7 @@ def inputs_of(name: str) -> Inputs:
   return find(name)[0].inputs
 
 
-def variable_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def variable_shapes(model: 'nn.Module', image_shape: tuple[int, int, int]) -> dict[str, Any]:
   """The model's variables as shapes, for images of shape (H, W, C); nothing is allocated."""
   import jax  # here for the reason in `build`
   import jax.numpy as jnp

@@ -3,8 +3,6 @@
 Queries are N tokens and keys T.
 """
 
-from __future__ import annotations
-
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """The pre-norm Transformer block, and the encoder: blocks with parameters stacked over layers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

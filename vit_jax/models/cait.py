@@ -1,7 +1,5 @@
 """CaiT: deep image transformers with LayerScale and class attention (arXiv:2103.17239)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -4,8 +4,6 @@ One constraint a block is enough for the partitioner to split the work everywher
 meshes repeat work.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import math

@@ -1,7 +1,5 @@
 """The convolutional networks before residual ones: LeNet-5 and AlexNet."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

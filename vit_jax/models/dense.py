@@ -5,8 +5,6 @@ on a CPU runs the weight gradient in bfloat16 as naive loops, ten times slower. 
 the tokens, they are not merged with the batch: merged rows could not be split as the two axes are.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """From images to tokens: patches, and where they are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

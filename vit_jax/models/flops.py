@@ -3,8 +3,6 @@
 Nothing is allocated or compiled.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping

@@ -1,8 +1,6 @@
 """Hybrids: a ViT over the feature map of a ResNet (arXiv:2010.11929 section 3.1 'Hybrid
 Architecture', arXiv:2106.10270 section 3.1), composed from the two."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

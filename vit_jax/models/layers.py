@@ -4,8 +4,6 @@ Each computes in float32 and returns the dtype it was given. The gradients are w
 automatic ones save several float32 arrays per layer where one in the compute dtype is enough.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

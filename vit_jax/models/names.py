@@ -1,7 +1,5 @@
 """The models by name: BASE, BASE/PATCH or BASE/PATCH-VARIANT, as one table."""
 
-from __future__ import annotations
-
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping

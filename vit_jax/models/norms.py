@@ -3,8 +3,6 @@
 Norms compute in float32 and return the dtype they were given.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -5,8 +5,6 @@ needs neither jax nor flax. Where a default is missing, the name of the model ha
 `names.MODELS`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """What every model returns."""
 
-from __future__ import annotations
-
 import jax
 from flax import struct
 

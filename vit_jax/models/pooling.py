@@ -3,8 +3,6 @@
 Scaling Vision Transformers, arXiv:2106.04560 section 3.2, after Set Transformer, arXiv:1810.00825.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn

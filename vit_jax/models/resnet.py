@@ -1,7 +1,5 @@
 """Residual networks: ResNet (He et al. 2016, arXiv:1512.03385) and BiT (arXiv:1912.11370)."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The sizes of plain Vision Transformers: one table."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

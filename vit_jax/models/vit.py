@@ -1,7 +1,5 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), equations 1 to 4."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -3,8 +3,6 @@
 Rates are per JAX device, which is half a chip on TPU v2, v3 and TPU7x.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 CLOUD_TPU = 'https://docs.cloud.google.com/tpu/docs/'

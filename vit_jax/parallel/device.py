@@ -1,7 +1,5 @@
 """The peak rate of a device, by datasheet or measured, and memory that a CPU process keeps."""
 
-from __future__ import annotations
-
 import ctypes
 import glob
 import os

@@ -5,8 +5,6 @@ sharded), `tensor` (heads and hidden units sharded) and `sequence` (tokens shard
 images). The batch is split over the first two. One device is the same code with a 1x1x1x1 mesh.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

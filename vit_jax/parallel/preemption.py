@@ -7,8 +7,6 @@ and stop at the first tick that none has passed. A process that has trained noth
 saved everything, ends at once: also in a compilation, which Python's signal handlers wait for.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import signal
@@ -16,7 +14,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from vit_jax.errors import PREEMPTED
 
@@ -39,7 +37,7 @@ class Preemption:
     self._presses = 0
     self._restore: list[Any] = []
 
-  def __enter__(self) -> Preemption:
+  def __enter__(self) -> Self:
     if threading.current_thread() is not threading.main_thread():
       return self  # signals go to the main thread, which is not ours
     self._read, self._write = os.pipe()
@@ -63,7 +61,7 @@ class Preemption:
       os.close(self._read)
       os.close(self._write)
 
-  def attach(self, processes: Processes) -> None:
+  def attach(self, processes: 'Processes') -> None:
     """From now on all processes stop together."""
     processes.on['stop'] = processes.on['save'] = self._agree
     self._processes = processes
@@ -128,7 +126,7 @@ class Preemption:
     except RuntimeError as error:
       print(f'vit_jax: the other processes cannot be reached: {error}', file=sys.stderr)
 
-  def _agree(self, request: dict[str, Any], gather: Gather) -> None:
+  def _agree(self, request: dict[str, Any], gather: 'Gather') -> None:
     """Runs on every process at the same request, outside its main thread."""
     processes = self._processes
     assert processes is not None
@@ -147,7 +145,7 @@ class Preemption:
       print('stopped; there was nothing new to save, the same command goes on', flush=True)
       processes.leave(PREEMPTED, together=True)
 
-  def _alone(self, processes: Processes, error: Exception) -> NoReturn:
+  def _alone(self, processes: 'Processes', error: Exception) -> NoReturn:
     """The others do not answer, and without them no step can be taken."""
     print(f'vit_jax: {error}', file=sys.stderr)
     processes.leave(PREEMPTED if self._mark in (BEFORE, AFTER) else 1)

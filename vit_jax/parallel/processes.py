@@ -6,8 +6,6 @@ pay nothing for it. What concerns all is a numbered request, which every process
 thread of its own, also while its main thread computes, compiles or hangs.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json
@@ -18,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import jax
 from jax._src import clusters, distributed  # the key-value store has no public name
@@ -55,7 +53,7 @@ class Processes:
     self._ended = False  # by a fault of another process
     self._leaving = threading.Lock()  # taken by the one thread that ends the process
 
-  def __enter__(self) -> Processes:
+  def __enter__(self) -> Self:
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

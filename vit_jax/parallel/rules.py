@@ -5,8 +5,6 @@ rules apply to the optimizer state and the averaged parameters, whose paths end 
 parameters. docs/sharding.md explains them with a drawing.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any, NamedTuple

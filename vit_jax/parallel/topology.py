@@ -1,7 +1,5 @@
 """Topologies by name: `v5e:16x16`, `2*v6e:8x8`, `h100:8x4`."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ RUN/stacks-PROCESS.txt and reports where it is; those that keep the others waiti
 all exit with 1.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import sys
 import threading
@@ -16,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vit_jax.parallel.processes import PATIENCE, Gather, Processes
 
@@ -47,7 +45,7 @@ class Watchdog:
     self._lock = threading.Lock()
     processes.on['stuck'] = self._roll_call
 
-  def __enter__(self) -> Watchdog:
+  def __enter__(self) -> Self:
     threading.Thread(target=self._watch, name='watchdog', daemon=True).start()
     return self
 

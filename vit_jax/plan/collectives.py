@@ -5,8 +5,6 @@ one device is fewer (all-gather, reduce-scatter, all-to-all) or twice as many (a
 ring algorithm.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Devices that are not here: TPU slices through libtpu, GPU nodes through the CUDA plugin."""
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import importlib.util

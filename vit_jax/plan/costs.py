@@ -1,7 +1,5 @@
 """What one device computes and moves in one step, counted from its optimized HLO."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re

@@ -1,7 +1,5 @@
 """Plans as text, and as rows of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

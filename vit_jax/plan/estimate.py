@@ -1,7 +1,5 @@
 """What a step needs, by arithmetic on shapes, without a compiler. Search prunes with it."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -3,8 +3,6 @@
 Loops are counted as often as they run, where XLA's own cost analysis counts their bodies once.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import re

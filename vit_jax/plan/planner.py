@@ -1,7 +1,5 @@
 """A plan: what one experiment would take on one topology."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The step is the one that `vit_jax train` takes: `train.trainer.Trainer` builds i
 inputs are abstract. The compiler's result is cached under a hash of everything that went in.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """A bound on speed: no step is faster than its slowest part at the datasheet's rate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ The global batch is the recipe's, so mesh and accumulation decide the images tha
 the same time, and every candidate computes the same run.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import logging

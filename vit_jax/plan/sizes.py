@@ -1,7 +1,5 @@
 """Sizes of data sets, so that a plan needs no data on disk."""
 
-from __future__ import annotations
-
 import tensorflow_datasets as tfds
 
 from vit_jax.config import Data

@@ -1,7 +1,5 @@
 """Where a model looks: attention over the patches of an image, drawn beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

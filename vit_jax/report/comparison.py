@@ -1,7 +1,5 @@
 """The results of `vit_jax compare`: accuracy against parameters, FLOPs and seconds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

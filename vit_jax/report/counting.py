@@ -1,7 +1,5 @@
 """Parameters and multiply-accumulates of the models of papers and of runs."""
 
-from __future__ import annotations
-
 import functools
 import json
 from typing import Any, NamedTuple

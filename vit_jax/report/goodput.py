@@ -6,8 +6,6 @@ it; `down`, from the last event of one start to the next start (after a kill, or
 Goodput is `step` divided by wall time, from the first event of the run to the last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

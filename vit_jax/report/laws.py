@@ -5,11 +5,9 @@ a power law of the compute C that saturates on both sides, where c is the error 
 takes away and d makes it finite without compute.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -32,9 +30,9 @@ class Law(NamedTuple):
   def __call__(self, compute: np.ndarray | float) -> np.ndarray:
     return self.a * (np.asarray(compute) + self.d) ** -self.b + self.c
 
-  def per(self, unit: float) -> Law:
+  def per(self, unit: float) -> Self:
     """The same law with C in multiples of `unit`."""
-    return Law(self.a * unit**-self.b, self.b, self.c, self.d / unit)
+    return self._replace(a=self.a * unit**-self.b, d=self.d / unit)
 
 
 # As printed in Figure 2 of the paper, C in TPUv3 core-days. The figure is a picture; its constants

@@ -1,8 +1,6 @@
 """What a ViT has learned: filters, positions, attention distances (arXiv:2010.11929, Figure 7), and
 where it looks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """A map of predictions on patches of one large picture, beside a map of the true classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

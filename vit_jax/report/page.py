@@ -1,7 +1,5 @@
 """The page of a run: report.html, one file that runs no script and loads nothing from elsewhere."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

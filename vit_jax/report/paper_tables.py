@@ -5,8 +5,6 @@ A table is a CSV file in `papers/` and a section of tables.toml. Of the columns 
 was trained on, `remark` why a figure of ours differs, and `source` where the row is from.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

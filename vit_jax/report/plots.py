@@ -1,7 +1,5 @@
 """Figures of a run, and figures as SVG that takes on the colors of the page."""
 
-from __future__ import annotations
-
 import html
 import io
 import re

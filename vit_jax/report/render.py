@@ -1,7 +1,5 @@
 """HTML from the templates beside this file. Every value is escaped, except our own SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What runs reached, and in what their recipes differ, as tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

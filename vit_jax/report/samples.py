@@ -1,7 +1,5 @@
 """A sample of the images of a split, with the prediction for each."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import NamedTuple

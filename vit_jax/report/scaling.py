@@ -5,8 +5,6 @@ reached what that compute can give. Conventions are those of `counting` and docs
 multiply-accumulate is 2 FLOP, a training step 3 forward passes.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """The picture of a scaling study, in the manner of Scaling Vision Transformers, Figure 2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib

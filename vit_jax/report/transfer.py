@@ -1,7 +1,5 @@
 """The page of `vit_jax transfer`: how well several models' features transfer, task by task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tables of all models: what each costs, and beside it timm's own table of those it has."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Trees of shapes, which say what a checkpoint must hold and which part of it is read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

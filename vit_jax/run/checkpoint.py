@@ -7,13 +7,11 @@ start. Checksums are stored beside as well, for the format's own cover the index
 and not its arrays: one with a flipped bit would be read in silence.
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -69,7 +67,7 @@ class Checkpoints:
     if here:
       here.share(self._take_back)
 
-  def __enter__(self) -> Checkpoints:
+  def __enter__(self) -> Self:
     return self
 
   def __exit__(self, kind: type | None, *error: Any) -> None:

@@ -6,8 +6,6 @@ is a one-to-one map of the bits, so that a single wrong element never escapes; s
 with a probability of 2**-32.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zlib

@@ -9,8 +9,6 @@ The seconds of a `spent` line are those since the line before, by what the main 
 they add up to the time between the two lines. A process that was killed leaves no end.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import time

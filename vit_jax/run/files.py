@@ -1,7 +1,5 @@
 """Small files of a run folder: written whole or not at all, and read as far as they are good."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

@@ -15,8 +15,6 @@ Small files are replaced as a whole. A reader takes what is good of a file and s
 `Run.faults` what is not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property

@@ -4,8 +4,6 @@
 with it, and before the first step all processes of a run are compared with each other.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -15,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -79,11 +77,11 @@ class Identity:
     return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
   @classmethod
-  def from_json(cls, text: str) -> Identity:
+  def from_json(cls, text: str) -> Self:
     values = json.loads(text)
     return cls(**{**values, 'class_names': tuple(values['class_names'])})
 
-  def goes_on_as(self, now: Identity, folder: Path, accept_data: bool = False) -> Identity:
+  def goes_on_as(self, now: Self, folder: Path, accept_data: bool = False) -> Self:
     """The identity of this run where it goes on with the data that is there `now`.
 
     Args:

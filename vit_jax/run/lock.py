@@ -6,8 +6,6 @@ host is gone when no process with its number and start time is left; one elsewhe
 touches the file. Creating a file exclusively works on network disks, where flock often does not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -20,7 +18,7 @@ import time
 import uuid
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
@@ -41,7 +39,7 @@ class Lock:
     self._mine: dict[str, Any] = {}
     self._over = threading.Event()
 
-  def __enter__(self) -> Lock:
+  def __enter__(self) -> Self:
     """Raises a UserError where another process trains in the folder."""
     self._here.share(self._take)
     return self

@@ -1,7 +1,5 @@
 """What Orbax logs while checkpoints are open: each file it touches, and why a save failed."""
 
-from __future__ import annotations
-
 import logging
 
 

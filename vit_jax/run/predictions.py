@@ -1,7 +1,5 @@
 """predictions/NAME.npz: what the model predicted for each example of a split, and some images."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 import zlib

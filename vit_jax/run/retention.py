@@ -1,7 +1,5 @@
 """Which checkpoints stay when there are more than a recipe keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

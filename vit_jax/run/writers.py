@@ -1,7 +1,5 @@
 """Where metrics go: `metrics.jsonl` always, TensorBoard and Weights & Biases when asked."""
 
-from __future__ import annotations
-
 import json
 import os
 import zlib

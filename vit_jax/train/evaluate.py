@@ -1,7 +1,5 @@
 """Judging a run folder's checkpoint, by the evaluation table of its recipe or another one."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

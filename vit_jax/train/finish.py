@@ -1,7 +1,5 @@
 """The end of a run: what is still to be judged, predictions, summary.json."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The loop: when things happen."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

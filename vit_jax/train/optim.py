@@ -1,7 +1,5 @@
 """Schedules and optimizers: optax, put together from `config.Optim`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """What a person sees while a run runs: a bar on a terminal, logged lines elsewhere."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,10 +1,8 @@
 """What a run records while it goes: rows of metrics, events, seconds; and what a person sees."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 
@@ -29,11 +27,11 @@ class Window(NamedTuple):
   steps: int
   began: float
 
-  def add(self, metrics: Mapping[str, Any]) -> Window:
+  def add(self, metrics: Mapping[str, Any]) -> Self:
     """With the metrics of one more step, fetched from the device."""
     fetched = {**jax.device_get(metrics), 'updates': 1.0}
     sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in fetched.items()}
-    return Window(sums, self.steps + 1, self.began)
+    return self._replace(sums=sums, steps=self.steps + 1)
 
 
 class Recorder:

@@ -3,8 +3,6 @@
 The start order: the newest good checkpoint of this run, else `init_from`, else fresh.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The train state: what a step changes, and nothing else."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The step: one jitted function. `train`, `bench` and `plan` compile this same one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

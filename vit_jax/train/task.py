@@ -4,8 +4,6 @@ A task may read variables that no step changes, such as a teacher's: `inputs` ta
 they reach the step as an argument.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

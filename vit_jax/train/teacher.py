@@ -1,7 +1,5 @@
 """The teacher of a distillation: another model, loaded once, that no step changes."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,14 +1,12 @@
 """Everything that training needs, built once from a recipe."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +111,7 @@ class Trainer:
     self.abstract_state = rules.abstract(shapes or jax.eval_shape(self._init), self.mesh)
     self.abstract_frozen = teacher.abstract_frozen(self.task, self.image_shape, self.mesh)
 
-  def varied(self, experiment: Experiment) -> Trainer:
+  def varied(self, experiment: Experiment) -> Self:
     """This one for a recipe that differs in what no shape depends on: remat, accumulation."""
     other = copy.copy(self)
     other.experiment = experiment

@@ -1,7 +1,5 @@
 """A bag of visual words among networks: as a backbone of `transfer`, as a system of `compare`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

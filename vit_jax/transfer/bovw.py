@@ -12,8 +12,6 @@ Small images are enlarged first, for SIFT was made for large ones; held-out imag
 much.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

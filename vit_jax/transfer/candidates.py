@@ -1,7 +1,5 @@
 """What `vit_jax transfer` judges side by side: networks, and a bag of visual words."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Sequence

@@ -6,8 +6,6 @@ training images, for a part of the budget, and judged on images held out from th
 Every one is a run folder: what is done is not done again. comparison.json says which is which.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import math

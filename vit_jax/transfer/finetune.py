@@ -6,8 +6,6 @@ training is a run folder: what is done is not done again, unless the weights it 
 changed since. A task with labels, images or splits of its own trains on those.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

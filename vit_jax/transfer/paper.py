@@ -5,8 +5,6 @@ by those of ReaL (arXiv:2006.07159), on ImageNet v2 (arXiv:1902.10811, matched f
 ObjectNet (Barbu et al., NeurIPS 2019).
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

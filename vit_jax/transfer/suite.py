@@ -1,7 +1,5 @@
 """What `vit_jax transfer` judges on: suites of tasks; and the rows of its table."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path

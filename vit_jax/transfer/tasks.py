@@ -1,7 +1,5 @@
 """A task: a data set to learn from and those to be judged on, with the labels that are meant."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ judged on, images resized whole. TFDS stores examples in an order of its own for
 data set, so "the first 800" are those of the version that is prepared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ The index has a row for each pretraining and fine-tuning: its columns are those 
 google-research/vision_transformer, vit_jax/checkpoint.py, get_augreg_df.
 """
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from urllib.parse import parse_qsl

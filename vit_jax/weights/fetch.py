@@ -1,7 +1,5 @@
 """Files from elsewhere, through fsspec: copied once into a cache, with size and checksum shown."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

@@ -4,8 +4,6 @@ Besides config.json there are model.safetensors, or shards of it with an index, 
 preprocessor_config.json.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The one way to open weights: `open`; and what is made of it, `start_from`, `load`, `convert`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

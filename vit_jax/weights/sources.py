@@ -1,7 +1,5 @@
 """Where weights come from: a run folder, a file, a Hugging Face folder, or an address."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights as a source holds them, and how they become the variables of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_type_hints

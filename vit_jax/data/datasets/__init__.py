@@ -1,7 +1,5 @@
 """Data sets that we build ourselves, and the one way to prepare any data set."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import importlib

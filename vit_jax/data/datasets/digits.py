@@ -9,8 +9,6 @@ not known, so one person's digits may be in both.
 Features: `image` (the 17 levels of ink, stretched to 0-255), `label` and `index`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

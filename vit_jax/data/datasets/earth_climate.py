@@ -18,8 +18,6 @@ Features: `image`, `label`, the `shares` of the 14 climates in the patch (they a
 north pole, `col` from the date line), and `held_out`: 1 if it overlaps no training cell.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -21,8 +21,6 @@ Features: `image`, `label` (the group), `style` (0-3, in the order of metadata['
 `emoji` (its name).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

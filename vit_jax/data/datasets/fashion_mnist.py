@@ -4,8 +4,6 @@
 fashion_mnist is prepared, it is used instead of this one.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import zlib

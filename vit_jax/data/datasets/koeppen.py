@@ -1,7 +1,5 @@
 """The Köppen-Geiger climates: the color of each on a map, and what its letters stand for."""
 
-from __future__ import annotations
-
 # Colors of Beck et al. 2018 (Scientific Data 5:180214). They have no As, which here shares the
 # color of Aw. Names follow theirs, shortened.
 KOEPPEN = {

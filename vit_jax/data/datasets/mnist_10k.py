@@ -11,8 +11,6 @@ known, so one person's digits may be in both.
 Features: `image`, `label` and `index`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -17,8 +17,6 @@ pixel, in train.
 Features: `image`, `label` (the ISO 15924 code of the script), `code_point` and `font`.
 """
 
-from __future__ import annotations
-
 import re
 import zlib
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """What our builders share: a base class, a split by hash, and where to find installed packages of
 PyPI, npm and Debian, which are read as files and never imported or run."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import io
 import json

@@ -3,8 +3,6 @@
 To add one, put its CSV file here, with a source in every row, and a section into tables.toml.
 """
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
