@@ -1,24 +1,33 @@
-"""Errors reported in one sentence, and the exit codes of a command after them."""
+"""Errors that are reported in one sentence, and their exit codes."""
 
 import difflib
 import errno
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-# Exit codes: saved, please run the same command again; a fault in the user's input.
+# Exit codes: saved, run the same command again; a fault in the user's input.
 PREEMPTED, USERS_FAULT = 75, 2
 
 
 class UserError(Exception):
-  """A fault in the user's input: one plain sentence (what, where, what would be right).
+  """A fault in the user's input, in one sentence: what, where, what would be right.
 
-  The command line prints the sentence without a traceback and exits with 2.
+  The command line prints it without a traceback and exits with 2.
   """
 
 
 class RunFault(Exception):
-  """A fault in the run, not of the user, reported in one plain sentence; the exit code is 1."""
+  """A fault in the run, not of the user, in one sentence; the exit code is 1."""
+
+
+def print_error(sentence: object) -> None:
+  print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+  return str(error).partition('\n')[0]
 
 
 def verdict(error: BaseException) -> tuple[int, str | None]:
@@ -33,7 +42,7 @@ def verdict(error: BaseException) -> tuple[int, str | None]:
 
 @contextmanager
 def writing(path: object) -> Iterator[None]:
-  """Around what writes a file that the user named: one sentence if it cannot be written."""
+  """Around writing a file that the user named: raises a UserError if that fails."""
   try:
     yield
   except OSError as error:
@@ -43,7 +52,7 @@ def writing(path: object) -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-  """Returns "did you mean 'x'?" for the nearest known words, or the list of them all."""
+  """A hint: "did you mean 'x'?" with the nearest known words, or the list of all."""
   known = sorted(known)
   close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
   if close:
@@ -58,7 +67,7 @@ def first_few(faults: Sequence[str]) -> str:
 
 
 def storage_sentence(error: BaseException, where: object) -> str | None:
-  """A sentence for a full or read-only disk below `error`, or None where it is something else.
+  """A sentence if a full or read-only disk is the cause of `error`, else None.
 
   Checkpoint writers wrap the system's error, sometimes as text only, so the whole chain is read.
   """

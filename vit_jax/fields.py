@@ -1,4 +1,4 @@
-"""Fields of dataclasses with a range; dataclasses to and from the keys and values of a recipe."""
+"""Dataclasses to and from the keys and values of a recipe, and their fields with a range."""
 
 import ast
 import dataclasses
@@ -20,13 +20,12 @@ def bounded(
 def build(cls: Any, values: Any, where: str) -> Any:
   """Builds dataclass `cls` from a mapping, checking every key, type and range.
 
-  A dataclass whose keys are not its fields has methods of its own: `from_keys(values, where)` in
-  place of this one, `to_keys()` and `changes()` in place of `plain` and `changes`, and `types()`,
-  the type of each key.
+  A dataclass whose keys are not its fields has its own `from_keys(values, where)`, `to_keys()` and
+  `changes()` in place of `build`, `plain` and `changes`, and `types()`, the type of each key.
 
   Raises:
-    UserError: an unknown key, a wrong type, a value out of range, or what `cls.__post_init__`
-      raises of keys that contradict each other, in a sentence that begins with one of them.
+    UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
+      other: `cls.__post_init__` raises a sentence that begins with one of them.
   """
   if not isinstance(values, Mapping):
     raise UserError(f'{where} must be a group of keys, not {values!r}')
@@ -48,7 +47,7 @@ def build(cls: Any, values: Any, where: str) -> Any:
 
 
 def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any:
-  """Returns `value` as type `hint`, or raises a UserError that says what would be right."""
+  """`value` as type `hint`; else raises a UserError that says what would be right."""
   origin, args = typing.get_origin(hint), typing.get_args(hint)
   if dataclasses.is_dataclass(hint):
     return build(typing.cast(type, hint), value, where)
@@ -79,7 +78,7 @@ def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any
 
 
 def plain(value: Any) -> Any:
-  """A dataclass as nested dictionaries of what JSON can hold; `build` reads it back."""
+  """A dataclass as nested dictionaries that JSON can hold; `build` reads it back."""
   if hasattr(value, 'to_keys'):
     value = value.to_keys()
   elif dataclasses.is_dataclass(value):
@@ -90,10 +89,7 @@ def plain(value: Any) -> Any:
 
 
 def changes(value: Any, default: Any) -> dict[str, Any]:
-  """What `plain` gives of a dataclass, but only keys with other values than in `default`.
-
-  `build` makes the same of it where `default` has the defaults of its class.
-  """
+  """As `plain`, but only the keys whose values differ from those of `default`."""
   changed = {}
   for field in dataclasses.fields(value):
     ours, theirs = getattr(value, field.name), getattr(default, field.name)
@@ -114,7 +110,7 @@ def changes(value: Any, default: Any) -> dict[str, Any]:
 
 
 def type_of(hint: Any, path: Sequence[str]) -> Any:
-  """The type of the key at `path` below a dataclass or mapping of type `hint`; None: no key."""
+  """The type of the key at `path` below a dataclass or mapping of type `hint`, or None."""
   for key in path:
     if typing.get_origin(hint) is Mapping:
       hint = typing.get_args(hint)[1]
@@ -128,7 +124,7 @@ def type_of(hint: Any, path: Sequence[str]) -> Any:
 
 
 def parse(text: str, hint: Any) -> Any:
-  """`text` as a value of type `hint`, or as it is where it is none, which `check` then refuses."""
+  """`text` as a value of type `hint`; unchanged if it is none, which `check` then refuses."""
   choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
   if hint in (None, str):
     return text
@@ -142,17 +138,17 @@ def parse(text: str, hint: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-  """Text that `parse` makes `value` of again."""
+  """Text that `parse` reads back as `value`."""
   return value if isinstance(value, str) else repr(value)
 
 
 def _words(hint: Any) -> str:
   """A type as a user would say it."""
-  names = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}
-  if typing.get_origin(hint) is tuple:
-    args = typing.get_args(hint)
-    if typing.get_origin(args[0]) is Literal:
-      return f'a list of some of: {", ".join(typing.get_args(args[0]))}'
-    count = 'several' if args[-1] is ... else str(len(args))
-    return f'{count} numbers such as ({", ".join(["1"] * (3 if args[-1] is ... else len(args)))})'
-  return names[hint]
+  if typing.get_origin(hint) is not tuple:
+    return {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}[hint]
+  args = typing.get_args(hint)
+  if typing.get_origin(args[0]) is Literal:
+    return f'a list of some of: {", ".join(typing.get_args(args[0]))}'
+  if args[-1] is ...:
+    return 'several numbers such as (1, 1, 1)'
+  return f'{len(args)} numbers such as ({", ".join(["1"] * len(args))})'

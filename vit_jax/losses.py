@@ -18,7 +18,7 @@ def sigmoid_cross_entropy(logits_BK: Array, targets_BK: Array) -> Array:
 
 
 LOSSES = {'softmax': softmax_cross_entropy, 'sigmoid': sigmoid_cross_entropy}
-# What each takes the logits for: the probability of each class.
+# The probability of each class that each loss takes logits for.
 PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
 
 
@@ -28,7 +28,7 @@ def smooth(targets_BK: Array, label_smoothing: float) -> Array:
 
 
 def hard_distillation(logits_BK: Array, teacher_BK: Array) -> Array:
-  """loss_B: cross-entropy to what the teacher decides (arXiv:2012.12877 equation 3)."""
+  """loss_B: cross-entropy to the teacher's decision (arXiv:2012.12877 equation 3)."""
   decision_BK = jax.nn.one_hot(jnp.argmax(teacher_BK, axis=-1), teacher_BK.shape[-1])
   return softmax_cross_entropy(logits_BK, decision_BK)
 
@@ -36,7 +36,7 @@ def hard_distillation(logits_BK: Array, teacher_BK: Array) -> Array:
 def soft_distillation(logits_BK: Array, teacher_BK: Array, tau: float) -> Array:
   """loss_B: tau^2 KL(teacher, student) at temperature tau (arXiv:2012.12877 equation 2).
 
-  The teacher is what is approximated, as in Hinton et al. 2015, arXiv:1503.02531.
+  In the direction of arXiv:1503.02531: the student approximates the teacher.
   """
   log_p_BK = jax.nn.log_softmax(teacher_BK / tau)
   log_q_BK = jax.nn.log_softmax(logits_BK / tau)

@@ -13,8 +13,8 @@ def as_text(head: Sequence[str], rows: Sequence[Sequence[Any]], align: str = '')
   """Columns side by side, two spaces apart. None is shown as '-', a float with two digits.
 
   Args:
-    head: names of the columns, '_' shown as a space; empty: no line of names.
-    align: '<' or '>' for each column; by default text is on the left and numbers on the right.
+    head: column names, '_' shown as a space; empty: no line of names.
+    align: '<' or '>' per column; by default text is on the left and numbers on the right.
   """
   lines = [[name.replace('_', ' ') for name in head]] if head else []
   lines += [[_cell(value) for value in row] for row in rows]
@@ -36,7 +36,7 @@ def as_markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-  """A line of column names, those of all rows, and a line for each row; None is left empty."""
+  """A line of column names, those of all rows, and a line per row; None is left empty."""
   stream = io.StringIO()
   columns = dict.fromkeys(name for row in rows for name in row)
   writer = csv.DictWriter(stream, list(columns), restval='', lineterminator='\n')
@@ -46,11 +46,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Writes what `as_csv` gives.
-
-  Raises:
-    UserError: the file cannot be written.
-  """
+  """Writes `as_csv`; raises a UserError if the file cannot be written."""
   with writing(path):
     path.write_text(as_csv(rows))
 

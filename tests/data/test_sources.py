@@ -12,11 +12,11 @@ import tensorflow_datasets as tfds
 from made_up_source import picture
 
 from vit_jax.config import Data
-from vit_jax.data.data_dir import DATA_DIR_VARIABLE, default_data_dir
 from vit_jax.data.datasets import prepare
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import MappedSource, match_classes, open_source
 from vit_jax.errors import UserError
+from vit_jax.paths import default_data_dir
 
 
 class TinySet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -307,10 +307,10 @@ def test_too_few_classes_are_refused(data_dir):
 
 
 def test_the_data_dir_comes_from_the_environment(monkeypatch, data_dir):
-  monkeypatch.setenv(DATA_DIR_VARIABLE, str(data_dir))
+  monkeypatch.setenv('VIT_JAX_DATA_DIR', str(data_dir))
   assert default_data_dir() == data_dir
   assert len(open_source(Data(name='tiny_set'), 'test')) == 5
-  monkeypatch.delenv(DATA_DIR_VARIABLE)
+  monkeypatch.delenv('VIT_JAX_DATA_DIR')
   assert default_data_dir().parts[-2:] == ('.cache', 'vit_jax')
 
 

@@ -70,8 +70,8 @@ def test_few_shot_draws_by_seed_and_wants_examples_enough():
   np.testing.assert_array_equal(
     fewshot.pick(labels_N, 4, 2, 0).reshape(4, 2), picks[0].reshape(4, 5)[:, :2]
   )  # fewer shots are the first of more
-  assert fewshot.possible_shots(labels_N, 4) == (1, 5, 10)
-  assert fewshot.possible_shots(labels_N, 5) == ()
+  assert fewshot.possible_shots(labels_N, 4) == [1, 5, 10]
+  assert fewshot.possible_shots(labels_N, 5) == []
   with pytest.raises(UserError, match='class 0 has 10'):
     fewshot.pick(labels_N, 4, 25, 0)
 

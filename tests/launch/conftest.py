@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from vit_jax import commands
+
+ROOT = Path(__file__).parents[2]
+
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
 
@@ -22,6 +26,18 @@ signal.signal(signal.SIGTERM, stop)
 print(f'hello from {index}', flush=True)
 exec(pathlib.Path(__file__).with_name('plot.py').read_text())
 """
+
+
+@pytest.fixture
+def launch(monkeypatch, capsys):
+  """launch(*flags) -> (exit code, what it printed or complained about)."""
+  monkeypatch.chdir(ROOT)
+
+  def run(*flags: str) -> tuple[int, str]:
+    code = commands.main(['launch', '--config=configs/fashion_mnist.py', *flags])
+    return code, ''.join(capsys.readouterr())
+
+  return run
 
 
 @pytest.fixture

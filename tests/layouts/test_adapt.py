@@ -9,9 +9,12 @@ import scipy.ndimage
 from tests.weights.made_up import tiny
 from vit_jax.errors import UserError
 from vit_jax.layouts import positions
-from vit_jax.layouts.adapt import Source, adapt
+from vit_jax.layouts.adapt import adapt
+from vit_jax.layouts.layout import Reading
 
-RUN = Source('run', (2, 2))
+
+def adapted(loaded, wanted, where='run', grid=(2, 2), old_grid=(2, 2), **reading):
+  return adapt(Reading(loaded, **reading), wanted, where, grid, old_grid)
 
 
 def params(num_classes: int = 5, size=16, seed: int = 0, **options) -> dict[str, np.ndarray]:
@@ -85,7 +88,7 @@ def test_bicubic_is_torchs(old, new, antialias):
 
 def test_the_same_model_matches_whole():
   loaded = params()
-  out, line = adapt(loaded, params(seed=1), RUN, (2, 2))
+  out, line = adapted(loaded, params(seed=1))
   assert list(out) == list(loaded)
   assert all(np.array_equal(out[name], loaded[name]) for name in loaded)
   assert line == f'run: {len(loaded)} leaves matched, 0 resized, 0 fresh'
@@ -94,7 +97,7 @@ def test_the_same_model_matches_whole():
 @pytest.mark.parametrize('grid', [(2, 2), None])
 def test_another_head_and_another_image_size(grid):
   loaded, wanted = params(), params(7, (24, 16), seed=1)
-  out, line = adapt(loaded, wanted, Source('run', grid), (3, 2))
+  out, line = adapted(loaded, wanted, grid=(3, 2), old_grid=grid)
   np.testing.assert_array_equal(out['head/kernel'], wanted['head/kernel'])
   assert out['pos_embedding'].shape == (1, 7, 32)
   np.testing.assert_array_equal(out['pos_embedding'][:, 0], loaded['pos_embedding'][:, 0])
@@ -105,14 +108,14 @@ def test_another_head_and_another_image_size(grid):
 def test_a_rectangle_of_as_many_patches_is_resized_where_its_source_is_known():
   loaded, wanted = params(size=(32, 8)), params(size=16, seed=1)
   assert loaded['pos_embedding'].shape == wanted['pos_embedding'].shape
-  out, line = adapt(loaded, wanted, Source('run', (4, 1)), (2, 2))
+  out, line = adapted(loaded, wanted, grid=(2, 2), old_grid=(4, 1))
   assert '1 resized' in line
   assert not np.array_equal(out['pos_embedding'], loaded['pos_embedding'])
 
 
 def test_a_square_table_is_resized_for_a_rectangle_of_as_many_patches():
   loaded, wanted = params(size=16), params(size=(8, 32), seed=1)
-  out, line = adapt(loaded, wanted, Source('a file'), (1, 4))
+  out, line = adapted(loaded, wanted, 'a file', (1, 4), None)
   resized_1ND = positions.resize(loaded['pos_embedding'], (2, 2), (1, 4), 'bilinear')
   np.testing.assert_array_equal(out['pos_embedding'], resized_1ND)
   assert '1 resized' in line
@@ -121,7 +124,7 @@ def test_a_square_table_is_resized_for_a_rectangle_of_as_many_patches():
 def test_a_rectangle_and_its_slot_are_not_read_as_a_square():
   loaded, wanted = params(size=(24, 40)), params(size=(24, 40), seed=1)
   assert loaded['pos_embedding'].shape[1] == 16
-  out, line = adapt(loaded, wanted, Source('a file'), (3, 5))
+  out, line = adapted(loaded, wanted, 'a file', (3, 5), None)
   np.testing.assert_array_equal(out['pos_embedding'], loaded['pos_embedding'])
   assert '0 resized' in line
 
@@ -129,7 +132,7 @@ def test_a_rectangle_and_its_slot_are_not_read_as_a_square():
 def test_a_class_slot_is_folded_where_the_model_has_none():
   """What stood in the slot was added to the class token anyway."""
   loaded = params(distilled=True)
-  out, line = adapt(loaded, params(distilled=True, posemb_class=False, seed=1), RUN, (2, 2))
+  out, line = adapted(loaded, params(distilled=True, posemb_class=False, seed=1))
   slots_1ND = loaded['pos_embedding'][:, :2]
   np.testing.assert_array_equal(out['cls'], loaded['cls'] + slots_1ND[:, :1])
   np.testing.assert_array_equal(out['dist'], loaded['dist'] + slots_1ND[:, 1:])
@@ -139,7 +142,7 @@ def test_a_class_slot_is_folded_where_the_model_has_none():
 
 def test_a_class_slot_of_zeros_is_made_where_the_table_has_none():
   loaded = params(posemb_class=False)
-  out, _ = adapt(loaded, params(size=(24, 16), seed=1), Source('run', None), (3, 2))
+  out, _ = adapted(loaded, params(size=(24, 16), seed=1), grid=(3, 2), old_grid=None)
   assert out['pos_embedding'].shape == (1, 7, 32) and not out['pos_embedding'][:, 0].any()
   np.testing.assert_array_equal(out['cls'], loaded['cls'])
 
@@ -147,14 +150,14 @@ def test_a_class_slot_of_zeros_is_made_where_the_table_has_none():
 def test_a_head_is_fresh_where_the_layer_below_it_is_another():
   """Of as many classes, but made for features that pass through pre_logits."""
   loaded, wanted = params(representation=True), params(seed=1)
-  out, line = adapt(loaded, wanted, RUN, (2, 2))
+  out, line = adapted(loaded, wanted)
   np.testing.assert_array_equal(out['head/kernel'], wanted['head/kernel'])
   assert line.endswith('2 fresh')
-  assert adapt(wanted, loaded, RUN, (2, 2))[1].endswith('4 fresh')
+  assert adapted(wanted, loaded)[1].endswith('4 fresh')
 
 
 def test_a_head_is_left_where_the_model_has_none():
-  out, line = adapt(params(), params(0), RUN, (2, 2))
+  out, line = adapted(params(), params(0))
   assert 'head/kernel' not in out and line.endswith('0 fresh')
 
 
@@ -168,20 +171,20 @@ def test_a_head_is_left_where_the_model_has_none():
 )
 def test_any_other_difference_is_refused(options, sentence):
   with pytest.raises(UserError) as error:
-    adapt(params(), params(**options), RUN, (2, 2))
+    adapted(params(), params(**options))
   assert re.search(sentence, str(error.value))
 
 
 def test_leaves_that_the_model_lacks_are_refused():
   with pytest.raises(UserError, match='registers is not of this model'):
-    adapt(params(registers=1), params(), RUN, (2, 2))
+    adapted(params(registers=1), params())
   with pytest.raises(UserError, match='stem/odd is not of this model'):
-    adapt(params(), params(), RUN._replace(left={'stem/odd': ''}), (2, 2))
+    adapted(params(), params(), left={'stem/odd': ''})
 
 
 def test_faults_of_reading_are_reported_and_not_what_follows_from_them():
   loaded = params()
   del loaded['encoder/blocks/mlp/up/bias']
   with pytest.raises(UserError) as error:
-    adapt(loaded, params(), RUN._replace(faults=('blocks.1.mlp.fc1.bias is missing',)), (2, 2))
+    adapted(loaded, params(), faults=('blocks.1.mlp.fc1.bias is missing',))
   assert str(error.value) == 'run does not fit the model: blocks.1.mlp.fc1.bias is missing'

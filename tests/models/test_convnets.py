@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_resnet import conv, random_variables, relu
+from reference_resnet import conv, random_variables, relu
 
 from vit_jax import models
 from vit_jax.errors import UserError

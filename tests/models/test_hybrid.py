@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from test_resnet import plain_hybrid_map, random_variables
+from reference_resnet import plain_hybrid_map, random_variables
 
 from vit_jax import models
 from vit_jax.errors import UserError

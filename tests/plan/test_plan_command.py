@@ -3,18 +3,11 @@
 import csv
 
 import pytest
+from plain_step import PLAIN
 
 from vit_jax import commands
 from vit_jax.plan import compilers
 
-PLAIN = (
-  '--config.augment.mixup=0.0',
-  '--config.optim.ema=0.0',
-  '--config.model.dropout=0.0',
-  '--config.model.stochastic_depth=0.0',
-  '--config.model.unroll=False',
-  '--config.model.remat=none',
-)
 SIZE = ('--num_examples=75', '--num_classes=3')
 
 
@@ -33,6 +26,7 @@ def test_a_table(tiny_recipe, tmp_path, capsys):
     '--config.mesh.fsdp=4',
     *SIZE,
     *PLAIN,
+    '--config.model.remat=none',
   ]
   assert commands.main(argv) == 0
   with out.open() as file:

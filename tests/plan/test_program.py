@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import pytest
+from plain_step import PLAIN
 
 from vit_jax import commands, config
 from vit_jax.parallel import chips, topology
@@ -17,14 +18,6 @@ from vit_jax.plan.program import Case
 from vit_jax.train.trainer import Trainer
 
 MESH = ('--config.mesh.replica=2', '--config.mesh.fsdp=2', '--config.mesh.tensor=2')
-# What costs time to compile and changes nothing here.
-PLAIN = (
-  '--config.augment.mixup=0.0',
-  '--config.optim.ema=0.0',
-  '--config.model.dropout=0.0',
-  '--config.model.stochastic_depth=0.0',
-  '--config.model.unroll=False',
-)
 # As libtpu 0.0.52 refused it, and in the form of older ones.
 REFUSED = (
   'RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total '

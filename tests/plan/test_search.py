@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from plain_step import PLAIN
 
 from vit_jax import config
 from vit_jax.errors import UserError
@@ -15,12 +16,8 @@ from vit_jax.plan import describe, estimate, program, search
 from vit_jax.plan.program import Case
 from vit_jax.train.trainer import Sizes, Trainer
 
-PLAIN = (
-  '--config.augment.mixup=0.0',
-  '--config.optim.ema=0.0',
-  '--config.model.dropout=0.0',
-  '--config.model.stochastic_depth=0.0',
-  '--config.model.unroll=False',
+SMALL = (
+  *PLAIN,
   '--config.model.width=64',
   '--config.model.mlp=128',
   '--config.model.depth=6',
@@ -41,7 +38,7 @@ def case(x: config.Experiment, memory: float = 1e9) -> Case:
 
 @pytest.fixture(scope='module')
 def x(tiny_recipe) -> config.Experiment:
-  return config.recipe(tiny_recipe, config.from_flags(PLAIN))
+  return config.recipe(tiny_recipe, config.from_flags(SMALL))
 
 
 @pytest.fixture(scope='module')
@@ -133,7 +130,7 @@ def test_search_prunes_and_finds(x, found, tiny_recipe, tmp_path, monkeypatch, c
   assert estimated.bound.compute == pytest.approx(plan.work.flops / place.chip.peak, rel=0.1)
   # What is printed to paste gives this very experiment.
   pasted = describe.search_text(plans, x).splitlines()[-1].split()
-  again = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *pasted)))
+  again = config.recipe(tiny_recipe, config.from_flags((*SMALL, *pasted)))
   best = plans[0].trainer.experiment
   assert program.lower(asked._replace(experiment=again)).text == compiled[-1].text
   assert again.optim == best.optim and again.model.options == best.model.options
@@ -156,7 +153,7 @@ def test_nothing_fits(x):
   ],
 )
 def test_a_mistake_that_refuses_every_way_is_reported(flags, expected, tiny_recipe):
-  x = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *flags)))
+  x = config.recipe(tiny_recipe, config.from_flags((*SMALL, *flags)))
   with pytest.raises(UserError, match=expected):
     search.search(case(x), None)
 
@@ -167,11 +164,11 @@ def test_a_mistake_that_refuses_every_way_is_reported(flags, expected, tiny_reci
 )
 def test_the_flags_to_paste_undo_what_was_asked(asked, tiny_recipe):
   """Added to the same command, for a mesh without the axis too, they give what was found."""
-  x = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *asked)))
+  x = config.recipe(tiny_recipe, config.from_flags((*SMALL, *asked)))
   ways, _ = search.candidates(case(x))
   for way in (w.experiment for w in ways[::9]):
     pasted = describe.flags(way, x)
-    again = config.recipe(tiny_recipe, config.from_flags((*PLAIN, *asked, *pasted.split())))
+    again = config.recipe(tiny_recipe, config.from_flags((*SMALL, *asked, *pasted.split())))
     assert again.mesh == way.mesh and again.optim == way.optim
     assert ('tensor=1' in pasted) == (way.mesh.tensor == 1 and 'tensor' in ''.join(asked))
 

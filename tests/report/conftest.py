@@ -1,4 +1,4 @@
-"""A run folder as training leaves it, made up."""
+"""A run folder as training leaves it, made up; tables of papers without the counting."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_run import predictions, rows
+
+from vit_jax.report import counting, paper_tables
 
 
 @pytest.fixture
@@ -56,3 +58,23 @@ def write_run(tmp_path):
     return path
 
   return write
+
+
+@pytest.fixture
+def uncounted(monkeypatch):
+  """Fixed numbers in place of counting, which takes seconds and has its own tests."""
+  monkeypatch.setattr(counting, 'parameters', lambda spec: 12_345_678)
+  monkeypatch.setattr(counting, 'forward_macs', lambda spec: (2_000_000_000, 0))
+
+
+@pytest.fixture
+def only(monkeypatch):
+  """only(MODEL, ...) leaves the rows of these models in each table."""
+  read = paper_tables.read_paper
+
+  def leave(*models: str) -> None:
+    monkeypatch.setattr(
+      paper_tables, 'read_paper', lambda name: [row for row in read(name) if row['model'] in models]
+    )
+
+  return leave

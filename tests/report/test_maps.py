@@ -6,7 +6,7 @@ from made_up_run import PALETTE, PATCH, RASTER, predictions
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from vit_jax.data.datasets.koeppen import KOEPPEN
+from vit_jax.data.datasets.earth_climate import CLIMATES
 from vit_jax.report import maps, plots
 from vit_jax.run.folder import Run
 from vit_jax.run.predictions import Raster
@@ -107,8 +107,7 @@ def test_held_out_regions_are_told_apart(write_run):
 
 
 def test_climates_have_colors_of_their_own():
-  distinct = {color for name, (color, _) in KOEPPEN.items() if name != 'As'}
-  assert len(distinct) == len(KOEPPEN) - 1 == 30
+  assert len({climate.color for climate in CLIMATES.values()}) == len(CLIMATES) == 14
 
 
 @pytest.mark.parametrize('count', [20, 50])
@@ -129,9 +128,10 @@ def test_another_picture_is_mapped_in_pixels(write_run):
 
 def test_a_whole_planet_of_noise_is_a_small_file(write_run, tmp_path):
   tiles = [(r, c) for r in range(0, 2688, 32) for c in range(0, 5376, 32)][::3]
-  arrays = predictions(len(tiles), names=tuple(KOEPPEN)[:14], positions=tiles)
+  arrays = predictions(len(tiles), names=tuple(CLIMATES), positions=tiles)
   arrays |= {'raster_size': np.array([2700, 5400]), 'patch_size': np.array(32)}
-  arrays['palette'] = np.array(json.dumps(KOEPPEN))
+  palette = {name: [climate.color, climate.words] for name, climate in CLIMATES.items()}
+  arrays['palette'] = np.array(json.dumps(palette))
   figure = maps.map_figure(Run(write_run(files={'world': arrays})).predictions['world'])
   plots.save_png(figure, tmp_path / 'world.png')
   assert 10_000 < (tmp_path / 'world.png').stat().st_size < 300_000

@@ -13,7 +13,7 @@ from vit_jax.report import zoo
 from vit_jax.tables import as_text
 
 DOCS = Path(__file__).parents[2] / 'docs'
-ROWS = zoo.read_timm()
+ROWS = zoo.read_paper('timm')
 COMPARABLE = [row for row in ROWS if row['ours']]
 
 
@@ -59,7 +59,7 @@ def test_every_row_is_compared_or_has_a_reason():
 
 def test_a_table_is_printed_and_written(monkeypatch, tmp_path, capsys):
   few = [row for row in ROWS if row['model'] in ('vit_tiny_patch16_224', 'vit_small_resnet26d_224')]
-  monkeypatch.setattr(zoo, 'read_timm', lambda: few)
+  monkeypatch.setattr(zoo, 'read_paper', lambda name: few)
   path = tmp_path / 'timm.csv'
   assert commands.main(['report', '--table=timm', f'--csv={path}']) == 0
   head, *lines, empty, note = capsys.readouterr().out.splitlines()
@@ -143,7 +143,7 @@ def test_mistakes(argv, expected, capsys):
 
 
 def test_a_csv_that_cannot_be_written(monkeypatch, tmp_path, capsys):
-  monkeypatch.setattr(zoo, 'read_timm', list)
+  monkeypatch.setattr(zoo, 'read_paper', lambda name: [])
   path = tmp_path / 'none' / 'timm.csv'
   assert commands.main(['report', '--table=timm', f'--csv={path}']) == 2
   error = capsys.readouterr().err

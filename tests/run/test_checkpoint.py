@@ -1,7 +1,6 @@
 """A checkpoint is read as it was written, or not at all."""
 
 import dataclasses
-import json
 import logging
 import random
 import shutil
@@ -15,21 +14,20 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vit_jax import commands, config
-from vit_jax.errors import PREEMPTED, RunFault, UserError
+from vit_jax import config
+from vit_jax.errors import RunFault, UserError
 from vit_jax.parallel.processes import Processes
-from vit_jax.run import checkpoint
+from vit_jax.run import checkpoint_writer
 from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.checksums import checksums
-from vit_jax.run.folder import Run
-from vit_jax.train import loop
 
 OPTIONS = config.Checkpoint(best='test/top1')
 BESIDE = {'data_position': 480, 'window': {'loss': 0.1}, 'train_seconds': 1.5}
 
 
-def writer(run: Path, options: config.Checkpoint = OPTIONS) -> Checkpoints:
-  return Checkpoints(run, options, Processes(config.Limits()))
+def writer(run: Path, options: config.Checkpoint = OPTIONS) -> CheckpointWriter:
+  return CheckpointWriter(run, options, Processes(config.Limits()))
 
 
 def made_up_tree(seed: int = 0) -> dict:
@@ -149,12 +147,11 @@ def test_a_small_file_that_is_damaged_costs_one_checkpoint_at_most(saved, name, 
     assert checkpoints.pick('last') == checkpoints.pick('best') == 4
 
 
-def test_one_process_that_cannot_read_stops_all(saved):
+def test_one_process_that_cannot_read_stops_all(saved, monkeypatch):
   with Checkpoints(saved, OPTIONS) as checkpoints:
+    monkeypatch.setattr(checkpoints, '_gather', lambda wrong: [wrong, 'elsewhere: cut short'])
     with pytest.raises(Damaged, match='step 3 is damaged .elsewhere: cut short'):
-      checkpoints.restore(
-        3, abstract(made_up_tree()), lambda wrong: [wrong, 'elsewhere: cut short']
-      )
+      checkpoints.restore(3, abstract(made_up_tree()))
 
 
 def test_the_first_save_is_read_back(tmp_path, monkeypatch):
@@ -167,7 +164,7 @@ def test_the_first_save_is_read_back(tmp_path, monkeypatch):
     return jax.tree.map(lambda leaf: leaf if leaf is ... else leaf + 1, tree)
 
   with writer(tmp_path / 'good') as checkpoints:
-    monkeypatch.setattr(checkpoint, 'READ_BACK', 1)
+    monkeypatch.setattr(checkpoint_writer, 'READ_BACK', 1)
     monkeypatch.setattr(Checkpoints, '_read', lambda *args: reads.append(0) or read(*args))
     for step in (1, 2):
       checkpoints.save(step, made_up_tree(step), BESIDE, None)
@@ -273,139 +270,3 @@ def test_orbax_is_heard_again_once_all_are_closed(saved):
   second.close()
   second.close()
   assert absl.filters == before
-
-
-def command(recipe: Path, workdir: Path) -> list[str]:
-  return [
-    'train',
-    f'--config={recipe}',
-    f'--workdir={workdir}',
-    '--config.steps=8',
-    '--config.batch_size=16',
-    '--config.eval_batch_size=16',
-    '--config.evals.test.every.steps=4',
-  ]
-
-
-@pytest.fixture(scope='module')
-def run(lenet_recipe, tmp_path_factory) -> Path:
-  workdir = tmp_path_factory.mktemp('run')
-  assert commands.main(command(lenet_recipe, workdir)) == 0
-  return workdir
-
-
-def cut(workdir: Path, *steps: int) -> None:
-  for step in steps:
-    files = [path for path in (workdir / 'checkpoints' / str(step)).rglob('*') if path.is_file()]
-    largest = max(files, key=lambda path: path.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 3])
-
-
-def rows(workdir: Path) -> list[dict]:
-  read = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  clocked = 'train/images_per_second', 'train/fraction_of_peak', 'train/seconds'
-  return [{name: value for name, value in row.items() if name not in clocked} for row in read]
-
-
-def test_a_fault_does_not_lose_the_save_under_way(lenet_recipe, tmp_path, monkeypatch, capsys):
-  whole = Checkpoints.save
-
-  def save_and_fail(self, *args):
-    whole(self, *args)
-    raise UserError('a made-up fault')
-
-  monkeypatch.setattr(Checkpoints, 'save', save_and_fail)
-  assert commands.main(command(lenet_recipe, tmp_path / 'run')) == 2
-  assert 'a made-up fault' in capsys.readouterr().err
-  assert [path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()] == ['4']
-
-
-def test_a_checkpoint_gets_its_metrics_when_the_run_comes_back_to_its_evaluation(
-  lenet_recipe, tmp_path, monkeypatch
-):
-  monkeypatch.setattr(loop._Pulse, 'beat', stop)
-  assert commands.main(command(lenet_recipe, tmp_path)) == PREEMPTED
-  checkpoints = tmp_path / 'checkpoints'
-  before = (checkpoints / '4').stat().st_ino
-  monkeypatch.undo()
-  seen = []
-  whole = Checkpoints._make_way
-  monkeypatch.setattr(
-    Checkpoints,
-    '_make_way',
-    lambda self, step: (
-      whole(self, step),
-      seen.append([path.name for path in tmp_path.glob('replaced/*')]),
-    ),
-  )
-  assert commands.main(command(lenet_recipe, tmp_path)) == 0
-  assert seen == [['4']] and not list(tmp_path.glob('replaced/*'))
-  with Run(tmp_path).checkpoints() as again:
-    assert 4 not in again.steps() or (checkpoints / '4').stat().st_ino != before
-    assert again.best_step() in (4, 8)
-
-
-def stop(pulse: loop._Pulse, count: int) -> None:
-  raise loop.Stopped
-
-
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(lenet_recipe, run, tmp_path, capsys):
-  workdir = tmp_path / 'run'
-  shutil.copytree(run, workdir)
-  before = max(
-    int(path.name)
-    for path in (workdir / 'checkpoints').iterdir()
-    if path.name.isdigit() and path.name != '8'
-  )
-  cut(workdir, 8)
-  capsys.readouterr()
-  assert commands.main(command(lenet_recipe, workdir)) == 0
-  output = capsys.readouterr().out
-  assert 'the checkpoint of step 8 is damaged' in output
-  assert f'start: checkpoint of step {before} in' in output
-  assert (workdir / 'damaged' / '8').is_dir() and rows(workdir) == rows(run)
-
-
-def test_no_good_checkpoint_is_no_fresh_start(lenet_recipe, run, tmp_path, capsys):
-  workdir = tmp_path / 'run'
-  shutil.copytree(run, workdir)
-  steps = [int(path.name) for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit()]
-  cut(workdir, *steps)
-  for _ in range(2):  # nor is it one the next time
-    assert commands.main(command(lenet_recipe, workdir)) == 1
-    error = capsys.readouterr().err
-    assert error.startswith('vit_jax: no checkpoint in') and error.count('\n') == 1
-  assert rows(workdir) == rows(run)
-
-
-def test_the_parts_of_the_event_log_add_up_to_the_time(run):
-  events = [json.loads(line) for line in (run / 'events.jsonl').read_text().splitlines()]
-  assert [event['event'] for event in events] == ['start', *['spent'] * (len(events) - 2), 'end']
-  assert (events[0]['step'], events[0]['processes'], events[0]['devices']) == (0, 1, 8)
-  assert (events[-1]['step'], events[-1]['code']) == (8, 0)
-  for before, event in zip(events[:-1], events[1:], strict=True):
-    between = event['time'] - before['time']
-    assert sum(event.get('seconds', {}).values()) == pytest.approx(between, rel=0.01, abs=1e-4)
-  spent = [event['seconds'] for event in events[1:-1]]
-  wall = events[-1]['time'] - events[0]['time']
-  assert sum(sum(seconds.values()) for seconds in spent) == pytest.approx(wall, rel=0.01)
-  assert {name for seconds in spent for name in seconds} == {
-    'init',
-    'compile',
-    'data',
-    'step',
-    'evaluate',
-    'save',
-  }
-
-
-def test_the_event_log_goes_on_after_a_torn_line(lenet_recipe, run, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(run, workdir)
-  path = workdir / 'events.jsonl'
-  whole = path.read_text()
-  path.write_text(whole + '{"event": "spe')
-  assert commands.main(command(lenet_recipe, workdir)) == 0
-  text = path.read_text()
-  assert text.startswith(whole)
-  assert json.loads(text[len(whole) :].splitlines()[0])['event'] == 'start'

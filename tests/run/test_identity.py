@@ -11,10 +11,11 @@ import pytest
 
 from tests.fleet import Life, result
 from vit_jax import commands, config
+from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.folder import Run
-from vit_jax.run.identity import Identity, agree, match_classes, read_identity
+from vit_jax.run.identity import Identity, agree, check_classes, read_identity
 
 EPOCHS = '--config.steps=0', '--config.epochs=2'
 START = Identity(('dark', 'gray', 'light'), 75, 'f00d', 60, {'test: folder': 'cafe'}, 'beef')
@@ -24,8 +25,9 @@ def other(**changes) -> Identity:
   return dataclasses.replace(START, **changes)
 
 
-def test_it_comes_back_from_json():
-  assert Identity.from_json(START.to_json()) == START
+def test_it_comes_back_from_its_file(tmp_path):
+  Run(tmp_path).claim(config.resolve({'steps': 3}), START)
+  assert Run(tmp_path).identity == START
 
 
 @pytest.mark.parametrize('text', ['{"steps": 3}', '{}', '[]', '{"class_names": 3, "steps": ""}'])
@@ -67,18 +69,19 @@ def test_other_data_is_accepted_where_the_user_says_so():
   assert START.goes_on_as(other(evals={}, versions={}), Path('run')) == START
 
 
-def test_labels_are_matched_by_name():
+def test_classes_are_matched_by_name():
   known = ('dark', 'gray', 'light')
-  np.testing.assert_array_equal(match_classes(known, known, 'x'), [0, 1, 2])
-  np.testing.assert_array_equal(match_classes(('light', 'dark'), known, 'x'), [2, 0])
-  with pytest.raises(UserError, match="x .*class 'gray' is missing"):
-    match_classes(('light', 'dark'), known, 'x', complete=True)
+  check_classes(('light', 'dark', 'gray'), known)
+  with pytest.raises(UserError, match="training data .*class 'gray' is missing"):
+    check_classes(('light', 'dark'), known)
   with pytest.raises(UserError, match="no class 'grey'"):
-    match_classes(('grey', 'dark'), known, 'x')
+    check_classes(('grey', 'dark'), known)
   twice = ('crane', 'crane', 'light')
-  np.testing.assert_array_equal(match_classes(twice, twice, 'x'), [0, 1, 2])
+  check_classes(twice, twice)
+  np.testing.assert_array_equal(label_map(twice, twice, 'x'), [0, 1, 2])
+  np.testing.assert_array_equal(label_map(('light', 'dark', 'x'), known, 'x'), [2, 0, -1])
   with pytest.raises(UserError, match='one name'):
-    match_classes(('light', 'crane'), twice, 'x')
+    check_classes(('light', 'crane'), twice)
 
 
 def test_one_process_agrees_with_itself():

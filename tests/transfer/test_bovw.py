@@ -38,12 +38,12 @@ def colored(count, seed):
 
 
 def test_sees_shapes():
-  words = bovw.judge_bag_of_words(*stripes(60, 0), *stripes(60, 1))
+  words = bovw.judge_bag_of_words(stripes(60, 0), stripes(60, 1))
   assert words['top1'] > 0.95 and words['validation_top1'] > 0.9
 
 
 def test_sees_no_colors():
-  assert bovw.judge_bag_of_words(*colored(80, 0), *colored(60, 1))['top1'] < 0.75
+  assert bovw.judge_bag_of_words(colored(80, 0), colored(60, 1))['top1'] < 0.75
 
 
 def test_color_is_used_where_gray_shows_nothing():
@@ -55,16 +55,16 @@ def test_color_is_used_where_gray_shows_nothing():
   noise_NHW = rng.normal(0, 20, sign_NHW.shape)
   step_C = 30 * np.array([1 / 0.299, 0, -1 / 0.114]) * 0.114
   colored_NHWC = (128 + noise_NHW[..., None] + sign_NHW[..., None] * step_C).clip(0, 255)
-  bag, _, choice = bovw.fit(colored_NHWC.astype(np.uint8), labels_N)
-  assert bag.color and bag.words_VE.shape[1] == 3 * 128 and choice.validation_top1 > 0.8
+  bag, _, _, top1 = bovw.fit(colored_NHWC.astype(np.uint8), labels_N)
+  assert bag.color and bag.words_VE.shape[1] == 3 * 128 and top1 > 0.8
   gray_NHWC = np.repeat(images_NHWC[..., :1], 3, axis=-1)
   assert not bovw.fit(gray_NHWC, labels_N).bag.color  # there is none
 
 
 def test_nothing_is_chosen_on_test():
   train, (test_images, test_labels) = stripes(60, 0), stripes(20, 1)
-  result = bovw.judge_bag_of_words(*train, test_images, test_labels)
-  other = bovw.judge_bag_of_words(*train, test_images, 1 - test_labels)
+  result = bovw.judge_bag_of_words(train, (test_images, test_labels))
+  other = bovw.judge_bag_of_words(train, (test_images, 1 - test_labels))
   assert other['top1'] == pytest.approx(1 - result['top1'])
   for key in ('side', 'color', 'vocabulary', 'strength', 'validation_top1'):
     assert result[key] == other[key]
@@ -83,9 +83,9 @@ def test_choices_are_the_best_on_images_that_were_not_fitted(monkeypatch):
 
   monkeypatch.setattr(bovw, '_score', score)
   images_NHWC, labels_N = stripes(40, 0)
-  bag, _, choice = bovw.fit(images_NHWC[..., :1], labels_N)
+  bag, _, *choice = bovw.fit(images_NHWC[..., :1], labels_N)
   assert (bag.side, len(bag.words_VE)) == (48, 24)
-  assert choice == bovw.Choice(0.1, 0.97)
+  assert choice == [0.1, 0.97]
   assert asked == [
     (32, 12, 1.0),
     (48, 12, 1.0),  # the side
@@ -105,9 +105,9 @@ def test_a_group_is_held_out_together():
   rng = np.random.default_rng(0)
   images_NHWC = np.repeat(rng.integers(0, 256, (40, 24, 24, 1), dtype=np.uint8), 2, axis=0)
   labels_N = np.repeat(rng.integers(0, 2, 40), 2)
-  assert bovw.fit(images_NHWC, labels_N).choice.validation_top1 > 0.8
+  assert bovw.fit(images_NHWC, labels_N).validation_top1 > 0.8
   grouped = bovw.fit(images_NHWC, labels_N, np.repeat(np.arange(40), 2))
-  assert grouped.choice.validation_top1 < 0.8
+  assert grouped.validation_top1 < 0.8
 
 
 def test_two_fits_are_the_same_bits():
@@ -115,7 +115,7 @@ def test_two_fits_are_the_same_bits():
   one, two = (bovw.fit(images_NHWC, labels_N, seed=3) for _ in range(2))
   np.testing.assert_array_equal(one.bag.words_VE, two.bag.words_VE)
   np.testing.assert_array_equal(one.classifier.coef_, two.classifier.coef_)
-  assert one.choice == two.choice
+  assert one[2:] == two[2:]
   other = bovw.fit(images_NHWC, labels_N, seed=4)
   assert (
     one.bag.words_VE.shape != other.bag.words_VE.shape
@@ -127,8 +127,7 @@ def test_two_fits_are_the_same_bits():
 def bag():
   images_NHWC, _ = stripes(20, 0)
   rng = np.random.default_rng(0)
-  words = bovw._vocabularies(images_NHWC, np.arange(20), 48, False, (12,), rng)
-  return bovw.BagOfWords(48, False, words[0])
+  return bovw._bags(images_NHWC, np.arange(20), (48, False), (12,), rng)[0]
 
 
 @pytest.mark.parametrize('count', [0, 1, 3, 7])
@@ -182,7 +181,7 @@ def test_constant_images():
   """No edge anywhere: one word, features that are finite and equal, and chance."""
   images_NHWC = np.full((40, 24, 24, 3), 90, np.uint8)
   images_NHWC[::2] = 200
-  bag, classifier, choice = bovw.fit(images_NHWC, np.arange(40) % 2)
+  bag, classifier, *_ = bovw.fit(images_NHWC, np.arange(40) % 2)
   assert not bag.words_VE.any() and len(bag.words_VE) == 1
   features_ND = bag.features_fn(images_NHWC)
   assert np.isfinite(features_ND).all() and (features_ND == features_ND[0]).all()

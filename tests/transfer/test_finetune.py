@@ -203,17 +203,12 @@ def test_an_image_size_that_the_recipe_does_not_train_at(finished_run, recipe, m
   told = capsys.readouterr().err
   assert 'at 24 pixels, but' in told and 'trains at 16 x 16' in told
   assert "--config.data.image_size='(24, 24)'" in told
-  judged = candidates(
-    [str(finished_run)],
-    model='',
-    options={},
-    checkpoint='last',
-    data_dir=Path('.'),
-    image_size=24,
-    batch=8,
-  )
+  here = Path('.')
+  judged = candidates([str(finished_run)], here, 8, image_size=24)
   updates = {'data.image_size': (24, 24)}
-  finetune.check(str(recipe), updates, judged, [tasks.Task('x', 'x')])
+  finetune.FineTuning(str(recipe), updates, [0], here, here, 8).check(
+    judged, [tasks.Task('x', 'x')]
+  )
 
 
 def test_a_task_with_examples_of_its_own_is_tuned_on_those(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from vit_jax.errors import UserError
 from vit_jax.evaluate.backbone import Pulse
 from vit_jax.evaluate.sets import Part
 from vit_jax.layouts import files, layout, registry
-from vit_jax.transfer import suite, tasks
+from vit_jax.transfer import candidates, suite, tasks
 from vit_jax.transfer.candidates import Candidate
 
 
@@ -144,6 +145,20 @@ def test_several_side_by_side(images, tmp_path, capsys):
   assert kept == {'bag'} and len(list((tmp_path / 'features').iterdir())) == 7
 
 
+def test_a_name_is_that_of_its_own_weights(monkeypatch, tmp_path):
+  """The model and the size of one of several weights are not those of the next."""
+  asked = []
+
+  def open_weights(source, *, model, image_size, **_):
+    asked.append((source, model, image_size))
+    return SimpleNamespace(line='', model=None)
+
+  monkeypatch.setattr(candidates, 'open_weights', open_weights)
+  found = candidates.candidates(['mu/16@32=a', 'b', 'mu/8=c'], tmp_path, 8, image_size=64)
+  assert asked == [('a', 'mu/16', (32, 32)), ('b', '', (64, 64)), ('c', 'mu/8', (64, 64))]
+  assert [one.name for one in found] == ['mu/16', 'b', 'mu/8']
+
+
 @pytest.mark.parametrize(
   'flags, words',
   [
@@ -151,7 +166,7 @@ def test_several_side_by_side(images, tmp_path, capsys):
     (['--data', 'x', '--weights', 'bag_of_words', 'bag_of_words'], 'two are called'),
     ([], 'either a suite'),
     (['--suite=ofline'], "did you mean 'offline'"),
-    (['--data', 'x', '--methods', 'nn'], "'nn' is not one"),
+    (['--data', 'x', '--methods', 'nn'], "'nn' (choose from"),
     (['--data', 'x'], 'x.npz'),
     (['--data', 'x', '--csv=nowhere/x.csv'], 'in a folder that exists'),
     (['--data', 'x', '--page=x.txt'], 'must be a .html file'),

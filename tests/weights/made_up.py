@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax import models
+from vit_jax.layouts import layout, registry
 from vit_jax.models import Inputs
 from vit_jax.trees import flatten_variables, unflatten_variables
 from vit_jax.weights import sources, stored
@@ -51,3 +52,20 @@ def fit(
   """(variables, the line) of stored weights in a model for images of this size."""
   sides = (size, size) if isinstance(size, int) else size
   return stored.fit(found, shapes(model, size), model.clone(inputs=Inputs(sides)))
+
+
+def check_published(
+  published: dict[str, tuple[int, ...]], model: Any, size: int, word: str
+) -> None:
+  """Reads a tree of these names and shapes; nothing may be left, and it comes back as it was."""
+  rng = np.random.default_rng(0)
+  leaves = {name: rng.normal(size=shape).astype(np.float32) for name, shape in published.items()}
+  assert registry.recognize(leaves, 'a file') == (word, '')
+  wanted = {name: leaf.shape for name, leaf in flatten_variables(shapes(model, size)).items()}
+  table = registry.LAYOUTS[word]
+  reading = layout.to_ours(table, leaves, wanted)
+  assert not reading.faults and not reading.left
+  assert {name: leaf.shape for name, leaf in reading.ours.items()} == wanted
+  back = layout.to_published(table, reading.ours)
+  assert set(back) == set(leaves)
+  assert all(np.array_equal(back[name], leaves[name]) for name in leaves)

@@ -45,7 +45,7 @@ def write_run(
   )
   run = Run(path)
   run.claim(x, Identity(class_names, 9, 'digest', 10))
-  with run.checkpoints(here=Processes(x.limits)) as checkpoints:
+  with run.checkpoint_writer(x.checkpoint, Processes(x.limits)) as checkpoints:
     for step, (tree, top1) in variables.items():
       state = jax.device_put({'step': np.int32(step), **tree})
       checkpoints.save(step, state, {}, {'val/top1': top1})

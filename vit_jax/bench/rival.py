@@ -1,13 +1,14 @@
 """The rival: timm's ViT under PyTorch, eager or compiled, in a process of its own.
 
-A separate process keeps the two thread pools and memory allocators apart; the parent writes a
-number of steps, and it writes back the seconds they took.
+A separate process keeps the two thread pools and memory allocators apart. It reads a number of
+steps and writes the seconds they took.
 """
 
 import importlib.metadata
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 from vit_jax.errors import UserError, nearest
 
@@ -30,13 +31,8 @@ class Timm:
 
   def __init__(self, model_name: str, batch: int, image_size: int, dtype: str, compiled: bool):
     self.name = f'timm {dtype} {"compiled" if compiled else "eager"}'
-    job = {
-      'model': TIMM_NAMES[model_name],
-      'batch': batch,
-      'image_size': image_size,
-      'dtype': dtype,
-      'compiled': compiled,
-    }
+    job = {'model': TIMM_NAMES[model_name], 'batch': batch, 'image_size': image_size}
+    job |= {'dtype': dtype, 'compiled': compiled}
     self._worker = subprocess.Popen(
       [sys.executable, '-m', 'vit_jax.bench.timm_worker', json.dumps(job)],
       text=True,
@@ -72,8 +68,6 @@ class Timm:
   def versions() -> dict[str, str]:
     found = {}
     for name in ('torch', 'timm'):
-      try:
+      with suppress(importlib.metadata.PackageNotFoundError):
         found[name] = importlib.metadata.version(name)
-      except importlib.metadata.PackageNotFoundError:
-        continue
     return found

@@ -1,9 +1,11 @@
 """Timing of train steps. Contenders take turns, so a drift of the machine's speed affects all.
 
-Ours is the step that training compiles, on synthetic images that are already on the device. Needs
-nothing beyond jax, flax, optax, numpy and ml_collections (torch and timm for the rival).
+Ours is the step that training compiles, on synthetic images that are already on the device. It
+needs only jax, flax, optax, numpy and ml_collections (torch and timm for the rival).
 """
 
+import importlib.metadata
+import itertools
 import logging
 import os
 import statistics
@@ -11,9 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import jax
-import jaxlib.version
 import numpy as np
 
 from vit_jax import config, models
@@ -54,22 +54,14 @@ class Ours:
     shapes = jax.eval_shape(init)
     self._state = jax.jit(init, out_shardings=rules.shardings(shapes, mesh))()
     rng = np.random.default_rng(0)
-    self._batch = meshes.put_batch(
-      {
-        'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
-        'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
-        'mask': np.ones(batch, bool),
-      },
-      mesh,
-      batch,
-    )
-    began = time.perf_counter()
-    self._step = (
-      step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes)
-      .lower(self._state, self._batch)
-      .compile()
-    )
-    self.compile_seconds = time.perf_counter() - began
+    rows = {
+      'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
+      'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
+      'mask': np.ones(batch, bool),
+    }
+    self._batch = meshes.put_batch(rows, mesh, batch)
+    train_step = step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes)
+    self._step = train_step.lower(self._state, self._batch).compile()
 
   def steps(self, count: int) -> float:
     """Takes that many steps and returns the seconds until the last one was done."""
@@ -93,12 +85,11 @@ def measure(
   seconds: float = 20.0,
   options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Times every contender for about `seconds` in turns, and returns the figures.
+  """Times all contenders in turns, each for about `seconds`, and returns the figures.
 
-  A contender with longer steps still takes a few.
-
-  Throughput is the median over turns. FLOP/s count 6 per multiply-accumulate of the forward pass
-  (2 FLOP, forward and twice backward), whatever the program really executes.
+  A contender with long steps still takes a few. Throughput is the median over turns. FLOP/s count
+  6 per multiply-accumulate of the forward pass (2 FLOP, forward and twice backward), whatever the
+  program really executes.
 
   Args:
     options: of our model, as `models.build` takes them.
@@ -110,19 +101,16 @@ def measure(
     Timm.check(model_name)
   ours = [Ours(model_name, batch, image_size, dtype, options or {}) for dtype in dtypes]
   macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
-  contenders: list[Ours | Timm] = [*ours]
-  if against == 'timm':
-    contenders += [
-      Timm(model_name, batch, image_size, dtype, compiled=compiled)
-      for dtype in dtypes
-      for compiled in (False, True)
-    ]
+  rivals = itertools.product(dtypes, (False, True)) if against == 'timm' else ()
+  timms = [Timm(model_name, batch, image_size, *kind) for kind in rivals]
+  contenders: list[Ours | Timm] = [*ours, *timms]
   turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
-  step_seconds, rates, spent = {}, {}, {}
+  step_seconds: dict[str, float] = {}
   for contender in contenders:  # warm up, and size the turns
     contender.steps(1)
     step_seconds[contender.name] = contender.steps(1)
-    rates[contender.name], spent[contender.name] = [], 0.0
+  rates: dict[str, list[float]] = {name: [] for name in step_seconds}
+  spent = dict.fromkeys(step_seconds, 0.0)
   matmul: dict[str, list[float]] = {dtype: [] for dtype in dtypes}
   for turn in range(max(FEWEST_TURNS, round(seconds / turn_seconds))):
     for dtype in dtypes:
@@ -138,9 +126,8 @@ def measure(
       took = contender.steps(count)
       rates[name].append(count * batch / took)
       spent[name] += took
-  for contender in contenders:
-    if isinstance(contender, Timm):
-      contender.close()
+  for timm in timms:
+    timm.close()
   asked = {'model': model_name, 'batch': batch, 'image_size': image_size}
   return asked | _figures(rates, matmul, macs)
 
@@ -152,43 +139,38 @@ def _figures(
   # A CPU's devices share its cores, so the measured rate is already that of all of them.
   sharing = 1 if jax.default_backend() == 'cpu' else devices
   datasheet = chips.datasheet_peak(jax.devices()[0].device_kind)
+  matmul_rate = {dtype: statistics.median(turns) for dtype, turns in matmul.items()}
   rows = []
   for name, turns in rates.items():
     rate = statistics.median(turns)
-    peak = statistics.median(matmul[name.split()[1]]) * sharing
+    flop = 6 * macs * rate
     row = {
       'name': name,
       'turns': len(turns),
       'images_per_second': rate,
       'slowest_turn': min(turns),
       'fastest_turn': max(turns),
-      'flop_per_second': 6 * macs * rate,
-      'fraction_of_matmul': 6 * macs * rate / peak,
+      'flop_per_second': flop,
+      'fraction_of_matmul': flop / (matmul_rate[name.split()[1]] * sharing),
     }
     if datasheet is not None:
-      row['fraction_of_datasheet'] = 6 * macs * rate / (datasheet * devices)
+      row['fraction_of_datasheet'] = flop / (datasheet * devices)
     rows.append(row)
+  versions = {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'flax')}
   return {
     'gflop_per_image': 6 * macs / 1e9,
     'device': f'{devices} x {jax.devices()[0].device_kind}',
     'cores': os.cpu_count(),
-    'matmul_flop_per_second': {dtype: statistics.median(turns) for dtype, turns in matmul.items()},
-    'versions': {
-      'jax': jax.__version__,
-      'jaxlib': jaxlib.version.__version__,
-      'flax': flax.__version__,
-      **Timm.versions(),
-    },
+    'matmul_flop_per_second': matmul_rate,
+    'versions': versions | Timm.versions(),
     'contenders': rows,
   }
 
 
 def table(figures: dict[str, Any]) -> str:
   """The figures as text; ratios are to the first contender."""
-  rates = [
-    f'{dtype} {rate / 1e9:,.0f} GFLOP/s'
-    for dtype, rate in figures['matmul_flop_per_second'].items()
-  ]
+  matmul = figures['matmul_flop_per_second'].items()
+  rates = ', '.join(f'{dtype} {rate / 1e9:,.0f} GFLOP/s' for dtype, rate in matmul)
   first = figures['contenders'][0]['images_per_second']
   rows = [
     [
@@ -206,5 +188,5 @@ def table(figures: dict[str, Any]) -> str:
   return (
     f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px per step, '
     f'{figures["gflop_per_image"]:.2f} GFLOP per trained image, {figures["device"]}\n'
-    f'matmul rate here: {", ".join(rates)}\n\n{as_text(head, rows, "<>>>>>>")}'
+    f'matmul rate here: {rates}\n\n{as_text(head, rows, "<>>>>>>")}'
   )

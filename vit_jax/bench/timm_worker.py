@@ -10,6 +10,8 @@ import sys
 import time
 from types import ModuleType
 
+PARTS = 'ops ops.misc transforms transforms.functional datasets models utils'  # of torchvision
+
 
 class _AnyClass(type):
   """A class with every attribute: its name."""
@@ -31,19 +33,9 @@ def _import_timm() -> ModuleType:
   try:
     import torchvision  # noqa: F401  # pyright: ignore[reportMissingImports]
   except (ImportError, RuntimeError):  # the latter where it was built for another PyTorch
-    for name in (
-      '',
-      '.ops',
-      '.ops.misc',
-      '.transforms',
-      '.transforms.functional',
-      '.datasets',
-      '.models',
-      '.utils',
-    ):
-      module = _Anything(f'torchvision{name}')
+    for name in ('torchvision', *(f'torchvision.{part}' for part in PARTS.split())):
+      module = sys.modules[name] = _Anything(name)
       module.__path__ = []
-      sys.modules[module.__name__] = module
   import timm  # pyright: ignore[reportMissingImports]
 
   return timm

@@ -1,4 +1,4 @@
-"""The command line: one command a job, each in the file of its name.
+"""The command line: one file per command.
 
 Exit codes: 0 done, 75 preempted and saved (run the same command again), 1 a fault in the run,
 2 a fault in the user's input, reported in one sentence.
@@ -15,7 +15,7 @@ from vit_jax.errors import UserError, nearest, verdict
 
 COMMANDS = {
   'prepare': 'Prepare a data set: vit_jax prepare earth_climate.',
-  'train': 'Train, evaluate and leave a run folder; run it again to go on after an interruption.',
+  'train': 'Train, evaluate and leave a run folder; run again to continue after an interruption.',
   'evaluate': 'Judge a run: top-1, top-5, loss, calibration error and confusion matrix.',
   'predict': 'Predict images with any model: classes, logits, features, attention.',
   'convert': 'Write published weights in another layout.',
@@ -24,7 +24,7 @@ COMMANDS = {
   'report': 'Write report.html for a run folder, print a table of models or a paper, or fit a law.',
   'launch': 'Start a run in several processes here, or print what starts it elsewhere.',
   'sweep': 'Train a grid of configs: vit_jax sweep --config=FILE --grid.optim.lr=1e-3,3e-4.',
-  'compare': 'Train and judge several systems on the same data and budget; run it again to go on.',
+  'compare': 'Train and judge several systems on the same data and budget; run again to continue.',
   'recipes': 'List the recipes, which --config takes by name.',
   'models': 'List the models, which config.model.name takes.',
   'plan': 'Say what a run would take on chips that are not here: memory, collectives, a bound.',
@@ -42,16 +42,14 @@ class _Lines(logging.Handler):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit code."""
   log = logging.getLogger('vit_jax')
-  if (
-    argv is None
-  ):  # this is the program: a handler that a library adds at the root would repeat each line
-    argv, log.propagate = sys.argv[1:], False
-  argv = list(argv)
+  if argv is None:
+    argv = sys.argv[1:]
+    log.propagate = False  # a handler that a library adds at the root would repeat each line
   if not any(isinstance(handler, _Lines) for handler in log.handlers):
     log.addHandler(_Lines())
     log.setLevel(logging.DEBUG)
   try:
-    code = _run(argv)
+    code = _run(list(argv))
     sys.stdout.flush()
     return code
   except BrokenPipeError:  # of `vit_jax models | head`, which has seen enough

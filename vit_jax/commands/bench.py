@@ -10,26 +10,22 @@ from vit_jax.parallel.device import keep_cpu_memory
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('bench')
-  parser.add_argument('--model', default='B/16')
-  parser.add_argument(
-    '--batch', type=flags.at_least(1), default=128, help='images per step, over all devices'
-  )
-  parser.add_argument('--image_size', type=flags.at_least(1), default=224)
-  parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
-  parser.add_argument('--against', choices=('timm',), help='also time the PyTorch rival')
-  parser.add_argument(
-    '--seconds', type=flags.positive, default=20.0, help='of timing, for each contender'
-  )
-  parser.add_argument('--json', type=flags.output(), help='also write the figures here')
+  add = parser.add_argument
+  add('--model', default='B/16')
+  add('--batch', type=flags.count, default=128, help='images per step, over all devices')
+  add('--image_size', type=flags.count, default=224)
+  add('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
+  add('--against', choices=('timm',), help='also time the PyTorch rival')
+  add('--seconds', type=flags.positive, default=20.0, help='of timing, for each contender')
+  add('--json', type=flags.output(), help='also write the figures here')
   args = parser.parse_args(argv)
 
   keep_cpu_memory()
-  dtypes = ('float32', 'bfloat16') if args.dtype == 'both' else (args.dtype,)
   figures = timing.measure(
     args.model,
     args.batch,
     image_size=args.image_size,
-    dtypes=dtypes,
+    dtypes=('float32', 'bfloat16') if args.dtype == 'both' else (args.dtype,),
     against=args.against,
     seconds=args.seconds,
   )

@@ -11,25 +11,15 @@ from vit_jax.transfer.compare import Interrupted, compare
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('compare')
-  parser.add_argument(
-    '--config',
-    required=True,
-    metavar='NAME|FILE',
-    help='a recipe of several systems, such as before_after; --config.KEY=VALUE changes a key of '
-    'all',
-  )
-  parser.add_argument(
-    '--workdir', type=local, help='the folder of run folders (default: runs/NAME)'
-  )
-  parser.add_argument(
-    '--seeds',
-    type=flags.at_least(0),
-    nargs='+',
-    default=[0],
-    help='one training each, after the choices are made',
-  )
-  for name, suffix, what in (('csv', '', 'table'), ('json', '', 'table'), ('plot', '.png', 'plot')):
-    parser.add_argument(f'--{name}', type=flags.output(suffix), help=f'also write the {what} here')
+  add = parser.add_argument
+  words = 'a recipe of several systems, such as before_after; --config.KEY=VALUE changes all'
+  add('--config', required=True, metavar='NAME|FILE', help=words)
+  add('--workdir', type=local, help='the folder of run folders (default: runs/NAME)')
+  words = 'one training each, after the choices are made'
+  add('--seeds', type=flags.at_least(0), nargs='+', default=[0], help=words)
+  add('--csv', type=flags.output(), help='also write the table here')
+  add('--json', type=flags.output(), help='also write the table here')
+  add('--plot', type=flags.output('.png'), help='also write the plot here')
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
   keep_cpu_memory()

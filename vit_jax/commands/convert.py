@@ -6,25 +6,13 @@ from vit_jax.commands import flags
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('convert')
-  flags.add_weights(parser, flag='--from')
-  parser.add_argument('--to', type=flags.output(), required=True, help='.npz or .safetensors')
-  parser.add_argument(
-    '--layout',
-    help='google, big_vision, timm or hf (default: google for .npz, else timm, where that can hold '
-    'the model)',
-  )
-  parser.add_argument('--num_classes', type=int, help='another number, with a fresh head')
-  flags.add_data_dir(parser)
+  flags.add_weights(parser, '--from')
+  add = parser.add_argument
+  add('--to', type=flags.output(), required=True, help='.npz or .safetensors')
+  words = 'google, big_vision, timm or hf (default: google for .npz, else timm, if it can hold it)'
+  add('--layout', help=words)
+  add('--num_classes', type=int, help='another number, with a fresh head')
   args = parser.parse_args(argv)
-  line = weights.convert(
-    args.weights,
-    args.to,
-    model=args.model,
-    options=flags.model_options(args),
-    layout=args.layout,
-    num_classes=args.num_classes,
-    checkpoint=args.checkpoint,
-    data_dir=flags.data_dir(args),
-  )
-  print(line)
+  how = {'layout': args.layout, 'num_classes': args.num_classes, **flags.opening(args)}
+  print(weights.convert(args.weights, args.to, **how))
   return 0

@@ -8,9 +8,8 @@ from typing import Any, NoReturn
 
 from vit_jax.commands import COMMANDS
 from vit_jax.config.recipes import from_flags
-from vit_jax.data.data_dir import default_data_dir
 from vit_jax.errors import UserError
-from vit_jax.paths import local
+from vit_jax.paths import default_data_dir, local
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +26,9 @@ def at_least(least: int) -> Callable[[str], int]:
     return int(text)
 
   return number
+
+
+count = at_least(1)
 
 
 def positive(text: str) -> float:
@@ -65,30 +67,26 @@ def parse(
   return args, from_flags(rest)
 
 
+def pair(text: str) -> tuple[str, str]:
+  key, equals, value = text.partition('=')
+  if not equals:
+    raise argparse.ArgumentTypeError(f'{text!r} should be KEY=VALUE, such as pool=mean')
+  return key, value
+
+
 def add_config(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-  parser.add_argument(
-    '--config',
-    required=True,
-    nargs=nargs,
-    metavar='NAME|FILE[:ARG]',
-    help='a recipe (`vit_jax recipes` lists ours); --config.KEY=VALUE changes a key of it',
-  )
+  words = 'a recipe (`vit_jax recipes` lists ours); --config.KEY=VALUE changes a key of it'
+  parser.add_argument('--config', required=True, nargs=nargs, metavar='NAME|FILE[:ARG]', help=words)
 
 
 def add_accept_data(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    '--accept_data',
-    action='store_true',
-    help='go on although the data has changed since the run began',
-  )
+  words = 'continue although the data has changed since the run began'
+  parser.add_argument('--accept_data', action='store_true', help=words)
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument(
-    '--data_dir',
-    type=local,
-    help='prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)',
-  )
+  words = 'prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
+  parser.add_argument('--data_dir', type=local, help=words)
 
 
 def data_dir(args: argparse.Namespace) -> Path:
@@ -96,36 +94,29 @@ def data_dir(args: argparse.Namespace) -> Path:
 
 
 def add_weights(
-  parser: argparse.ArgumentParser, nargs: str | None = None, more: str = '', flag: str = '--weights'
+  parser: argparse.ArgumentParser, flag: str = '--weights', nargs: str | None = None, more: str = ''
 ) -> None:
-  parser.add_argument(
-    flag,
-    dest='weights',
-    required=True,
-    nargs=nargs,
-    metavar='RUN|FILE',
-    help='a run folder, also RUN@best or RUN@1200; .npz or .safetensors; a Hugging Face folder or '
-    f'hf://org/name; an address; or augreg:B/16{more}',
+  """Adds `flag` and what goes with it, which `opening` reads."""
+  add = parser.add_argument
+  words = (
+    'a run folder, also RUN@best or RUN@1200; .npz or .safetensors; a Hugging Face folder or '
+    f'hf://org/name; an address; or augreg:B/16{more}'
   )
-  parser.add_argument(
-    '--model', default='', help='its name, such as DeiT-Ti/16, where the weights do not say'
-  )
-  parser.add_argument(
-    '--option',
-    action='append',
-    default=[],
-    metavar='KEY=VALUE',
-    help='an option of the model, such as pool=mean; may be given several times',
-  )
-  parser.add_argument(
-    '--checkpoint', default='last', help="of a run: 'last' (default), 'best' or a step"
-  )
+  add(flag, dest='weights', required=True, nargs=nargs, metavar='RUN|FILE', help=words)
+  words = 'its name, such as DeiT-Ti/16, where the weights do not say'
+  add('--model', default='', help=words)
+  words = 'an option of the model, such as pool=mean; may be given several times'
+  add('--option', type=pair, action='append', default=[], metavar='KEY=VALUE', help=words)
+  words = "of a run: 'last' (default), 'best' or a step"
+  add('--checkpoint', default='last', help=words)
+  add_data_dir(parser)
 
 
-def model_options(args: argparse.Namespace) -> dict[str, str]:
-  """The options of --option, as text."""
-  pairs = [text.partition('=') for text in args.option]
-  for text, (_, equals, _) in zip(args.option, pairs, strict=True):
-    if not equals:
-      raise UserError(f'--option {text!r} should be KEY=VALUE, such as pool=mean')
-  return {key: value for key, _, value in pairs}
+def opening(args: argparse.Namespace) -> dict[str, Any]:
+  """What the flags of `add_weights` say to `weights.open`, but for the source itself."""
+  return {
+    'model': args.model,
+    'options': dict(args.option),
+    'checkpoint': args.checkpoint,
+    'data_dir': data_dir(args),
+  }

@@ -18,20 +18,13 @@ def main(argv: list[str]) -> int:
   parser = flags.parser('plan')
   add = parser.add_argument
   flags.add_config(parser, nargs='+')
-  add(
-    '--topology',
-    required=True,
-    nargs='+',
-    metavar='CHIP:SHAPE',
-    help=f'chips: {topology.EXAMPLES}; several recipes or topologies make a table',
-  )
-  add(
-    '--search', action='store_true', help='find mesh, remat and accumulation that fit and are fast'
-  )
+  words = f'chips: {topology.EXAMPLES}; several recipes or topologies make a table'
+  add('--topology', required=True, nargs='+', metavar='CHIP:SHAPE', help=words)
+  words = 'find mesh, remat and accumulation that fit and are fast'
+  add('--search', action='store_true', help=words)
   add('--csv', type=flags.output(), help='also write the table here')
-  add(
-    '--num_examples', type=flags.at_least(0), default=0, help='of the training split, if not known'
-  )
+  words = 'of the training split, if not known'
+  add('--num_examples', type=flags.at_least(0), default=0, help=words)
   add('--num_classes', type=flags.at_least(0), default=0, help='if not known')
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)

@@ -11,34 +11,22 @@ from vit_jax.tables import write_csv
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('report')
-  parser.add_argument('runs', type=local, nargs='*', help='run folders')
-  kind = parser.add_mutually_exclusive_group()
-  kind.add_argument(
-    '--table',
-    metavar='NAME',
-    help='models: parameters and GMACs of every model; timm: beside its table; '
-    "or a paper's beside ours, such as vit_table6 (docs/tables.md)",
+  add, kind = parser.add_argument, parser.add_mutually_exclusive_group()
+  add('runs', type=local, nargs='*', help='run folders')
+  words = (
+    'models: parameters and GMACs of every model; timm: beside its table; '
+    "or a paper's beside ours, such as vit_table6 (docs/tables.md)"
   )
+  kind.add_argument('--table', metavar='NAME', help=words)
   kind.add_argument('--goodput', action='store_true', help='where the hours of a run went')
-  kind.add_argument(
-    '--scaling',
-    action='store_true',
-    help='the law of error and compute, from many runs or a --csv of them',
-  )
-  kind.add_argument(
-    '--page',
-    type=flags.output('.html'),
-    metavar='FILE.html',
-    help='write the page here, and nothing into the run folders',
-  )
-  parser.add_argument('--csv', type=flags.output(), help='also write the table here')
-  parser.add_argument(
-    '--metric',
-    default='',
-    metavar='EVAL/NAME',
-    help='with --scaling: judge by this accuracy, such as digits/10-shot',
-  )
-  parser.add_argument('--png', type=flags.output('.png'), help='with --scaling: also draw it here')
+  words = 'the law of error and compute, from many runs or a --csv of them'
+  kind.add_argument('--scaling', action='store_true', help=words)
+  words = 'write the page here, and nothing into the run folders'
+  kind.add_argument('--page', type=flags.output('.html'), metavar='FILE.html', help=words)
+  add('--csv', type=flags.output(), help='also write the table here')
+  words = 'with --scaling: judge by this accuracy, such as digits/10-shot'
+  add('--metric', default='', metavar='EVAL/NAME', help=words)
+  add('--png', type=flags.output('.png'), help='with --scaling: also draw it here')
   args = parser.parse_args(argv)
   for name in ('png', 'metric'):
     if getattr(args, name) and not args.scaling:

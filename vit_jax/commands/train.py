@@ -8,9 +8,8 @@ from vit_jax.paths import local
 def main(argv: list[str]) -> int:
   parser = flags.parser('train')
   flags.add_config(parser)
-  parser.add_argument(
-    '--workdir', type=local, help='the run folder (default: runs/NAME of the recipe)'
-  )
+  words = 'the run folder (default: runs/NAME of the recipe)'
+  parser.add_argument('--workdir', type=local, help=words)
   flags.add_accept_data(parser)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)

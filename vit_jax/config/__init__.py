@@ -1,7 +1,7 @@
 """The experiment schema, and recipes that fill it."""
 
 from vit_jax.config.durations import Duration
-from vit_jax.config.evals import METRICS, Eval, lower_is_better, worth
+from vit_jax.config.evals import Eval, lower_is_better, worth
 from vit_jax.config.recipes import as_flag, from_flags, recipe, update
 from vit_jax.config.schema import (
   Augment,
@@ -19,7 +19,6 @@ from vit_jax.config.schema import (
 )
 
 __all__ = [
-  'METRICS',
   'Augment',
   'Checkpoint',
   'Data',

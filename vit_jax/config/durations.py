@@ -10,7 +10,7 @@ from vit_jax.fields import bounded
 
 @dataclass(frozen=True)
 class Duration:
-  """A length of training: at most one of the three is set, and none means zero or 'never'."""
+  """A length of training or a cadence: at most one of the three is set; none: zero, or 'never'."""
 
   steps: int = bounded(0, 0)
   epochs: float = bounded(0.0, 0)
@@ -22,7 +22,7 @@ class Duration:
       raise UserError(f'{" and ".join(given)} are both set, but a length is given once')
 
   def to_steps(self, batch_size: int, num_examples: int) -> int:
-    """This duration in optimizer steps, rounded up."""
+    """In optimizer steps, rounded up."""
     if self.steps:
       return self.steps
     examples = self.examples or self.epochs * num_examples

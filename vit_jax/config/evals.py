@@ -1,6 +1,7 @@
 """The evaluation table of a recipe: what is judged, on which data, how, and how often."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,14 @@ from typing import Literal
 from vit_jax.config.durations import Duration
 from vit_jax.errors import UserError, nearest
 
-METRICS = ('top1', 'top5', 'loss', 'ece')  # of the kind classify
+# By kind: a pattern of the metrics that may pick the best checkpoint, and what would be right.
+BEST = {
+  'classify': ('top1|top5|loss|ece', '{0}/top1 or {0}/top5 or {0}/loss or {0}/ece'),
+  'few_shot': ('.*-shot', 'such as {0}/10-shot'),
+  'knn': ('knn-.*', 'such as {0}/knn-20'),
+  'linear': ('linear', '{0}/linear'),
+  'predict': ('(?!)', 'of another eval: predictions have no metric'),
+}
 # Names that summary.json and metrics.jsonl use for something else.
 RESERVED = (
   'train',
@@ -34,8 +42,8 @@ class Eval:
     data: as in config.data.name, or 'folder:DIR'; '' is the data set that is trained on.
     split: what is judged, in TFDS split syntax.
     train: what few_shot, knn and linear learn from.
-    image, label: features, as in config.data. A label that is a sequence of classes (ImageNet
-      ReaL) counts an example as right where any of them is predicted.
+    image, label: features, as in config.data. If a label is a sequence of classes (ImageNet ReaL),
+      any of them counts as right.
     every: how often during training; always at the end.
   """
 
@@ -54,7 +62,7 @@ class Eval:
 
 
 def check_evals(evals: Mapping[str, Eval], best: str) -> None:
-  """Raises a UserError where a name, a line or `best` (config.checkpoint.best) is wrong."""
+  """Raises a UserError if a name, a line or `best` (config.checkpoint.best) is wrong."""
   for name, line in evals.items():
     if name in RESERVED or '/' in name:
       raise UserError(
@@ -72,23 +80,9 @@ def check_evals(evals: Mapping[str, Eval], best: str) -> None:
       f'config.checkpoint.best is {best!r}, but config.evals has no {name!r}; '
       f'{nearest(name, evals) if evals else "add it there"}'
     )
-  kind = evals[name].kind
-  fits = {
-    'classify': metric in METRICS,
-    'few_shot': metric.endswith('-shot'),
-    'knn': metric.startswith('knn-'),
-    'linear': metric == 'linear',
-    'predict': False,
-  }
-  if not fits[kind]:
-    right = {
-      'classify': ' or '.join(f'{name}/{metric}' for metric in METRICS),
-      'few_shot': f'such as {name}/10-shot',
-      'knn': f'such as {name}/knn-20',
-      'linear': f'{name}/linear',
-      'predict': 'of another eval: predictions have no metric',
-    }
-    raise UserError(f'config.checkpoint.best is {best!r}; it must be {right[kind]}')
+  pattern, right = BEST[evals[name].kind]
+  if not re.fullmatch(pattern, metric):
+    raise UserError(f'config.checkpoint.best is {best!r}; it must be {right.format(name)}')
 
 
 def lower_is_better(metric: str) -> bool:
@@ -96,7 +90,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def worth(metric: str, value: float) -> float:
-  """More is better; nothing is worse than a metric that is not a number."""
+  """How good a metric is, more being better; NaN is the worst."""
   if math.isnan(value):
     return -math.inf
   return -value if lower_is_better(metric) else value

@@ -1,10 +1,10 @@
-"""Recipes: files with `get_config()`, by path or by name, and the keys that a caller changes."""
+"""Recipes: files with `get_config()`, by path or name, and the keys that a caller changes."""
 
 import ast
 import dataclasses
 import importlib.util
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from vit_jax import fields
 from vit_jax.config.schema import Experiment, resolve
 from vit_jax.errors import UserError, nearest
+from vit_jax.paths import local
 
 # Our recipes: in the package if a wheel was installed, else next to it in the checkout.
 _PACKAGE = Path(__file__).parents[1]
@@ -25,12 +26,12 @@ def recipe(
 ) -> Experiment:
   """The experiment of a recipe, with changes: `recipe('deit:B/16', {'optim.lr': 1e-3}, seed=1)`.
 
-  A group of keys in `updates` or `keys` leaves those alone that it does not name; a mapping of the
-  user's own names, such as `evals`, is replaced.
+  In a group of keys, those not named keep their values; a mapping of the user's own names, such as
+  `evals`, is replaced.
 
   Args:
     spec: 'FILE', 'FILE:ARG', or one of ours in place of FILE: 'deit:B/16', also as
-      'configs/deit.py:B/16' where there is no such file.
+      'configs/deit.py:B/16' if there is no such file.
     updates: values by key, nested or with dots: {'optim': {'lr': 1e-3}} or {'optim.lr': 1e-3}.
     **keys: the same, of the outermost keys.
 
@@ -42,23 +43,17 @@ def recipe(
 
 
 def update(x: Experiment, updates: Mapping[str, Any]) -> Experiment:
-  """The experiment with changes, as `recipe` takes them.
-
-  Raises:
-    UserError: there is no such key, or a value does not fit.
-  """
-  # On its changes alone: another model's name brings its own defaults.
+  """The experiment with changes, which are given and checked as in `recipe`."""
+  # On its changes alone, because another model's name has other defaults.
   return resolve(_merged(x.changes(), updates, Experiment))
 
 
 def load_config(spec: str) -> ConfigDict:
   """The ConfigDict of a recipe; see `recipe` for `spec`."""
-  path, arg = _split(spec)
-  module = _load(path)
+  path, module, arg = _load(spec)
   if not hasattr(module, 'get_config'):
     raise UserError(f'--config: {path} has no function get_config()')
-  takes_arg = bool(inspect.signature(module.get_config).parameters)
-  if arg and not takes_arg:
+  if arg and not _takes_arg(module.get_config):
     raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
   try:
     return module.get_config(arg) if arg else module.get_config()
@@ -69,8 +64,8 @@ def load_config(spec: str) -> ConfigDict:
 def from_flags(flags: Sequence[str]) -> dict[str, Any]:
   """{key with dots: value} of '--config.KEY=VALUE' flags, each value read as the type of its key.
 
-  A key of type text takes any text as it is; others take Python literals, and true and false.
-  Text that does not fit stays text, which `resolve` refuses.
+  A key of type text takes any text; others take Python literals, and true and false. Text that does
+  not fit stays text, which `resolve` refuses.
   """
   values = {}
   for flag in flags:
@@ -91,7 +86,7 @@ def as_flag(key: str, value: Any) -> str:
 
 
 def shipped() -> dict[str, str]:
-  """Our recipes by name, with the first line of what they say of themselves."""
+  """Our recipes: name -> first line of its docstring."""
   found = {}
   for path in sorted(SHIPPED.glob('*.py')):
     words = ast.get_docstring(ast.parse(path.read_text())) or ''
@@ -100,16 +95,11 @@ def shipped() -> dict[str, str]:
 
 
 def load_sweep(spec: str) -> list[dict[str, Any]]:
-  """The runs of a sweep, each as {key of the recipe: value}, from `get_sweep()` of its file.
-
-  One empty run where the file defines no sweep.
-  """
-  path, arg = _split(spec)
-  module = _load(path)
+  """The runs of `get_sweep()` of a recipe, each as {key: value}; without it one run, {}."""
+  path, module, arg = _load(spec)
   if not hasattr(module, 'get_sweep'):
     return [{}]
-  takes_arg = bool(inspect.signature(module.get_sweep).parameters)
-  runs = module.get_sweep(arg) if arg and takes_arg else module.get_sweep()
+  runs = module.get_sweep(arg) if arg and _takes_arg(module.get_sweep) else module.get_sweep()
   for run in runs:
     if not isinstance(run, dict) or not all(isinstance(key, str) for key in run):
       raise UserError(
@@ -123,22 +113,14 @@ METHODS = ('train', 'bag_of_words')
 
 
 class System(NamedTuple):
-  """One row of a comparison, as `get_comparison()` of a recipe has it.
+  """One row of a comparison, as `get_comparison()` of a recipe returns it."""
 
-  Attributes:
-    name: what `get_config` of the recipe takes.
-    year: of its publication.
-    choices: {key of the recipe: value} of each of the ways to train it, of which held-out
-      training images choose one; it may be empty.
-    teacher: name of a system before it, whose weights it learns from.
-    method: one of `METHODS`: train the recipe's model, or a bag of visual words in its place.
-  """
-
-  name: str
-  year: int
+  name: str  # what `get_config` of the recipe takes
+  year: int  # of its publication
+  # {key of the recipe: value} of each way to train it; held-out training images choose one.
   choices: list[dict[str, Any]] = []
-  teacher: str = ''
-  method: str = 'train'
+  teacher: str = ''  # an earlier system, whose weights it learns from
+  method: str = 'train'  # of the recipe's model, or a bag of visual words in its place
 
 
 def load_comparison(spec: str) -> list[System]:
@@ -147,8 +129,7 @@ def load_comparison(spec: str) -> list[System]:
   Raises:
     UserError: it has none, a key is wrong, or a teacher is not before its student.
   """
-  path, _ = _split(spec)
-  module = _load(path)
+  path, module, _ = _load(spec)
   right = (
     "it must return a list such as [dict(name='ResNet', year=2015, choices=[{'optim.lr': 1e-3}])]"
   )
@@ -156,34 +137,29 @@ def load_comparison(spec: str) -> list[System]:
     raise UserError(
       f'--config: {path} compares nothing: it has no function get_comparison(); {right}'
     )
-  systems: list[System] = []
+  where = f'--config: get_comparison() of {path}'
+  systems: dict[str, System] = {}
   for row in module.get_comparison():
     if not isinstance(row, dict) or not {'name', 'year'} <= set(row) <= set(System._fields):
-      raise UserError(f'--config: get_comparison() of {path} has {row!r}; {right}')
+      raise UserError(f'{where} has {row!r}; {right}')
     system = System(**row)
-    before = [other.name for other in systems]
-    if system.method not in METHODS:
-      raise UserError(
-        f'--config: in get_comparison() of {path} the method of {system.name!r} is '
-        f'{system.method!r}; {nearest(system.method, METHODS)}'
-      )
-    if system.name in before:
-      raise UserError(f'--config: get_comparison() of {path} has {system.name!r} twice')
-    if system.teacher and system.teacher not in before:
-      raise UserError(
-        f'--config: in get_comparison() of {path} the teacher {system.teacher!r} '
-        f'must come before its student {system.name!r}'
-      )
-    systems.append(system)
+    name, teacher, method = system.name, system.teacher, system.method
+    if method not in METHODS:
+      raise UserError(f'{where}: the method of {name!r} is {method!r}; {nearest(method, METHODS)}')
+    if name in systems:
+      raise UserError(f'{where} has {name!r} twice')
+    if teacher and teacher not in systems:
+      raise UserError(f'{where}: the teacher {teacher!r} must come before its student {name!r}')
+    systems[name] = system
   if not systems:
-    raise UserError(f'--config: get_comparison() of {path} is empty; {right}')
-  return systems
+    raise UserError(f'{where} is empty; {right}')
+  return [*systems.values()]
 
 
-def _split(spec: str) -> tuple[Path, str]:
-  """(file, argument or '') of 'FILE:ARG' or 'NAME:ARG'."""
+def _load(spec: str) -> tuple[Path, ModuleType, str]:
+  """(file, module, argument or '') of 'FILE:ARG' or 'NAME:ARG'."""
   file, _, arg = spec.partition(':')
-  path = Path(file).expanduser()
+  path = local(spec if arg.startswith('/') else file)  # refuses an address, which has a ':' too
   if path.suffix != '.py' or not path.is_file():
     ours = SHIPPED / f'{file.removeprefix("configs/").removesuffix(".py")}.py'
     beside = [other.name for other in path.parent.glob('*.py')] if path.suffix else []
@@ -191,19 +167,19 @@ def _split(spec: str) -> tuple[Path, str]:
       hint = nearest(path.name, beside) if beside else nearest(path.stem, shipped())
       raise UserError(f'--config: there is no recipe {file}; {hint}')
     path = ours
-  return path, arg
-
-
-def _load(path: Path) -> ModuleType:
   module_spec = importlib.util.spec_from_file_location(path.stem, path)
   assert module_spec and module_spec.loader
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
-  return module
+  return path, module, arg
+
+
+def _takes_arg(function: Callable[..., Any]) -> bool:
+  return bool(inspect.signature(function).parameters)
 
 
 def _merged(values: Mapping[str, Any], updates: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-  """`values` with `updates`, as `recipe` takes them; both have keys of the dataclass `kind`."""
+  """`values` with `updates`, as `recipe` takes them; both have the keys of dataclass `kind`."""
   merged = dict(values)
   for key, value in updates.items():
     key, dot, below = key.partition('.')

@@ -1,8 +1,8 @@
-"""The experiment schema: every key, its default and its range live here and nowhere else.
+"""The experiment schema: every key with its default and range.
 
-A recipe in `configs/` returns a ConfigDict. `resolve` turns it into a frozen `Experiment`; below
-this file no ConfigDict is seen. An unknown key, a wrong type or a value out of range is a
-`UserError` that names the key and what would be right.
+`resolve` turns the ConfigDict of a recipe into a frozen `Experiment`, which is all that the rest of
+the code sees. An unknown key, a wrong type or a value out of range is a `UserError` that names the
+key and what would be right.
 """
 
 import dataclasses
@@ -22,10 +22,9 @@ from vit_jax.fields import bounded, build, changes, check, plain
 class Model:
   """A model by name, and its options as `models.options_of` gives them.
 
-  Its keys are `name` and the options themselves. A stored recipe has all of them, not only those
-  that differ from the defaults of the name: they decide the run, and a later version may have other
-  defaults. Without a name there is no model: a bag of words needs none, nor does a loss that does
-  not distill.
+  Its keys are `name` and the options themselves. A stored recipe has all of them, because a later
+  version may have other defaults. Without a name there is no model, as in a bag of words or a loss
+  that does not distill.
   """
 
   name: str = ''
@@ -33,7 +32,7 @@ class Model:
 
   @classmethod
   def from_keys(cls, values: Mapping[str, Any], where: str = 'model') -> Self:
-    """The model with these keys; those that are not given are defaults of the name."""
+    """The model with these keys; others have the defaults of the name."""
     options = dict(values)
     name = check(options.pop('name', ''), str, f'{where}.name', {})
     if not name and not options:
@@ -44,7 +43,7 @@ class Model:
 
   @classmethod
   def types(cls) -> dict[str, Any]:
-    """The type of each key that any model has; no two models differ in it."""
+    """The type of each key of any model; no two models differ in it."""
     return {'name': str, **models.option_types()}
 
   def to_keys(self) -> dict[str, Any]:
@@ -52,7 +51,7 @@ class Model:
     return {'name': self.name, **(plain(self.options) if self.name else {})}
 
   def changes(self) -> dict[str, Any]:
-    """The keys alone that are not defaults of the name."""
+    """Only the keys that are not defaults of the name."""
     if not self.name:
       return {'name': ''}
     return {'name': self.name, **changes(self.options, models.options_of(self.name))}
@@ -63,7 +62,7 @@ class Data:
   """Where images come from and how they become batches."""
 
   name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
-  dir: str = ''  # with name='folder': one sub-folder a class, or train/ and val/ or test/
+  dir: str = ''  # with name='folder': one sub-folder per class, or train/ and val/ or test/
   train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
   num_classes: int = bounded(0, 0)  # 0: as many as the data set has
   image: str = ''  # TFDS feature; '': the only Image, or the one of several called 'image'
@@ -89,7 +88,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Augment:
-  """On the device, after the loader. All off by default."""
+  """Runs on the device. All off by default."""
 
   dihedral: bool = False  # the eight turns and reflections of a square
   brightness: float = bounded(0.0, 0, 1)
@@ -133,7 +132,7 @@ class Optim:
   momentum: float = bounded(0.9, 0, 0.99999)
   weight_decay: float = bounded(0.0, 0)  # AdamW style, times lr; on matrices only
   clip_norm: float = bounded(0.0, 0)  # 0: off
-  accumulate: int = bounded(1, 1)  # micro-batches a step
+  accumulate: int = bounded(1, 1)  # micro-batches per step
   ema: float = bounded(0.0, 0, 0.999999)  # decay of averaged parameters, used to evaluate; 0: off
 
 
@@ -150,7 +149,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Limits:
-  """Seconds; beyond them all stacks are written and the run ends with exit code 1. 0: no limit."""
+  """In seconds; beyond one, stacks are written and the run ends with exit code 1. 0: no limit."""
 
   start: float = bounded(1800.0, 0)  # until all processes are there; then until the first step
   data: float = bounded(600.0, 0)  # waiting for a batch
@@ -178,7 +177,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Experiment:
-  """One run, resolved: all that decides its result."""
+  """One run, resolved: everything that decides its result."""
 
   name: str = 'experiment'
   seed: int = bounded(0, 0, 2**31 - 1)
@@ -207,27 +206,27 @@ class Experiment:
     return Duration(self.steps, self.epochs, self.examples)
 
   def to_json(self) -> str:
-    """A recipe with every key, for `resolve`; equal experiments give equal bytes."""
+    """A recipe with every key, which `resolve` reads; equal experiments give equal text."""
     return json.dumps(plain(self), indent=2, sort_keys=True) + '\n'
 
   def changes(self) -> dict[str, Any]:
-    """A recipe with the keys alone that are not defaults; `resolve` makes the same of it."""
+    """A recipe with only the keys that are not defaults; `resolve` gives the same experiment."""
     return changes(self, Experiment())
 
 
 def resolve(config: Any) -> Experiment:
-  """Turns a recipe (a ConfigDict or plain mapping) into an Experiment.
+  """The experiment of a recipe (a ConfigDict or plain mapping).
 
   Raises:
-    UserError: an unknown key (the nearest valid one is named), a wrong type, a value out of
-      range, or keys that contradict each other.
+    UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
+      other.
   """
   plain = config.to_dict() if hasattr(config, 'to_dict') else config
   return _settle(build(Experiment, plain, 'config'))
 
 
 def _settle(x: Experiment) -> Experiment:
-  """Fills what follows from other keys, and refuses keys that contradict each other."""
+  """Fills in what follows from other keys, and refuses keys that contradict each other."""
   if x.length == Duration():
     raise UserError(
       'the length of the run is missing: set one of config.steps, config.epochs or config.examples'
@@ -237,21 +236,17 @@ def _settle(x: Experiment) -> Experiment:
     data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
   if data.name == 'folder' and not data.dir:
     raise UserError(
-      'config.data.dir is missing: give the folder of images, one sub-folder a '
-      'class, as in --config.data.dir=DIR'
+      'config.data.dir is missing: give the folder of images, one sub-folder per class, as in '
+      '--config.data.dir=DIR'
     )
-  for name in ('mean', 'std'):
-    if len(getattr(data, name)) != data.channels:
+  for name, values in (('mean', data.mean), ('std', data.std)):
+    if len(values) != data.channels:
       raise UserError(
-        f'config.data.{name} has {len(getattr(data, name))} numbers, but '
-        f'config.data.channels is {data.channels}'
+        f'config.data.{name} has {len(values)} numbers, but config.data.channels is {data.channels}'
       )
-  for low_high in ('crop_area', 'crop_aspect'):
-    low, high = getattr(data, low_high)
+  for name, (low, high) in (('crop_area', data.crop_area), ('crop_aspect', data.crop_aspect)):
     if low > high:
-      raise UserError(
-        f'config.data.{low_high} is ({low:g}, {high:g}); the first must be the smaller'
-      )
+      raise UserError(f'config.data.{name} is ({low:g}, {high:g}); the first must be the smaller')
   distill = x.loss.distill
   if distill.kind != 'none' and not distill.teacher.name:
     raise UserError(
@@ -268,8 +263,4 @@ def _settle(x: Experiment) -> Experiment:
       f'config.optim.accumulate {x.optim.accumulate}'
     )
   check_evals(x.evals, x.checkpoint.best)
-  return dataclasses.replace(
-    x,
-    data=data,
-    eval_batch_size=x.eval_batch_size or x.batch_size,
-  )
+  return dataclasses.replace(x, data=data, eval_batch_size=x.eval_batch_size or x.batch_size)

@@ -24,11 +24,7 @@ ERASE_ASPECT = (0.3, 1 / 0.3)
 def normalize(
   images_BHWC: jax.Array, mean: Sequence[float], std: Sequence[float], dtype=jnp.float32
 ) -> jax.Array:
-  """(pixel / 255 - mean) / std of pixels in [0, 255], uint8 or float.
-
-  Raises:
-    UserError: mean or std does not have one value per channel.
-  """
+  """(pixel / 255 - mean) / std of pixels in [0, 255], uint8 or float."""
   channels = images_BHWC.shape[-1]
   if not len(mean) == len(std) == channels:
     raise UserError(f'data.mean and data.std need one value per channel, {channels} each')
@@ -40,18 +36,14 @@ def normalize(
 def augment(
   key: jax.Array, images_BHWC: jax.Array, labels_BK: jax.Array, mask_B: jax.Array, cfg: Augment
 ) -> tuple[jax.Array, jax.Array]:
-  """Applies what `cfg` switches on, in the order of its keys.
+  """(images, labels) after what `cfg` switches on, in the order of its keys.
 
   Args:
     key: one per step; every example of the global batch draws its own numbers from it.
-    images_BHWC: pixels in [0, 255], uint8 or float.
+    images_BHWC: pixels in [0, 255], uint8 or float; so are those returned, in float32 unless
+      `cfg` changes no pixel value.
     labels_BK: one-hot (or soft) labels, which are mixed as the images are.
     mask_B: False for rows that must not count: they are not mixed into others.
-    cfg: what to do.
-
-  Returns:
-    Images in [0, 255] (float32, or the input untouched when no pixel value can change) and
-    labels_BK.
   """
   turn_key, color_key, erase_key, mix_key = jax.random.split(key, 4)
   if cfg.dihedral:
@@ -67,8 +59,8 @@ def augment(
 
 def _dihedral(key, x_BHWC):
   """One of the eight symmetries of the square, uniformly: each is transpose^a flip^b mirror^c."""
-  if x_BHWC.shape[1] != x_BHWC.shape[2]:
-    height, width = x_BHWC.shape[1:3]
+  height, width = x_BHWC.shape[1:3]
+  if height != width:
     raise UserError(
       f'augment.dihedral turns square images, but data.image_size is {height} x {width}'
     )
@@ -159,7 +151,7 @@ def _beta(key, alpha, B):
 
 
 def _rectangle(top_B, left_B, height_B, width_B, H, W):
-  """True inside, as [B, H, W, 1]; clipped at the border."""
+  """True inside, [B, H, W, 1]; clipped at the border."""
   row_BH = jnp.arange(H) - top_B[:, None]
   column_BW = jnp.arange(W) - left_B[:, None]
   row_BH = (row_BH >= 0) & (row_BH < height_B[:, None])
@@ -168,5 +160,4 @@ def _rectangle(top_B, left_B, height_B, width_B, H, W):
 
 
 def _wide(x_B):
-  """[B] -> [B, 1, 1, 1]."""
   return x_B[:, None, None, None]

@@ -23,7 +23,7 @@ GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class BadImage(ValueError):
-  """Bytes that are not a complete image in a known format."""
+  """Not a complete image in a known format."""
 
 
 class Box(NamedTuple):
@@ -36,7 +36,6 @@ class Box(NamedTuple):
 
 
 def cores() -> int:
-  """The number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):  # respects the limits of a container or scheduler
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -45,8 +44,8 @@ def cores() -> int:
 def thread_pool(threads: int = 0) -> ThreadPoolExecutor:
   """A pool of threads (0: one per core) for work that calls OpenCV.
 
-  OpenCV's own threads are switched off, which would compete with these, and so are its messages
-  about damaged images: whoever reads an image reports it with its place.
+  Switches off OpenCV's own threads, which would compete with these, and its messages about damaged
+  images, which the caller reports with their place.
   """
   cv2.setNumThreads(0)
   cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -54,15 +53,12 @@ def thread_pool(threads: int = 0) -> ThreadPoolExecutor:
 
 
 def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.ndarray:
-  """Decodes a whole image.
+  """Decodes a whole image to uint8 [H, W, channels].
 
   Args:
     record: encoded bytes, or pixels uint8 [H, W] or [H, W, C] with 1, 3 or 4 channels.
     channels: 1 (luminance) or 3 (RGB).
     factor: 1, 2, 4 or 8: a JPEG is decoded smaller by this factor (rounded up), at less cost.
-
-  Returns:
-    uint8 [H, W, channels].
 
   Raises:
     BadImage: truncated, damaged, or not an image.
@@ -96,7 +92,7 @@ def decode_box(
 ) -> None:
   """Decodes `record`, cuts out `box(height, width)`, and resizes it into `out_HWC`.
 
-  A JPEG is decoded at the smallest DCT scale that still has a pixel for each pixel of the target.
+  A JPEG is decoded at the smallest DCT scale that still has a pixel per pixel of the target.
   """
   H, W, C = out_HWC.shape
   size = _jpeg_size(record) if isinstance(record, bytes) else None
@@ -116,13 +112,10 @@ def decode_box(
 
 
 def cacheable(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
-  """The form of a record to cache, of which `decode_box` makes the same pixels.
+  """The form of a record to cache, from which `decode_box` makes the same pixels.
 
-  A JPEG stays encoded, because `decode_box` decodes it at a scale that depends on the box;
-  anything else is decoded.
-
-  Raises:
-    BadImage: as `decode`, for anything but a JPEG.
+  A JPEG stays encoded, because `decode_box` decodes it at a scale that depends on the box. Anything
+  else is decoded, which may raise BadImage.
   """
   if isinstance(record, bytes) and _jpeg_size(record) is not None:
     return record
@@ -145,11 +138,9 @@ def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
 
 
 def central_box(height: int, width: int, target: tuple[int, int], shorter: int) -> Box:
-  """The part of an image that is left by 'resize the shorter side, then crop the center'.
+  """What 'resize the shorter side, then crop the center to `target` (height, width)' keeps.
 
   Args:
-    height, width: of the stored image.
-    target: (height, width) of the crop.
     shorter: the shorter side after resizing; 0 makes the target 0.875 of the resized image,
       the ratio of 224 to 256. It is enlarged where the image would not cover the target.
   """
@@ -171,12 +162,11 @@ def random_box(
   """Inception-style crop (Szegedy et al. 2015, section 6): random area and aspect ratio.
 
   Args:
-    height, width: of the stored image.
     target: (height, width) that the box will be resized to.
     area: range of the fraction of the image.
     aspect: range of width / height, relative to that of the target; uniform in its logarithm.
     uniform_T4: random numbers in [0, 1) per attempt: area, aspect, top, left. If no box fits, the
-      largest central one with an aspect in the range is used.
+      result is the largest central one with an aspect in the range.
   """
   shape = target[1] / target[0]
   low, high = math.log(aspect[0] * shape), math.log(aspect[1] * shape)
@@ -217,7 +207,6 @@ def _jpeg_size(record: bytes) -> tuple[int, int] | None:
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-  """Pixels [H, W] or [H, W, 1 | 3 | 4] as [H, W, channels]."""
   if image.dtype != np.uint8 or image.ndim not in (2, 3):
     raise BadImage(f'it is {image.dtype} {list(image.shape)}, not uint8 [height, width, channels]')
   image_HWC = image.reshape(*image.shape[:2], -1)

@@ -12,14 +12,15 @@ import tensorflow_datasets as tfds
 
 from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
+from vit_jax.paths import local
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 HELD_OUT = ('test', 'val', 'validation')  # if there is only one part, each of these names it
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderSource:
-  """Files and their labels; `open_folder` makes it."""
+  """A `Source` of files, which `open_folder` makes."""
 
   name: str
   split: str
@@ -27,10 +28,7 @@ class FolderSource:
   files: tuple[str, ...] = field(repr=False)  # relative to root
   labels: np.ndarray = field(repr=False)
   root: Path
-
-  @property
-  def metadata(self) -> dict[str, Any]:
-    return {}
+  metadata: dict[str, Any] = field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.files)
@@ -63,64 +61,48 @@ def open_folder(directory: str, split: str, test_fraction: float) -> FolderSourc
 
   The folder contains either train/ and at least one of test/, val/, validation/, each with one
   sub-folder per class, or the class folders themselves; then `test_fraction` of the files are
-  'test', chosen by a hash of the file's path below the folder, so that adding files moves none.
-  Class folders are searched to any depth; names that begin with a dot are skipped. Files are
-  ordered by that hash: a slice such as 'train[:10%]' is a fair sample.
+  'test', chosen by a hash of their path below the folder, so that adding files moves none. Files
+  are ordered by that hash: a slice such as 'train[:10%]' is a fair sample. Class folders are
+  searched to any depth; names that begin with a dot are skipped.
 
   Raises:
     UserError: no folder, no classes, an empty class, a class that is not in train/.
   """
-  root = Path(directory).expanduser()
   if not directory:
     raise UserError("data.name 'folder' needs data.dir: a folder with one sub-folder per class")
+  root = local(directory)
   if not root.is_dir():
     raise UserError(
       f'data.dir {directory!r} is not a folder; it should be one with a sub-folder per class'
     )
   top = _folders(root)
-  if 'train' in top:
-    parts = {part: _scan(root, part) for part in ('train', *HELD_OUT) if part in top}
-    class_names = tuple(sorted(parts['train']))
-    for part, files_by_class in parts.items():
-      if strange := sorted(set(files_by_class) - set(class_names)):
-        raise UserError(
-          f'{root / part / strange[0]} is a class that {root / "train"} does not have; both '
-          'should have the same class folders'
-        )
-  else:
-    files_by_class = _scan(root, '')
-    class_names = tuple(sorted(files_by_class))
-    parts = {'train': {}, 'test': {}}
-    for name, files in files_by_class.items():
-      for file in files:
-        part = 'test' if _hash(file) < test_fraction * 2**32 else 'train'
-        parts[part].setdefault(name, []).append(file)
-  return _select(root, split, parts, class_names)
-
-
-def _select(root, split, parts, class_names) -> FolderSource:
-  """The files of `split`, which is in TFDS split syntax."""
+  parts = [part for part in ('train', *HELD_OUT) if part in top] if 'train' in top else ['']
+  files = {part: _scan(root, part) for part in parts}
+  class_names = tuple(sorted(files[parts[0]]))
   examples = {}
-  for part, files_by_class in parts.items():
+  for part, files_by_class in files.items():
+    if strange := sorted(set(files_by_class) - set(class_names)):
+      raise UserError(
+        f'{root / part / strange[0]} is a class that {root / "train"} does not have; both '
+        'should have the same class folders'
+      )
     pairs = [
       (file, class_names.index(name)) for name in files_by_class for file in files_by_class[name]
     ]
     examples[part] = sorted(pairs, key=lambda pair: (_hash(pair[0]), pair[0]))
+  if '' in examples:
+    first, pairs = test_fraction * 2**32, examples.pop('')
+    examples['train'] = [pair for pair in pairs if _hash(pair[0]) >= first]
+    examples['test'] = [pair for pair in pairs if _hash(pair[0]) < first]
   held_out = [part for part in HELD_OUT if part in examples]
   if len(held_out) == 1:  # 'test' also means val/, and the other way round
-    examples.update({part: examples[held_out[0]] for part in HELD_OUT})
+    examples |= dict.fromkeys(HELD_OUT, examples[held_out[0]])
   infos = {part: tfds.core.SplitInfo(part, [len(pairs)], 0) for part, pairs in examples.items()}
-  chosen = []
-  for part, start, end in splits.pieces(f'folder:{root}', split, infos):
+  name, chosen = f'folder:{root}', []
+  for part, start, end in splits.pieces(name, split, infos):
     chosen += examples[part][start:end]
-  return FolderSource(
-    name=f'folder:{root}',
-    split=split,
-    class_names=class_names,
-    files=tuple(file for file, _ in chosen),
-    labels=np.array([label for _, label in chosen], np.int32),
-    root=root,
-  )
+  labels = np.array([label for _, label in chosen], np.int32)
+  return FolderSource(name, split, class_names, tuple(file for file, _ in chosen), labels, root)
 
 
 def _scan(root: Path, part: str) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What identifies a data set: digests, for which few examples are read, and names of classes."""
+"""What identifies a data set: digests of few of its examples, and the names of its classes."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ def digest(*parts: Any) -> str:
 
 
 def stamps(root: Path, files: Iterable[str], times: bool) -> bytes:
-  """The names and sizes of files below `root`, and their times of change if asked for, digested."""
+  """A digest of the names and sizes, and with `times` the times of change, of files in `root`."""
   total = hashlib.sha256()
   for file in files:
     try:
@@ -39,9 +39,9 @@ def stamps(root: Path, files: Iterable[str], times: bool) -> bytes:
 
 
 def sample(source: Any) -> bytes:
-  """Images and labels of some examples of a `Source`, evenly spaced, digested.
+  """A digest of some images and labels of a `Source`, evenly spaced.
 
-  Names and sizes do not show that all images were made anew, at one size as bitmaps are.
+  File sizes do not show a change of images whose sizes are all equal, such as bitmaps.
   """
   count = min(SAMPLED, len(source))
   total = hashlib.sha256()
@@ -55,13 +55,10 @@ def sample(source: Any) -> bytes:
 
 
 def label_map(names: Sequence[str], known: Sequence[str], where: str) -> np.ndarray:
-  """The label among `known` of each of `names`, matched by name: int [K of the names], -1: none.
-
-  Args:
-    where: what has the names, for the sentence.
+  """The position in `known` of each of `names`, int [len(names)], or -1; `where` is for messages.
 
   Raises:
-    UserError: two classes have one name, so that it does not say which is meant.
+    UserError: two classes have one name, so a name does not say which is meant.
   """
   if tuple(names) == tuple(known):
     return np.arange(len(known))

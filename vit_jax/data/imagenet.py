@@ -15,12 +15,12 @@ def names() -> tuple[str, ...]:
 
 @functools.cache
 def wordnet_ids() -> tuple[str, ...]:
-  """As TFDS and the folders of the published archive call the classes."""
+  """The names of the classes in TFDS and in the folders of the published archive."""
   return tuple(line.partition(' ')[0] for line in LABELS.read_text().splitlines())
 
 
 def canonical(class_names: Sequence[str]) -> tuple[str, ...]:
-  """`names()` for ImageNet's classes by WordNet ids or by names with synonyms; else the same."""
+  """`names()` if these are ImageNet's WordNet ids or names with synonyms; else unchanged."""
   class_names = tuple(class_names)
   if len(class_names) != len(names()) or class_names == names():
     return class_names

@@ -2,8 +2,8 @@
 
 The training stream is one long sequence: position p = step * batch + row shows example
 permutation(seed, p // n)[p % n] of the n examples. So each example comes exactly once per epoch,
-even if the batch size does not divide n, and a process simply takes its rows of the global batch:
-a restart or another number of processes changes nothing.
+even if the batch size does not divide n, and a process takes its rows of the global batch: a
+restart or another number of processes changes nothing.
 """
 
 import collections
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class Batch(TypedDict):
-  """This process's rows of a global batch. A row with `mask` False must not count anywhere.
+  """This process's rows of a global batch.
 
-  Such a row (padding at the end of an evaluation, or a bad record that was skipped) has a black
-  image and label 0; its index is -1 if it is padding.
+  A row with `mask` False must not count anywhere: padding at the end of an evaluation, whose index
+  is -1, or a skipped bad record. Its image is black and its label 0.
   """
 
   image: np.ndarray  # uint8 [b, H, W, C]
@@ -47,20 +47,18 @@ class Batch(TypedDict):
 class Loader:
   """Decodes a process's rows of each global batch on threads.
 
+  `batch` may be called from several threads and for any step in any order. Each call returns
+  fresh memory, which the device may keep without a copy.
+
   Args:
-    source: the examples.
-    data: sizes, crops, caching, and what to do about bad records.
     seed: of order, crops and flips; evaluation is not random.
     batch_size: of the global batch.
     train: an endless shuffled stream with random crops, or one ordered pass of `num_batches`.
     rows: this process's rows of the global batch; all by default.
-    view: how an evaluation sees an image; the central crop of `data` by default.
+    view: how an evaluation sees an image; `View.of(data)` by default.
 
   Raises:
-    UserError: there are no such soft labels, or training is asked for and the labels are sets.
-
-  `batch` may be called from several threads and for any step in any order. Each call returns
-  fresh memory, which the device may keep without a copy.
+    UserError: there are no such soft labels, or the labels to train on are sets.
   """
 
   def __init__(
@@ -83,8 +81,7 @@ class Loader:
     self.data = data
     self.batch_size = batch_size
     self.train = train
-    all_rows = np.arange(batch_size, dtype=np.int64)
-    self._rows_b = all_rows if rows is None else all_rows[rows]
+    self._rows_b = np.arange(batch_size, dtype=np.int64)[slice(None) if rows is None else rows]
     self._seed = seed
     self._view = view or View.of(data)
     if train and data.crop == 'pad':  # the whole image, in the shape of the target
@@ -96,12 +93,11 @@ class Loader:
     self._bad_lock = threading.Lock()
     cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
     self._cache: dict[int, tuple[Record, int]] | None = {} if cached else None
-    soft = train and data.soft_label
-    self._soft_label_NK = soft_labels(source, data) if soft else None
+    self._soft_label_NK = soft_labels(source, data) if train and data.soft_label else None
 
   @property
   def num_batches(self) -> int:
-    """Batches that show every example at least once; an evaluation ends after them."""
+    """Batches that show every example at least once: the length of an evaluation."""
     return -(-len(self.source) // self.batch_size)
 
   @property
@@ -110,11 +106,7 @@ class Loader:
     return len(self._bad)
 
   def batch(self, step: int) -> Batch:
-    """Rows of the global batch `step`.
-
-    Raises:
-      UserError: a record cannot be read or decoded and data.on_bad_record is 'raise'.
-    """
+    """Rows of the global batch `step`; raises UserError for a bad record if the recipe says so."""
     position_b = step * self.batch_size + self._rows_b
     index_b = self._index(position_b)
     b = len(index_b)
@@ -129,9 +121,7 @@ class Loader:
     uniform_bU = uniforms(self._seed, position_b, self._num_uniforms) if self.train else None
     present = np.flatnonzero(index_b >= 0)
     pieces = np.array_split(present, min(len(present), CHUNKS * self._threads) or 1)
-    jobs = [self._pool.submit(self._fill, batch, piece, uniform_bU) for piece in pieces]
-    for job in jobs:
-      job.result()
+    list(self._pool.map(lambda piece: self._fill(batch, piece, uniform_bU), pieces))
     return batch
 
   def _index(self, position_b: np.ndarray) -> np.ndarray:
@@ -154,7 +144,6 @@ class Loader:
     return 1 + {'none': 0, 'pad': 2, 'random_resized': 4 * decode.ATTEMPTS}[self.data.crop]
 
   def _fill(self, batch: Batch, piece: np.ndarray, uniform_bU: np.ndarray | None) -> None:
-    """Decodes the rows `piece` into the batch."""
     indices = batch['index'][piece].tolist()
     for row, index, loaded in zip(piece.tolist(), indices, self._load(indices), strict=True):
       try:
@@ -167,7 +156,7 @@ class Loader:
         batch['mask'][row], batch['label'][row], batch['image'][row] = False, 0, 0
 
   def _show(self, record: Record, out_HWC: np.ndarray, uniform_U: np.ndarray | None) -> None:
-    """Writes the pixels of an example: with random numbers those of training."""
+    """Writes the pixels of an example; with random numbers, those of training."""
     data = self.data
     if uniform_U is not None and data.crop == 'random_resized':
       box = functools.partial(
@@ -193,16 +182,19 @@ class Loader:
     if cache is None:
       return self._read(indices)
     missing = [index for index in indices if index not in cache]
-    failed: dict[int, Exception] = {}
-    for index, loaded in zip(missing, self._read(missing), strict=True):
-      try:
-        if isinstance(loaded, Exception):
-          raise loaded
-        record, label = loaded
-        cache[index] = decode.cacheable(record, self._view.channels), label
-      except decode.READ_ERRORS as error:
-        failed[index] = error
-    return [failed[index] if index in failed else cache[index] for index in indices]
+    fresh = dict(zip(missing, self._read_cacheable(missing), strict=True))
+    cache |= {i: loaded for i, loaded in fresh.items() if not isinstance(loaded, Exception)}
+    return [fresh[index] if index in fresh else cache[index] for index in indices]
+
+  def _read_cacheable(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
+    out = self._read(indices)
+    for i, loaded in enumerate(out):
+      if not isinstance(loaded, Exception):
+        try:
+          out[i] = decode.cacheable(loaded[0], self._view.channels), loaded[1]
+        except decode.READ_ERRORS as error:
+          out[i] = error
+    return out
 
   def _read(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
     if not indices:
@@ -228,22 +220,17 @@ class Loader:
     """Whether a cache of all images takes less than CACHE_BYTES, estimated from a few."""
     n = len(self.source)
     probes = sorted({n * i // CACHE_PROBES for i in range(CACHE_PROBES)})
-    sizes = []
-    for loaded in self._read(probes):
-      try:
-        if not isinstance(loaded, Exception):
-          record = decode.cacheable(loaded[0], self._view.channels)
-          sizes.append(len(record) if isinstance(record, bytes) else record.nbytes)
-      except decode.READ_ERRORS:
-        pass  # it is reported when it is shown
+    found = self._read_cacheable(probes)  # what cannot be read is reported when it is shown
+    records = [each[0] for each in found if not isinstance(each, Exception)]
+    sizes = [len(each) if isinstance(each, bytes) else each.nbytes for each in records]
     return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
 
 
 def uniforms(seed: int, position_b: np.ndarray, count: int) -> np.ndarray:
   """Numbers in [0, 1), float64 [b, count], that depend on seed and position only.
 
-  SplitMix64 (Steele et al. 2014, figure 17) as a counter-based generator: a vectorized hash,
-  where a generator object for each example would cost more than decoding it.
+  SplitMix64 (Steele et al. 2014, figure 17) as a vectorized, counter-based generator: a generator
+  object per example would cost more than decoding it.
   """
   key_1 = _mix(np.array([seed + 1], np.uint64) * GOLDEN)  # wraps around, on purpose
   counter_bU = position_b.astype(np.uint64)[:, None] * np.uint64(count)
@@ -263,15 +250,11 @@ def _mix(x: np.ndarray) -> np.ndarray:
 def prefetch(
   loader: Loader, start_step: int, end_step: int, put: Callable[[Batch], Any]
 ) -> Generator[Any, None, None]:
-  """Yields put(loader.batch(step)) for each step, made up to data.prefetch steps ahead.
+  """Yields put(loader.batch(step)) for start_step <= step < end_step, data.prefetch steps ahead.
 
-  Two batches are made at a time, so that no thread idles during the last pieces of one. An error
-  is raised at its own batch. Closing the iterator ends its threads.
-
-  Args:
-    start_step: the first step.
-    end_step: one past the last.
-    put: turns a host batch into device arrays; called from a background thread.
+  `put` turns a host batch into device arrays, on a background thread. Two batches are made at a
+  time, so that no thread idles during the last pieces of one. An error is raised at its own batch.
+  Closing the iterator ends its threads.
   """
   jobs = collections.deque()
   pool = ThreadPoolExecutor(2, thread_name_prefix='prefetch')

@@ -23,9 +23,9 @@ TFDS_COMMAND = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class PreparedSource:
-  """Records of one split; `open_prepared` makes it."""
+  """A `Source` of TFDS records, which `open_prepared` makes."""
 
   name: str
   split: str
@@ -75,10 +75,7 @@ class PreparedSource:
     return found
 
   def groups(self) -> np.ndarray:
-    """As the metadata declare them: by the value of a column, or by the cells of a raster.
-
-    A patch of a raster belongs to the cells of its four corners.
-    """
+    """As the metadata declare them: a column's values, or the raster cells of a patch's corners."""
     if cell := self.metadata.get('group_cells'):
       row_N, col_N = self._declared('row'), self._declared('col')
       last, across = self.metadata['patch_size'] - 1, -(-self.metadata['raster_size'][1] // cell)
@@ -132,19 +129,15 @@ def find(name: str, data_dir: Path) -> Path | None:
 def open_prepared(
   directory: Path, name: str, split: str, image: str = '', label: str | None = ''
 ) -> PreparedSource:
-  """Opens a split of the data set prepared in `directory`.
+  """Opens a split of the data set prepared in `directory`, data_dir/name[/config]/version.
 
   Args:
-    directory: data_dir/name[/config]/version, as TFDS arranges it.
-    name: for messages.
-    split: in TFDS split syntax.
-    image, label: the names of the features; '' means the only Image or ClassLabel, or the one of
-      several that is called 'image' or 'label'. A label may also be a Sequence of ClassLabel (see
+    image, label: names of features; '' means the only Image or ClassLabel, or the one of several
+      that is called 'image' or 'label'. A label may also be a Sequence of ClassLabel (see
       `Source.label_sets`). With None every label is -1.
 
   Raises:
-    UserError: unknown split, stored in a format without random access, or no such image or class
-      label.
+    UserError: unknown split or feature, or stored in a format without random access.
   """
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
@@ -181,7 +174,7 @@ def open_prepared(
 
 
 def _pick(name: str, features: Any, kind: type, usual: str, wanted: str) -> str:
-  """The name of the feature of a type that `wanted` means."""
+  """The name of the feature of type `kind` that `wanted` means."""
   keys = sorted(key for key, feature in features.items() if isinstance(feature, kind))
   if wanted in keys:
     return wanted

@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from vit_jax.config import Data
 from vit_jax.data import datasets, folder, identity, prepared
-from vit_jax.data.data_dir import default_data_dir
 from vit_jax.data.held_out import hold_out
 from vit_jax.errors import UserError, first_few
+from vit_jax.paths import default_data_dir
 
 Record = bytes | np.ndarray  # an encoded image, or pixels uint8 [H, W] or [H, W, C]
 
@@ -19,66 +18,48 @@ Record = bytes | np.ndarray  # an encoded image, or pixels uint8 [H, W] or [H, W
 class Source(Protocol):
   """Examples by random access. Reading is safe from several threads."""
 
-  @property
-  def name(self) -> str: ...
-
-  @property
-  def split(self) -> str: ...
-
-  @property
-  def class_names(self) -> tuple[str, ...]: ...
-
-  @property
-  def metadata(self) -> dict[str, Any]:
-    """What the data set declares: its groups, raster, palette and the like (docs/datasets.md)."""
-    ...
+  name: str
+  split: str
+  class_names: tuple[str, ...]
+  metadata: dict[str, Any]  # what the data set declares: groups, raster, ... (docs/datasets.md)
 
   def __len__(self) -> int: ...
 
-  def read(self, indices: Sequence[int]) -> list[tuple[Record, int]]:
-    """Images and labels; a label of -1 means none of the classes."""
-    ...
+  # Images and labels; a label of -1 means none of the classes.
+  def read(self, indices: Sequence[int]) -> list[tuple[Record, int]]: ...
 
-  def label_sets(self) -> np.ndarray | None:
-    """Which classes are right for each example, bool [N, K]; None if only its label is.
+  # Which classes are right for each example, bool [N, K], of which `read` gives the first, or -1.
+  # None if only the label of `read` is right.
+  def label_sets(self) -> np.ndarray | None: ...
 
-    Where there are such sets, `read` gives the first class of each, or -1.
-    """
-    ...
+  # A feature of every example, [N] or [N, K]; None if there is no such feature.
+  def column(self, name: str) -> np.ndarray | None: ...
 
-  def column(self, name: str) -> np.ndarray | None:
-    """A feature of every example, [N] or [N, K]; None if there is no such feature."""
-    ...
+  # The groups of each example, int [N, G]: examples of one group show the same thing.
+  def groups(self) -> np.ndarray: ...
 
-  def groups(self) -> np.ndarray:
-    """The groups that each example belongs to, int [N, G]: examples of one group show the same."""
-    ...
+  # Where to find an example: the name of its file, or its number.
+  def where(self, index: int) -> str: ...
 
-  def where(self, index: int) -> str:
-    """Where to find an example: the name of its file, or its number."""
-    ...
+  # Identifies the examples and their order, on any disk; few are read.
+  def digest(self) -> str: ...
 
-  def digest(self) -> str:
-    """Identifies the examples and their order, also after a copy to another disk; few are read."""
-    ...
-
-  def content(self) -> bytes:
-    """Changes with every file of the examples, by times of change, for caches; none is read."""
-    ...
+  # Changes whenever a file is modified; a key for caches. Reads no example.
+  def content(self) -> bytes: ...
 
 
 class MappedSource:
-  """A source made from another: with some of its examples, or other labels, classes or pixels.
+  """Some of the examples of another source, or other labels, classes or pixels for them.
 
   Args:
-    source: the other.
-    words: says what is different, after the other's `split`. Two pixel functions need different
-      words, which stand for them in `digest` and `content`.
+    source: the other source.
+    words: what is different, appended to `split`. `digest` and `content` know `pixels` by these
+      words only.
     indices_N: positions in `source` of the examples, in order; all by default.
-    labels: of each example of `source`: a class, int [N], or which classes are right, bool [N, K].
-    classes_K: for each class of `source`, the class that it becomes.
+    labels: per example of `source`: a class, int [N], or which classes are right, bool [N, K].
+    classes_K: per class of `source`, the class that it becomes.
     class_names: by default the source's, or numbers if there are new labels.
-    pixels: what to make of an image.
+    pixels: applied to every image.
   """
 
   def __init__(
@@ -147,10 +128,10 @@ class MappedSource:
 
 
 def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
-  """`source` with the classes of a model: each label becomes the place of its name among them.
+  """`source` with the classes of a model, matched by name.
 
   Raises:
-    UserError: the source has classes that are not among them.
+    UserError: the source has a class that the model lacks.
   """
   if source.class_names == class_names:
     return source
@@ -165,7 +146,6 @@ def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
 
 
 def unreadable(source: Source, index: int, error: Exception) -> str:
-  """Says which example cannot be read, and why."""
   return (
     f'data set {source.name!r}, split {source.split!r}: example {index} '
     f'({source.where(index)}) cannot be read: {error}'
@@ -173,11 +153,7 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
 
 
 def soft_labels(source: Source, data: Data) -> np.ndarray:
-  """The feature `data.soft_label` of every example, the share of each class: float32 [N, K].
-
-  Raises:
-    UserError: there is no such feature, or it is not a distribution over the classes.
-  """
+  """The feature `data.soft_label` of every example, the share of each class: float32 [N, K]."""
   name, classes = data.soft_label, len(source.class_names)
   share_NK = source.column(name)
   if share_NK is None or share_NK.shape[1:] != (classes,):
@@ -203,14 +179,13 @@ def open_source(
   Args:
     data: `name` is one of ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0',
       'imagenet_v2/matched-frequency'), 'folder' (then `dir` is the folder) or 'folder:DIR'.
-    split: TFDS split syntax: 'train', 'train[:90%]', 'train+test[:100]'; followed by ':held', a
-      fifth of that by groups, and by ':kept', the rest (see `held_out`).
-    data_dir: where prepared data sets are stored; None means `default_data_dir()`.
+    split: TFDS split syntax ('train', 'train[:90%]', 'train+test[:100]'), optionally followed by
+      ':held', a fifth of its groups, or ':kept', the rest (see `held_out`).
+    data_dir: of prepared data sets; `default_data_dir()` if None.
     labeled: False gives every example of a TFDS data set the label -1.
 
   Raises:
-    UserError: unknown name (with the nearest ones), data not prepared (with the command that
-      prepares it), unknown split, a folder without classes or with an empty one.
+    UserError: the data set or the split is unknown, or cannot be opened or prepared.
   """
   whole, colon, part = split.rpartition(':')
   if colon and part in ('held', 'kept'):
@@ -221,7 +196,7 @@ def open_source(
   if kind == 'folder':
     source = folder.open_folder(place or data.dir, split, data.test_fraction)
   else:
-    directory = datasets.prepare(data.name, Path(data_dir or default_data_dir()))
+    directory = datasets.prepare(data.name, data_dir or default_data_dir())
     label = data.label if labeled else None
     source = prepared.open_prepared(directory, data.name, split, data.image, label)
   if 0 < data.num_classes < len(source.class_names):

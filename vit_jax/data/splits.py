@@ -10,12 +10,7 @@ from vit_jax.errors import UserError
 def pieces(
   name: str, split: str, infos: Mapping[str, tfds.core.SplitInfo]
 ) -> list[tuple[str, int, int]]:
-  """The pieces of `split` in order: (split name, start, end).
-
-  Args:
-    name: of the data set, for the message.
-    split: in TFDS split syntax.
-    infos: the splits that exist.
+  """The pieces of `split` in order, as (split name, start, end); `name` is the data set's.
 
   Raises:
     UserError: no such split, malformed, or without examples.

@@ -14,20 +14,18 @@ from vit_jax.models import Inputs
 
 @dataclass(frozen=True)
 class View:
-  """Call it to write an image, encoded or as pixels, into `out_HWC`, uint8 of `image_shape`.
+  """Writes an image, encoded or as pixels, into `out_HWC`, uint8 of `image_shape`, when called.
 
-  Its repr is part of the names under which features are cached.
+  Cached features are named by its repr.
 
   Attributes:
     image_size: (height, width).
     channels: 1 (luminance) or 3 (RGB).
-    kind: how pixels are made. 'central': `decode.central_box`, bilinear and fast. 'published':
-      resized so that the center is `crop` of the shorter side, bicubic and antialiased; the pixels
-      are those of timm's evaluation (timm/data/transforms_factory.py), which are torchvision's
-      Resize and CenterCrop on PIL images. 'whole': the whole image, whatever its aspect, bilinear
-      and antialiased.
-    shorter: of 'central': as in `decode.central_box`.
-    crop: of 'published'.
+    kind: 'central': `decode.central_box` with `shorter`, bilinear and fast.
+      'published': resized so that the center is `crop` of the shorter side, bicubic and
+      antialiased. The pixels are those of timm's evaluation (timm/data/transforms_factory.py):
+      torchvision's Resize and CenterCrop on PIL images.
+      'whole': the whole image, whatever its aspect, bilinear and antialiased.
   """
 
   image_size: tuple[int, int]
@@ -38,19 +36,17 @@ class View:
 
   @classmethod
   def of(cls, data: Data) -> Self:
-    """That of a recipe."""
     if data.resize == 'whole':
       return cls.whole(data.image_size, data.channels)
     return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
 
   @classmethod
   def expected(cls, inputs: Inputs) -> Self:
-    """That of a model's inputs: the one they name, or that of published weights."""
+    """The view that a model's inputs name, or that of published weights."""
     return inputs.view or cls.published(inputs.size, len(inputs.mean), inputs.crop)
 
   @classmethod
   def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> Self:
-    """The preprocessing of published weights."""
     return cls(image_size, channels, 'published', crop=crop)
 
   @classmethod
@@ -59,15 +55,10 @@ class View:
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
-    """(height, width, channels)."""
     return *self.image_size, self.channels
 
   def __call__(self, record: bytes | np.ndarray, out_HWC: np.ndarray) -> None:
-    """Decodes one image.
-
-    Raises:
-      BadImage: the record is not a complete image.
-    """
+    """Raises BadImage if the record is not a complete image."""
     H, W = self.image_size
     if self.kind == 'central':
       box = functools.partial(decode.central_box, target=(H, W), shorter=self.shorter)

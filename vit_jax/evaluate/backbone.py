@@ -30,16 +30,13 @@ T = TypeVar('T')
 
 
 class Pulse:
-  """What an evaluation does between two batches, and where several processes share its work.
-
-  This one does nothing. What `beat` raises ends the evaluation.
-  """
+  """Told how an evaluation proceeds; shares work among processes. This one does nothing."""
 
   def begin(self, title: str, total: int) -> None:
     """A pass over `total` examples begins."""
 
   def beat(self, count: int) -> None:
-    """So many examples more are done."""
+    """`count` more examples are done. What it raises ends the evaluation."""
 
   def share(self, make: Callable[[], T]) -> T:
     """What `make` returns on process 0, on every process."""
@@ -76,12 +73,7 @@ class Forward:
     loss: str,
     mesh: DeviceMesh,
   ):
-    """
-    Args:
-      variables: arrays or shapes, from which the shardings follow.
-      mean, std: of pixels in [0, 1], one for each channel.
-      loss: a key of `losses.LOSSES`.
-    """
+    """`variables` are arrays or shapes; `mean` and `std` of pixels in [0, 1], per channel."""
     self._model, self._mean, self._std, self._loss, self._mesh = model, mean, std, loss, mesh
     self.shardings = rules.shardings(variables, mesh)  # of the variables
 
@@ -116,24 +108,17 @@ KNOWN = ('label', 'index', 'mask')
 
 @dataclass(frozen=True)
 class Backbone:
-  """A model to be judged; `dataclasses.replace` gives it other variables.
-
-  Attributes:
-    variables: on `mesh`.
-    data: how images are read (threads, cache, bad records); their pixels are those of `view`.
-    batch_size: of the global batch.
-    class_names: of its head; () where it has none, or nobody named them.
-  """
+  """A model to be judged; `dataclasses.replace` gives it other variables."""
 
   name: str
   model: Any
-  variables: Any
+  variables: Any  # on `mesh`
   forward: Forward
   view: View
-  data: Data
+  data: Data  # how images are read (threads, cache, bad records); `view` decides their pixels
   mesh: DeviceMesh
-  batch_size: int
-  class_names: tuple[str, ...] = ()
+  batch_size: int  # of the global batch
+  class_names: tuple[str, ...] = ()  # of its head; () where it has none, or they are unknown
   _loaders: dict[int, loader.Loader] = field(default_factory=dict, repr=False)
 
   @classmethod
@@ -161,19 +146,16 @@ class Backbone:
 
   @property
   def fingerprint(self) -> str:
-    said = f'{self.model!r} {self.view!r}'
-    return hashlib.sha256(f'{said} {digest(self.variables)}'.encode()).hexdigest()
+    said = f'{self.model!r} {self.view!r} {digest(self.variables)}'
+    return hashlib.sha256(said.encode()).hexdigest()
 
   def _rows(self, forward: Callable, source: Source, pulse: Pulse) -> dict[str, np.ndarray]:
+    def put(batch: Any) -> Batch:
+      return meshes.put_batch(batch, self.mesh, self.batch_size)
+
     batches, rows = self._loader(source), []
     pulse.begin(f'{self.name}: {source.name} {source.split}', len(source))
-    prefetched = loader.prefetch(
-      batches,
-      0,
-      batches.num_batches,
-      lambda batch: meshes.put_batch(batch, self.mesh, self.batch_size),
-    )
-    with closing(prefetched):
+    with closing(loader.prefetch(batches, 0, batches.num_batches, put)) as prefetched:
       for batch in prefetched:
         rows.append(jax.device_get(forward(self.variables, batch)))
         pulse.beat(self.batch_size)

@@ -18,7 +18,7 @@ Array = jax.Array
 class Answers(NamedTuple):
   """What a model says of N images; `logits_NK` has no columns where it has no head."""
 
-  logits_NK: Any  # numpy arrays, once they left the device
+  logits_NK: Any  # arrays of jax, then of numpy
   features_ND: Any
 
 
@@ -28,7 +28,6 @@ def answers_fn(
   """images_NHWC -> Answers, for any number of images.
 
   Args:
-    variables: of the model, as `model.apply` takes them.
     mean, std: of pixels in [0, 1], one for each channel. Images of uint8 are normalized with
       them on the device; floats go in as they are.
     batch_size: images at a time on each of this process's devices.
@@ -47,10 +46,9 @@ def answers_fn(
 def attention_fn(
   model: Any, variables: Any, mean: Sequence[float], std: Sequence[float], batch_size: int = 1
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-  """images_NHWC -> attention weights, mean over heads, of every layer that sows `weights_BANT`.
+  """images_NHWC -> {stack of layers, such as 'encoder/blocks': attention weights, mean over heads}.
 
-  Returns a dictionary from the name of the stack of layers ('encoder/blocks') to an array
-  (images, layers, queries, keys); empty for a model without attention.
+  The weights have axes (images, layers, queries, keys). Empty for a model without attention.
   """
 
   def attend(variables: Any, images_BHWC: Array) -> dict[str, Array]:
@@ -84,11 +82,10 @@ def _normalized(images_BHWC: Array, mean: Sequence[float], std: Sequence[float])
 def in_batches(
   function: Callable[[Any, Array], Any], variables: Any, batch_size: int
 ) -> Callable[[np.ndarray], Any]:
-  """function(variables, rows) on batches of one size, spread over this process's devices.
+  """An array of any number of rows -> function(variables, rows), as numpy arrays.
 
-  Each device gets `batch_size` rows, whatever their number: so they compute the same numbers.
-  Returns a function of an array of any number of rows, to numpy arrays of as many; rows that only
-  fill the last batch are cut off.
+  Each of this process's devices gets `batch_size` rows at a time, however many devices there are:
+  so they compute the same numbers.
   """
   devices = jax.local_devices()
   mesh = Mesh(np.array(devices), ('batch',))

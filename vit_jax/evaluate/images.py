@@ -11,6 +11,7 @@ from vit_jax.data import decode
 from vit_jax.data.folder import SUFFIXES
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
+from vit_jax.paths import local
 
 
 class Batch(NamedTuple):
@@ -30,6 +31,11 @@ class Images:
 
   def __len__(self) -> int:
     return len(self.names)
+
+  @property
+  def size(self) -> tuple[int, int] | None:
+    """(H, W) of the array; None for files."""
+    return None if self.array_NHWC is None else self.array_NHWC.shape[1:3]
 
   def read(self, start: int, stop: int, view: View) -> Batch:
     """Images `start` to `stop`, those of files in uint8."""
@@ -69,7 +75,7 @@ def open_images(places: str | Path | np.ndarray | Sequence[str | Path]) -> Image
   files: list[str] = []
   places = [places] if isinstance(places, str | Path) else places
   for place in places:
-    path = Path(place).expanduser()
+    path = local(place)
     if path.is_dir():
       found = sorted(
         file

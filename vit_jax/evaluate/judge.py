@@ -1,5 +1,6 @@
 """The one code behind the loop's evaluations, `vit_jax evaluate` and `vit_jax transfer`."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from vit_jax.errors import UserError
 from vit_jax.evaluate import fewshot, knn, linear, metrics
 from vit_jax.evaluate.backbone import Backbone, Featured, Pulse
 from vit_jax.evaluate.metrics import Rows
-from vit_jax.evaluate.sets import EvalSet, Part
+from vit_jax.evaluate.sets import EvalSet, Part, no_labels
 from vit_jax.layouts import files
 
 Features = tuple[np.ndarray, np.ndarray]  # (features_ND, labels_N)
@@ -64,18 +65,10 @@ class Result(NamedTuple):
   test_examples: list[int]
 
 
-class Prediction(NamedTuple):
-  """The class that a method gives each test example, once for each seed."""
-
-  metric: str
-  setting: str
-  classes: list[np.ndarray]
-  spread_of: str
-
-
 class Examples(NamedTuple):
   """Features of the examples of a part that count, and where in its source they are."""
 
+  part: Part
   features_ND: np.ndarray
   labels_N: np.ndarray
   position_N: np.ndarray
@@ -90,21 +83,18 @@ def probe(evals: EvalSet, store: FeatureStore) -> Iterator[Result]:
   assert evals.train is not None
   train = _examples(evals.train, store)
   tests = [_examples(part, store) for part in evals.tests]
-  rights = [part.right_NK for part in evals.tests]
-  labels = [train.labels_N] + [
-    test.labels_N for test, right in zip(tests, rights, strict=True) if right is None
-  ]
+  labels = [train.labels_N, *(test.labels_N for test in tests if test.part.right_NK is None)]
   num_classes = 1 + max(int(labels_N.max()) for labels_N in labels)
   counts = [len(test.labels_N) for test in tests]
-  ends = np.cumsum(counts)[:-1]
   together_ND = np.concatenate([test.features_ND for test in tests])
-  for found in METHODS[evals.kind](train, evals.train, together_ND, num_classes):
-    by_seed = [np.split(classes_N, ends) for classes_N in found.classes]
+  for metric, setting, by_seed in METHODS[evals.kind](train, together_ND, num_classes):
+    parts = [np.split(classes_N, np.cumsum(counts)[:-1]) for classes_N in by_seed]
     top1s = [
-      [metrics.top1(classes[i], test.labels_N, right) for classes in by_seed]
-      for i, (test, right) in enumerate(zip(tests, rights, strict=True))
+      [metrics.top1(classes_N, test.labels_N, test.part.right_NK) for classes_N in of_test]
+      for of_test, test in zip(zip(*parts, strict=True), tests, strict=True)
     ]
-    yield Result(found.metric, found.setting, top1s, found.spread_of, len(train.labels_N), counts)
+    spread_of = 'seeds' if len(by_seed) > 1 else 'test'
+    yield Result(metric, setting, top1s, spread_of, len(train.labels_N), counts)
 
 
 def _examples(part: Part, store: FeatureStore) -> Examples:
@@ -114,48 +104,38 @@ def _examples(part: Part, store: FeatureStore) -> Examples:
   if part.right_NK is None:
     position_N = position_N[labels_N[position_N] >= 0]
   if not len(position_N):
-    raise UserError(
-      f'data set {part.source.name!r}, split {part.source.split!r} has no example with a label; '
-      'name one with labels'
-    )
+    raise no_labels(part.source)
   if len(position_N) == len(labels_N):
-    return Examples(features_ND, labels_N, position_N)
-  return Examples(features_ND[position_N], labels_N[position_N], position_N)
+    return Examples(part, features_ND, labels_N, position_N)
+  return Examples(part, features_ND[position_N], labels_N[position_N], position_N)
 
 
-def _few_shot(
-  train: Examples, part: Part, test_ND: np.ndarray, num_classes: int
-) -> Iterator[Prediction]:
+# (metric, setting, the class of each test example once for each seed)
+Predictions = Iterator[tuple[str, str, list[np.ndarray]]]
+
+
+def _few_shot(train: Examples, test_ND: np.ndarray, num_classes: int) -> Predictions:
   for shots in fewshot.possible_shots(train.labels_N, num_classes):
     classes = [
       fewshot.predict(train.features_ND, train.labels_N, test_ND, num_classes, shots, seed)
       for seed in fewshot.SEEDS
     ]
-    yield Prediction(f'{shots}-shot', f'{shots} shots', classes, 'seeds')
+    yield f'{shots}-shot', f'{shots} shots', classes
 
 
-def _knn(
-  train: Examples, part: Part, test_ND: np.ndarray, num_classes: int
-) -> Iterator[Prediction]:
+def _knn(train: Examples, test_ND: np.ndarray, num_classes: int) -> Predictions:
   found = knn.predict(train.features_ND, train.labels_N, test_ND, num_classes)
   for k, classes_N in found.items():
-    yield Prediction(f'knn-{k}', f'k {k}', [classes_N], 'test')
+    yield f'knn-{k}', f'k {k}', [classes_N]
 
 
-def _linear(
-  train: Examples, part: Part, test_ND: np.ndarray, num_classes: int
-) -> Iterator[Prediction]:
-  classes_N, choice = linear.predict(
-    train.features_ND,
-    train.labels_N,
-    test_ND,
-    num_classes,
-    part.hold_out(train.position_N),
-  )
-  yield Prediction('linear', f'penalty {choice.penalty:g}', [classes_N], 'test')
+def _linear(train: Examples, test_ND: np.ndarray, num_classes: int) -> Predictions:
+  split = train.part.hold_out(train.position_N)
+  classes_N, choice = linear.predict(train.features_ND, train.labels_N, test_ND, num_classes, split)
+  yield 'linear', f'penalty {choice.penalty:g}', [classes_N]
 
 
-METHODS: dict[str, Callable[[Examples, Part, np.ndarray, int], Iterator[Prediction]]] = {
+METHODS: dict[str, Callable[[Examples, np.ndarray, int], Predictions]] = {
   'few_shot': _few_shot,
   'knn': _knn,
   'linear': _linear,
@@ -179,22 +159,23 @@ def judge(
     UserError: a line has too few training examples of a class for any of its figures.
   """
   store = FeatureStore(backbone, pulse)
+
+  def figures(evals: EvalSet) -> dict[str, float]:
+    return {found.metric: float(np.mean(found.top1s[0])) for found in probe(evals, store)}
+
   judged = {}
   for name in sorted(sets if names is None else names):
-    evals = sets[name]
+    evals, rows = sets[name], None
     test = evals.tests[0]
     if evals.kind in METHODS:
-
-      def figures(evals: EvalSet = evals) -> dict[str, float]:
-        return {found.metric: float(np.mean(found.top1s[0])) for found in probe(evals, store)}
-
+      assert evals.train is not None
       for part in (evals.train, test):  # by all processes together; then one of them learns
-        store.of(part.source)  # type: ignore[union-attr]
-      found, rows = pulse.share(figures), None
+        store.of(part.source)
+      found = pulse.share(functools.partial(figures, evals))
       if not found:
         raise UserError(
-          f'config.evals.{name}: {test.source.name!r}, split '
-          f'{evals.train.source.split!r}, has too few examples of a class; give it a larger split'  # type: ignore[union-attr]
+          f'config.evals.{name}: {test.source.name!r}, split {evals.train.source.split!r}, has '
+          'too few examples of a class; give it a larger split'
         )
     else:
       rows = backbone.classify(test.source, pulse)

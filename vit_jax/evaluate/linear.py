@@ -5,7 +5,6 @@ standardized with the mean and deviation of the training examples; the penalty i
 and not on the bias. On one device, so that no sum depends on how many there are.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +14,10 @@ import optax
 
 PENALTIES = tuple(10.0**power for power in range(-6, 2))  # per example
 MAX_STEPS = 500
-# Of the gradient's norm, where the loss is a mean over examples: of a probe that answers, and of
-# those among which a penalty is chosen, whose accuracies are known to a few examples anyway.
+# Of the gradient's norm, where the loss is a mean over examples: of the final probe, and of those
+# among which a penalty is chosen, whose accuracies are known to a few examples anyway.
 TOLERANCE, CHOICE_TOLERANCE = 1e-5, 1e-3
-PATIENCE = 2  # penalties in a row that do worse than the best before, and none weaker is tried
+PATIENCE = 2  # penalties in a row that do worse than the best so far; then no weaker one is tried
 EPSILON = 1e-6  # of the deviations: constant features stay zero
 
 Array = jax.Array
@@ -51,9 +50,8 @@ class Choice(NamedTuple):
 def fit(features_ND: np.ndarray, labels_N: np.ndarray, num_classes: int, penalty: float) -> Probe:
   """Minimizes mean cross-entropy + penalty / 2 * |weights|^2."""
   mean_D, std_D, x_ND = _standardize(np.array(features_ND, np.float32))
-  return Probe(
-    mean_D, std_D, **_solve(_zeros(num_classes, x_ND), x_ND, labels_N, penalty, TOLERANCE)
-  )
+  params = _solve(_zeros(num_classes, x_ND), x_ND, labels_N, penalty, TOLERANCE)
+  return Probe(mean_D, std_D, **params)
 
 
 def choose(
@@ -61,12 +59,10 @@ def choose(
   labels_N: np.ndarray,
   num_classes: int,
   split: tuple[np.ndarray, np.ndarray],
-  penalties: Sequence[float] = PENALTIES,
 ) -> Choice:
   """The penalty that does best on the held-out rows when fitted on the kept ones.
 
-  From the strongest down, each beginning where the last ended, until `PATIENCE` in a row do worse
-  than the best before.
+  From the strongest down, each starting from the solution of the last.
 
   Args:
     split: (held, kept), indices of rows; see `sets.Part.hold_out`.
@@ -74,7 +70,7 @@ def choose(
   held, kept = split
   mean_D, std_D, x_ND = _standardize(features_ND[kept].astype(np.float32, copy=False))
   params, choices = _zeros(num_classes, x_ND), []
-  for penalty in sorted(penalties, reverse=True):
+  for penalty in reversed(PENALTIES):
     params = _solve(params, x_ND, labels_N[kept], penalty, CHOICE_TOLERANCE)
     probe = Probe(mean_D, std_D, **params)
     choices.append(Choice(penalty, probe.top1(features_ND[held], labels_N[held])))
@@ -98,7 +94,7 @@ def predict(
 
 
 def _standardize(x_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray, Array]:
-  """(mean, deviation, standardized on the device); the float32 rows, which are large, are lost."""
+  """(mean, deviation, standardized on the device); overwrites `x_ND`, which is large."""
   mean_D = x_ND.mean(axis=0)
   x_ND -= mean_D
   std_D = np.sqrt(np.einsum('nd,nd->d', x_ND, x_ND) / len(x_ND))  # no second array of their size

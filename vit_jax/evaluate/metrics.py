@@ -1,6 +1,7 @@
 """Metrics from rows, one row per example: counts over examples, never means of means."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -74,8 +75,6 @@ def confused(label_N: np.ndarray, prediction_N: np.ndarray) -> list[tuple[int, i
   The most frequent come first. Examples of none of the classes are left out.
   """
   wrong_N = (label_N >= 0) & (label_N != prediction_N)
-  pairs_M2, count_M = np.unique(
-    np.stack([label_N[wrong_N], prediction_N[wrong_N]], axis=1), axis=0, return_counts=True
-  )
-  order = np.argsort(-count_M, kind='stable')
-  return [(int(pairs_M2[m, 0]), int(pairs_M2[m, 1]), int(count_M[m])) for m in order]
+  pairs = zip(label_N[wrong_N].tolist(), prediction_N[wrong_N].tolist(), strict=True)
+  counts = sorted(Counter(pairs).items(), key=lambda counted: (-counted[1], counted[0]))
+  return [(*pair, count) for pair, count in counts]

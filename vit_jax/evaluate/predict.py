@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.special
 
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
@@ -18,19 +19,12 @@ Places = str | Path | np.ndarray | Sequence[str | Path] | Images
 
 
 class Predictions(NamedTuple):
-  """What a model says of N images.
+  """What a model says of N images."""
 
-  Attributes:
-    logits: (N, K), without columns where the model has no head.
-    features: (N, D), what the head sees.
-    files: N names.
-    unreadable: a sentence for each image that is not among them.
-  """
-
-  logits: np.ndarray
-  features: np.ndarray
-  files: tuple[str, ...]
-  unreadable: tuple[str, ...] = ()
+  logits: np.ndarray  # (N, K), without columns where the model has no head
+  features: np.ndarray  # (N, D), what the head sees
+  files: tuple[str, ...]  # N names
+  unreadable: tuple[str, ...] = ()  # a sentence for each image that is not among them
 
   def save(self, path: Path) -> None:
     """Writes `logits`, `features` and `files` to an .npz.
@@ -38,10 +32,8 @@ class Predictions(NamedTuple):
     Raises:
       UserError: the disk refuses.
     """
-    files.write(
-      path,
-      {'logits': self.logits, 'features': self.features, 'files': np.array(self.files)},
-    )
+    found = {'logits': self.logits, 'features': self.features, 'files': np.array(self.files)}
+    files.write(path, found)
 
 
 class Attention(NamedTuple):
@@ -55,7 +47,7 @@ class Attention(NamedTuple):
 def predict(
   model: Any, variables: Mapping[str, Any], images: Places, *, batch_size: int = 32
 ) -> Predictions:
-  """Logits and features of images; those that cannot be read are passed over.
+  """Logits and features of the images that can be read.
 
   Args:
     model: of `weights.open` or `build`; its `inputs` say how it sees an image.
@@ -64,8 +56,7 @@ def predict(
     batch_size: images at a time on each device.
 
   Raises:
-    UserError: a place is not there, none of the images can be read, or an array is of another size
-      than the model's images.
+    UserError: a place is not there, no image can be read, or an array has images of another shape.
   """
   opened, inputs = _open(model, images), model.inputs
   size = min(batch_size, len(opened))
@@ -122,17 +113,11 @@ def _batches(images: Images, inputs: Inputs, size: int) -> Iterator[Batch]:
 
 
 def top_lines(found: Predictions, class_names: Sequence[str], top: int) -> list[str]:
-  """A line per image: its most probable classes; of a model without a head one line in all.
-
-  Args:
-    class_names: () where they are not known.
-  """
+  """A line per image with its most probable classes; of a model without a head one line in all."""
   count, classes = found.logits.shape
   if not classes:
     return [f'{count} images, {found.features.shape[1]} features each; no head, no classes']
-  logits_NK = found.logits.astype(np.float64)
-  weights_NK = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-  share_NK = weights_NK / weights_NK.sum(axis=1, keepdims=True)
+  share_NK = scipy.special.softmax(found.logits.astype(np.float64), axis=1)
   names, lines = class_names or [f'class {k}' for k in range(classes)], []
   for file, share_K in zip(found.files, share_NK, strict=True):
     best = np.argsort(-share_K, kind='stable')[:top]

@@ -15,20 +15,16 @@ from vit_jax.errors import UserError
 
 
 class Part(NamedTuple):
-  """Examples to learn from, or to be judged on.
-
-  Attributes:
-    keep_N: positions in `source` of the examples that count; None: all. The features of a whole
-      source serve several parts.
-    right_NK: which classes are right for each of them, bool; None where its label is.
-    held_N: positions in `source` of the examples that a penalty is chosen by; None: a fifth of
-      the groups that the data set declares.
-  """
+  """Examples to learn from, or to be judged on."""
 
   name: str
   source: Source
+  # Positions in `source` of the examples that count; None: all. Several parts can so share the
+  # features of a source.
   keep_N: np.ndarray | None = None
-  right_NK: np.ndarray | None = None
+  right_NK: np.ndarray | None = None  # which classes are right for each; None: the label
+  # Positions in `source` of the examples that a penalty is chosen by; None: a fifth of the groups
+  # that the data set declares.
   held_N: np.ndarray | None = None
 
   def hold_out(self, position_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +75,12 @@ def open_evals(
       keys = {key: value for key, value in keys.items() if value}
     judged_on = dataclasses.replace(data, **keys)
     labeled = line.kind != 'predict' or not line.data or bool(line.label)
-    test = Part(name, open_source(judged_on, line.split, labeled))
+    test, train = Part(name, open_source(judged_on, line.split, labeled)), None
     if line.learns:
       train = Part(name, open_source(judged_on, line.train, labeled))
-      opened[name] = EvalSet(line.kind, [test], train)
-    else:
-      opened[name] = EvalSet(line.kind, [by_class_name(test, class_names) if labeled else test])
+    elif labeled:
+      test = by_class_name(test, class_names)
+    opened[name] = EvalSet(line.kind, [test], train)
   return opened
 
 
@@ -100,8 +96,12 @@ def by_class_name(part: Part, class_names: tuple[str, ...]) -> Part:
     return part._replace(source=source)
   keep_N = np.flatnonzero(right_NK.any(axis=1))  # an example of no class does not count
   if not len(keep_N):
-    raise UserError(
-      f'data set {source.name!r}, split {source.split!r} has no example with a label; '
-      'name one with labels'
-    )
+    raise no_labels(source)
   return part._replace(source=source, keep_N=keep_N, right_NK=right_NK[keep_N])
+
+
+def no_labels(source: Source) -> UserError:
+  return UserError(
+    f'data set {source.name!r}, split {source.split!r} has no example with a label; '
+    'name one with labels'
+  )

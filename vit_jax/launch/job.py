@@ -12,51 +12,63 @@ from vit_jax.errors import UserError
 from vit_jax.parallel.topology import Topology
 
 PORT = 8476  # of the coordinator, where the job has its addresses to itself
-TPU_PORT = 8482  # the same, where jax finds the hosts of a TPU slice by itself
+TPU_PORT = 8482  # the same, where jax itself finds the hosts of a TPU slice
+
+# Targets with something in common.
+NODES, TPUS = 'slurm jobset skypilot', 'jobset skypilot tpu_vm'
+REMOTE = 'slurm jobset skypilot tpu_vm'
 
 
-def _only(targets: str, default: Any) -> Any:
-  """A field that means something to these targets only."""
-  return dataclasses.field(default=default, metadata={'targets': targets.split()})
+def _flag(default: Any, targets: str, words: str = '', least: int = 1) -> Any:
+  """A field that is a flag of `launch`, with its help, and means something to these targets only.
+
+  Of a number, `least` is the smallest that the flag takes.
+  """
+  metadata = {'targets': targets.split(), 'help': words, 'least': least}
+  return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Job:
-  """One training run: its command, the machines it wants, and what is done when they go.
+  """One training run: its command, the machines it wants, and what happens when they fail or go.
 
   The same command runs in every process of the job. It finds the others through
   JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or on a TPU slice through jax.
   The coordinator listens where JAX_COORDINATOR_BIND_ADDRESS says, and on no other interface.
 
-  Fields have the names of their flags.
+  Numbers of 0 and texts of '' leave the choice to the target. A volume is (what to mount, the
+  absolute path it gets).
   """
 
   name: str
   config: str  # FILE[:ARG]
   workdir: str
-  data_dir: str = ''
   overrides: tuple[str, ...] = ()  # --config.KEY=VALUE
-  nodes: int = _only('slurm jobset skypilot', 1)
-  processes: int = _only('local slurm', 1)  # on each node
-  gpus_per_node: int = _only('local slurm jobset skypilot', 0)
-  first_gpu: int = _only('local', 0)  # of those of the node
-  gpu: str = _only('slurm jobset skypilot', '')  # their kind, such as H100
-  topology: Topology | None = _only('jobset skypilot tpu_vm', None)  # of TPUs
-  cpus: int = _only('slurm jobset skypilot', 0)  # for each process; 0: the target's default
-  image: str = _only('slurm jobset tpu_vm', '')  # container image that holds vit_jax
-  setup: str = _only('slurm skypilot tpu_vm', '')  # shell command that runs on each node first
-  # (what to mount, the absolute path it gets)
-  volume: tuple[tuple[str, str], ...] = _only('slurm jobset skypilot tpu_vm', ())
-  # Network interface of the coordinator; '': where the nodes reach each other.
-  interface: str = _only('slurm', '')
-  time: str = _only('slurm', '')  # limit, as the target writes it
-  partition: str = _only('slurm', '')
-  account: str = _only('slurm', '')
-  zone: str = _only('skypilot tpu_vm', '')
-  spot: bool = _only('jobset skypilot tpu_vm', False)  # machines that may be taken away at any time
-  restarts: int = _only('slurm jobset skypilot tpu_vm', 3)  # after faults, not after preemption
-  # Seconds from the signal to save until the end; 0: the target's default.
-  grace: int = _only('slurm jobset tpu_vm', 0)
+  first_gpu: int = 0  # of those of the node
+  nodes: int = _flag(1, NODES, 'machines')
+  processes: int = _flag(1, 'local slurm', 'on each machine')
+  gpus_per_node: int = _flag(0, f'local {NODES}', 'on each machine')
+  gpu: str = _flag('', NODES, 'kind of GPU, as the target calls it, such as H100')
+  topology: Topology | None = _flag(None, TPUS, 'TPU slices, such as v5e:16x16 or 2*v5e:16x16')
+  cpus: int = _flag(0, NODES, 'for each process')
+  data_dir: str = _flag('', f'local {REMOTE}', 'prepared data sets, where the job runs')
+  volume: tuple[tuple[str, str], ...] = _flag(
+    (), REMOTE, 'storage to mount (a claim, a bucket, a folder), and where; may be repeated'
+  )
+  image: str = _flag('', 'slurm jobset tpu_vm', 'container image; launch/README.md builds one')
+  setup: str = _flag('', 'slurm skypilot tpu_vm', 'shell command that each machine runs first')
+  interface: str = _flag('', 'slurm', 'network interface of the coordinator, such as ib0')
+  time: str = _flag('', 'slurm', 'limit, as in 24:00:00')
+  partition: str = _flag('', 'slurm')
+  account: str = _flag('', 'slurm')
+  zone: str = _flag('', 'skypilot tpu_vm')
+  spot: bool = _flag(False, TPUS, 'machines that may be taken away')
+  restarts: int = _flag(3, REMOTE, 'after faults; preemption does not count', least=0)
+  grace: int = _flag(
+    0,
+    'slurm jobset tpu_vm',
+    'seconds to save in, after the signal (default: 60 in Slurm, 300 elsewhere)',
+  )
 
   def __post_init__(self):
     if self.gpus_per_node and self.topology:
@@ -100,12 +112,11 @@ class Job:
       )
 
   def check_workdir(self) -> None:
-    """Refuses a run folder that would be lost with the machine."""
+    """Refuses a run folder that would be lost with its machine."""
     if not any(self.workdir.startswith(posixpath.join(path, '')) for _, path in self.volume):
       raise UserError(
-        f'--workdir={self.workdir} would be lost with its machine; put it on a '
-        'volume that all of them share, as in --volume=SOURCE:/runs '
-        '--workdir=/runs/NAME'
+        f'--workdir={self.workdir} would be lost with its machine; put it on a volume that all of '
+        'them share, as in --volume=SOURCE:/runs --workdir=/runs/NAME'
       )
 
   @property

@@ -14,6 +14,10 @@ from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 SUFFIX = '.yaml'
 GRACE = 300  # seconds, longer than a save
 USER = 1000  # as in launch/Dockerfile
+RULES = (
+  ('preempted', 'RestartJobSetAndIgnoreMaxRestarts', PREEMPTED),
+  ('users_fault', 'FailJobSet', USERS_FAULT),
+)
 
 
 def render(job: Job) -> str:
@@ -44,8 +48,13 @@ def _jobset(job: Job) -> dict[str, Any]:
       'failurePolicy': {
         'maxRestarts': job.restarts,
         'rules': [
-          _rule('preempted', 'RestartJobSetAndIgnoreMaxRestarts', PREEMPTED),
-          _rule('users_fault', 'FailJobSet', USERS_FAULT),
+          {
+            'name': name,
+            'action': action,
+            'onJobFailureReasons': ['PodFailurePolicy'],
+            'onJobFailureMessagePatterns': [f'.* failed with exit code {code} .*'],
+          }
+          for name, action, code in RULES
         ],
       },
       'replicatedJobs': [
@@ -59,34 +68,15 @@ def _jobset(job: Job) -> dict[str, Any]:
   }
 
 
-def _rule(name: str, action: str, code: int) -> dict[str, Any]:
-  return {
-    'name': name,
-    'action': action,
-    'onJobFailureReasons': ['PodFailurePolicy'],
-    'onJobFailureMessagePatterns': [f'.* failed with exit code {code} .*'],
-  }
-
-
 def _job(job: Job) -> dict[str, Any]:
   pods = job.topology.hosts if job.topology else job.nodes
+  codes = {'containerName': 'train', 'operator': 'In', 'values': [USERS_FAULT, PREEMPTED]}
   return {
     'parallelism': pods,
     'completions': pods,
     'completionMode': 'Indexed',
     'backoffLimit': 0,  # a pod never comes back alone: the others have lost it
-    'podFailurePolicy': {
-      'rules': [
-        {
-          'action': 'FailJob',
-          'onExitCodes': {
-            'containerName': 'train',
-            'operator': 'In',
-            'values': [USERS_FAULT, PREEMPTED],
-          },
-        }
-      ]
-    },
+    'podFailurePolicy': {'rules': [{'action': 'FailJob', 'onExitCodes': codes}]},
     'template': {'spec': _pod(job)},
   }
 
@@ -108,6 +98,10 @@ def _pod(job: Job) -> dict[str, Any]:
   if job.cpus:
     resources['requests'] = {'cpu': str(job.cpus)}
   names = {source: f'volume-{i}' for i, (source, _) in enumerate(job.volume)}
+  mounts = [{'name': names[source], 'mountPath': path} for source, path in job.volume]
+  volumes: list[dict[str, Any]] = [
+    {'name': name, 'persistentVolumeClaim': {'claimName': source}} for source, name in names.items()
+  ]
   return {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': job.grace or GRACE,
@@ -128,37 +122,34 @@ def _pod(job: Job) -> dict[str, Any]:
         'env': _environment(job),
         **({'resources': resources} if resources else {}),
         'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}},
-        'volumeMounts': [{'name': names[source], 'mountPath': path} for source, path in job.volume]
-        + [{'name': 'shared-memory', 'mountPath': '/dev/shm'}],
+        'volumeMounts': [*mounts, {'name': 'shared-memory', 'mountPath': '/dev/shm'}],
       }
     ],
-    'volumes': [
-      {'name': name, 'persistentVolumeClaim': {'claimName': source}}
-      for source, name in names.items()
-    ]
-    + [{'name': 'shared-memory', 'emptyDir': {'medium': 'Memory'}}],
+    'volumes': [*volumes, {'name': 'shared-memory', 'emptyDir': {'medium': 'Memory'}}],
   }
 
 
 def _environment(job: Job) -> list[dict[str, Any]]:
   """On TPUs jax reads its place from what GKE sets; elsewhere these variables say it."""
 
-  def field(name: str, path: str) -> dict[str, Any]:
-    return {'name': name, 'valueFrom': {'fieldRef': {'fieldPath': path}}}
+  def field(path: str) -> dict[str, Any]:
+    return {'valueFrom': {'fieldRef': {'fieldPath': path}}}
 
   port = TPU_PORT if job.topology else PORT
-  environment = [
-    field('POD_IP', 'status.podIP'),
-    {'name': 'JAX_COORDINATOR_BIND_ADDRESS', 'value': f'$(POD_IP):{port}'},
-  ]
-  if job.topology:
-    return environment
-  index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
-  environment += [
-    {'name': 'JAX_COORDINATOR_ADDRESS', 'value': f'{job.label}-train-0-0.{job.label}:{port}'},
-    {'name': 'JAX_NUM_PROCESSES', 'value': str(job.nodes)},
-    field('JAX_PROCESS_ID', index),
-  ]
+  variables: dict[str, str | dict[str, Any]] = {
+    'POD_IP': field('status.podIP'),
+    'JAX_COORDINATOR_BIND_ADDRESS': f'$(POD_IP):{port}',
+  }
+  if not job.topology:
+    index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    variables |= {
+      'JAX_COORDINATOR_ADDRESS': f'{job.label}-train-0-0.{job.label}:{port}',
+      'JAX_NUM_PROCESSES': str(job.nodes),
+      'JAX_PROCESS_ID': field(index),
+    }
   if job.gpus_per_node:
-    environment.append({'name': 'JAX_LOCAL_DEVICE_IDS', 'value': join(job.devices_of(0))})
-  return environment
+    variables['JAX_LOCAL_DEVICE_IDS'] = join(job.devices_of(0))
+  return [
+    {'name': name, **({'value': value} if isinstance(value, str) else value)}
+    for name, value in variables.items()
+  ]

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import IO
 
 from vit_jax.errors import PREEMPTED, USERS_FAULT, UserError
@@ -34,21 +33,20 @@ def render(job: Job) -> str:
 
 def environments(job: Job) -> list[dict[str, str]]:
   """What each process has in its environment in addition to ours."""
-  address = f'127.0.0.1:{_free_port()}' if job.processes > 1 else ''
-  result = []
-  for process in range(job.processes):
-    environment = {}
-    if address:
-      environment = {
+  found: list[dict[str, str]] = [{} for _ in range(job.processes)]
+  if job.processes > 1:
+    address = f'127.0.0.1:{_free_port()}'
+    for process, environment in enumerate(found):
+      environment |= {
         'JAX_COORDINATOR_ADDRESS': address,
         'JAX_COORDINATOR_BIND_ADDRESS': address,
         'JAX_NUM_PROCESSES': str(job.processes),
         'JAX_PROCESS_ID': str(process),
       }
-    if job.gpus_per_node:
+  if job.gpus_per_node:
+    for process, environment in enumerate(found):
       environment['CUDA_VISIBLE_DEVICES'] = ','.join(_ours(job.devices_of(process)))
-    result.append(environment)
-  return result
+  return found
 
 
 def gpus_here() -> int:
@@ -90,22 +88,20 @@ def run(
   job: Job,
   interrupted: threading.Event | None = None,
   label: str = '',
-  output: IO[str] | None = None,
   cores: Sequence[int] = (),
-  defaults: Mapping[str, str] = MappingProxyType({}),
+  defaults: Mapping[str, str] = {},
 ) -> int:
   """Runs the job; returns 0, 75 (every process saved or was done), 1 or 2.
 
   Args:
     interrupted: set to make the job save and end; by default SIGTERM and Ctrl-C set it.
     label: prefix of each line of output; with several processes their number follows.
-    output: where lines go; by default standard output.
     cores: of the CPU, that it may use; by default all of ours.
     defaults: variables for its environment, unless ours has them.
   """
   if interrupted is None:
     with interrupts() as interrupted:
-      return run(job, interrupted, label, output, cores, defaults)
+      return run(job, interrupted, label, cores, defaults)
   ours = {**defaults, **os.environ, 'PYTHONUNBUFFERED': '1'}
   argv = [sys.executable, '-m', 'vit_jax', *job.arguments]
   try:
@@ -129,13 +125,13 @@ def run(
     ) from None
   names = [label] if job.processes == 1 else [f'{label}[{i}] ' for i in range(job.processes)]
   threads = [
-    threading.Thread(target=_copy, args=(process.stdout, name, output or sys.stdout))
+    threading.Thread(target=_copy, args=(process.stdout, name))
     for process, name in zip(processes, names, strict=True)
   ]
   for thread in threads:
     thread.start()
   try:
-    code = _watch(processes, interrupted)
+    return _watch(processes, interrupted)
   finally:
     for process in processes:
       if process.poll() is None:
@@ -143,7 +139,6 @@ def run(
       process.wait()
     for thread in threads:
       thread.join()
-  return code
 
 
 @contextmanager
@@ -193,10 +188,10 @@ def exit_code(codes: Sequence[int]) -> int:
   return PREEMPTED if PREEMPTED in codes else 0
 
 
-def _copy(lines: IO[str], name: str, output: IO[str]) -> None:
+def _copy(lines: IO[str], name: str) -> None:
   for line in lines:
-    output.write(name + line)  # one write per line: lines of two processes do not mix
-    output.flush()
+    sys.stdout.write(name + line)  # one write per line: lines of two processes do not mix
+    sys.stdout.flush()
 
 
 def _before_exec(cores: Sequence[int]) -> Callable[[], None] | None:

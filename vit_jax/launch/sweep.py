@@ -1,9 +1,10 @@
 """A sweep: a grid of configs as runs, each in its folder, and one table of them all.
 
 The same call continues where the last one stopped: a run that has its summary.json, or was
-submitted, is left alone, and `train` continues one that was interrupted.
+submitted, is skipped; one that was interrupted continues.
 """
 
+import argparse
 import dataclasses
 import itertools
 import logging
@@ -20,7 +21,7 @@ from typing import Any
 from vit_jax import config, fields
 from vit_jax.config import Experiment
 from vit_jax.config.recipes import load_sweep
-from vit_jax.errors import UserError
+from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job, digest
 from vit_jax.run import Run
@@ -49,10 +50,9 @@ class Trial:
       UserError: the folder holds a run of another experiment.
     """
     run = Run(self.workdir)
-    if not run.summary:
-      return None
-    run.check_same(self.experiment)
-    return run.summary
+    if run.summary:
+      run.check_same(self.experiment)
+    return run.summary or None
 
   @property
   def status(self) -> str:
@@ -125,22 +125,27 @@ def _folder(values: dict[str, str]) -> str:
   return name
 
 
-def with_labels(jobs: Sequence[Job]) -> list[Job]:
-  """The jobs, with a digest in the names of those that would get the same label."""
-  labels = [job.label for job in jobs]
-  return [
-    job
-    if labels.count(job.label) == 1
-    else dataclasses.replace(job, name=f'{job.name}-{digest(job.name)}')
-    for job in jobs
-  ]
+def jobs(trials: Sequence[Trial], flags: argparse.Namespace) -> dict[str, Job]:
+  """The jobs of the trials that are not finished, by name of the trial.
+
+  Jobs that would get the same label have a digest in their names.
+  """
+  made: dict[str, Job] = {}
+  for trial in trials:
+    name = f'{flags.name or trial.experiment.name}-{trial.name}'
+    made[trial.name] = targets.make_job(flags, name, str(trial.workdir), trial.overrides)
+  labels = [job.label for job in made.values()]
+  for name, job in made.items():
+    if labels.count(job.label) > 1:
+      made[name] = dataclasses.replace(job, name=f'{job.name}-{digest(job.name)}')
+  return {trial.name: made[trial.name] for trial in trials if trial.status != 'finished'}
 
 
 def hand_over(jobs: dict[str, Job], target: str, root: Path, submit: bool) -> int:
   """Writes a file for each job by the name of its trial, and submits it if asked to, once.
 
-  The files are kept on this machine, as `root` may be a path of the cluster, in a folder of this
-  sweep. Returns 0, or 1 if a job could not be submitted.
+  The files stay on this machine, in a folder of this sweep, for `root` may be a path of the
+  cluster. Returns 0, or 1 if a job could not be submitted.
   """
   folder = targets.RENDERED / f'{root.name}-{digest(f"{target} {root}")}'
   folder.mkdir(parents=True, exist_ok=True)
@@ -161,13 +166,14 @@ def hand_over(jobs: dict[str, Job], target: str, root: Path, submit: bool) -> in
   return worst
 
 
-def train(jobs: dict[str, Job], runs: Sequence[Trial], at_a_time: int) -> dict[str, int]:
+def train(trials: Sequence[Trial], jobs: dict[str, Job], at_a_time: int) -> int:
   """Trains jobs by the name of their trial on this host, and keeps sweep.csv up to date.
 
-  Returns the exit code of each that was started; none starts after SIGTERM or Ctrl-C.
+  None starts after SIGTERM or Ctrl-C. Returns 0, 75 if some are not finished, else 1 or 2, as a run
+  failed.
   """
-  root = runs[0].workdir.parent
-  codes: dict[str, int] = {}
+  root = trials[0].workdir.parent
+  LOG.info(f'{len(trials)} runs in {root}, {len(trials) - len(jobs)} of them finished')
   slots: queue.Queue[int] = queue.Queue()
   for slot in range(at_a_time):
     slots.put(slot)
@@ -175,50 +181,45 @@ def train(jobs: dict[str, Job], runs: Sequence[Trial], at_a_time: int) -> dict[s
   # Programs that several runs have in common are compiled once.
   compiled = {'JAX_COMPILATION_CACHE_DIR': str(root / '.compiled')}
 
-  def one(number: int, name: str, job: Job) -> None:
+  def one(number: int, name: str, job: Job) -> int:
     if interrupted.is_set():
-      return
+      return PREEMPTED
     slot = slots.get()
     try:
       LOG.info(f'== {number} of {len(jobs)}: {name}')
       label = f'{name} ' if at_a_time > 1 else ''
-      cores = _cores(slot, at_a_time)
-      part = _part(job, slot, at_a_time)
+      part, cores = _part(job, slot, at_a_time)
       code = local.run(part, interrupted, label, cores=cores, defaults=compiled)
     finally:
       slots.put(slot)
     with lock:
-      codes[name] = code
-      write_table(runs)
+      write_table(trials)
+    return code
 
   with local.interrupts() as interrupted, ThreadPoolExecutor(at_a_time) as pool:
-    started = [pool.submit(one, i, name, job) for i, (name, job) in enumerate(jobs.items(), 1)]
-    for future in started:
-      future.result()
-  return codes
+    codes = list(pool.map(one, itertools.count(1), jobs, jobs.values()))
+  LOG.info(write_table(trials))
+  for name, code in zip(jobs, codes, strict=True):
+    if code not in (0, PREEMPTED):
+      LOG.info(f'{name} failed with exit code {code}')
+  return local.exit_code(codes)
 
 
-def _part(job: Job, slot: int, at_a_time: int) -> Job:
-  """The job on its part of this host's GPUs."""
-  gpus = job.gpus_per_node or (local.gpus_here() if at_a_time > 1 else 0)
-  if not gpus:
-    return job
-  if gpus % at_a_time:
-    raise UserError(f'--jobs={at_a_time} cannot divide the {gpus} GPUs of this host')
-  each = gpus // at_a_time
-  return dataclasses.replace(job, gpus_per_node=each, first_gpu=slot * each)
-
-
-def _cores(slot: int, at_a_time: int) -> list[int]:
-  """The CPU cores for one of several runs at a time; empty, for no restriction, where there are too
-  few, or the host has GPUs.
+def _part(job: Job, slot: int, at_a_time: int) -> tuple[Job, list[int]]:
+  """The job on its part of this host's GPUs, or else the CPU cores it may use; []: all.
 
   Two runs whose threads share all cores wait for each other at every step.
   """
+  if at_a_time == 1:
+    return job, []
+  gpus = job.gpus_per_node or local.gpus_here()
+  if gpus % at_a_time:
+    raise UserError(f'--jobs={at_a_time} cannot divide the {gpus} GPUs of this host')
+  if gpus:
+    each = gpus // at_a_time
+    return dataclasses.replace(job, gpus_per_node=each, first_gpu=slot * each), []
   ours = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
-  if at_a_time == 1 or len(ours) < at_a_time or local.gpus_here():
-    return []
-  return ours[slot::at_a_time]
+  return job, ours[slot::at_a_time] if len(ours) >= at_a_time else []
 
 
 def write_table(runs: Sequence[Trial]) -> str:
@@ -229,7 +230,7 @@ def write_table(runs: Sequence[Trial]) -> str:
   write_text(path, as_csv(rows))
   columns = dict.fromkeys(key for row in rows for key in row)
   shown = [key for key in columns if key.split('/')[-1] not in ('top5', 'ece')]
-  lines = [[name for name in shown], *([row.get(key, '') for key in shown] for row in rows)]
+  lines = [shown, *([row.get(key, '') for key in shown] for row in rows)]
   return f'{as_text((), lines)}\ntable: {path}'
 
 

@@ -1,9 +1,12 @@
 """Where a job can run, and how it is handed over."""
 
+import argparse
+import dataclasses
 import logging
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +29,33 @@ SUBMIT = {
   'tpu_vm': (('bash',), 'gcloud'),
 }
 RENDERED = Path('runs/launch')  # on this machine, even if --workdir is a path of another one
+
+
+def make_job(flags: argparse.Namespace, name: str, workdir: str, overrides: Sequence[str]) -> Job:
+  """The job of the flags of `vit_jax launch`.
+
+  Raises:
+    UserError: flags that do not fit each other or the target.
+  """
+  if flags.target == 'local' and flags.submit:
+    raise UserError(
+      '--submit hands a job to a cluster or a cloud; name it with --target, or leave '
+      '--submit out to run here'
+    )
+  if flags.target not in ('local', 'slurm') and Path(flags.config).is_absolute():
+    raise UserError(
+      f'--config={flags.config} is a path of this machine; give it as the other one '
+      'has it, such as configs/vit_i1k.py'
+    )
+  values = {
+    field.name: getattr(flags, field.name) for field in dataclasses.fields(Job) if field.metadata
+  }
+  if flags.target == 'local' and flags.processes > 1 and not flags.gpus_per_node:
+    values['gpus_per_node'] = local.gpus_here()
+  values['volume'] = tuple(flags.volume)
+  job = Job(name, flags.config, workdir, tuple(overrides), **values)
+  job.check(flags.target)
+  return job
 
 
 def render(job: Job, target: str) -> str:

@@ -10,14 +10,15 @@ from vit_jax import fields
 from vit_jax.layouts import files, positions, registry
 from vit_jax.layouts.layout import Layout, to_published
 from vit_jax.models.options import ViTOptions
+from vit_jax.paths import local
 from vit_jax.trees import flatten_variables
 
-# What is written where no layout is asked for: the first that can hold the model.
+# Tried in this order if no layout is asked for.
 _BY_SUFFIX = {
   '.npz': ('google', 'big_vision', 'timm', 'hf'),
   '.safetensors': ('timm', 'hf', 'google', 'big_vision'),
 }
-# Options in which homes of the same weights differ: numbers depend on them, shapes do not.
+# Options in which libraries differ for the same weights: the outputs depend on them, no shape does.
 TRAITS = ('exact_gelu', 'weight_epsilon')
 
 
@@ -28,30 +29,29 @@ def write(
   family: str | None = None,
   notes: Mapping[str, Any] | None = None,
 ) -> str:
-  """Writes a file of weights, whole or not at all; returns a sentence.
+  """Writes a file of weights; returns a sentence with the code that builds the model elsewhere.
 
-  The file also says what model it is for, and what images that takes: `weights.open` needs no
-  other arguments. The sentence has the code that builds the model in timm or transformers.
+  The file also holds the model's options and inputs, so `weights.open` needs no other arguments.
 
   Args:
     path: ends in .npz or .safetensors.
-    family: one of `registry.FAMILIES` or a name of `registry.LAYOUTS`; if None, what suits the
-      ending and can hold the model.
-    notes: more that the file is to say: 'model', the name of the model.
+    family: one of `registry.FAMILIES` or a name of `registry.LAYOUTS`; by default the first that
+      can hold the model.
+    notes: more for the file to hold: 'model', the name of the model.
 
   Raises:
     UserError: the layout cannot hold the model, or the file cannot be written.
   """
-  path, leaves, options = Path(path).expanduser(), flatten_variables(variables), model.options
+  path, leaves, options = local(path), flatten_variables(variables), model.options
   files.format_of(path)
   families = (family,) if family else _BY_SUFFIX[path.suffix.lower()]
   if isinstance(options, ViTOptions):
-    # Positions that are computed can be stored as if learned, where that layout is asked for.
+    # Computed positions are stored as if learned in a layout that was asked for.
     computed = bool(family) and options.posemb == 'sincos2d'
     kinds = (options.posemb, 'learned') if computed else (options.posemb,)
     chosen = registry.layout_for(families, leaves, options.pool, kinds)
     if computed and 'sincos2d' not in chosen.positions:
-      from vit_jax.models.embedding import sincos2d  # here, for flax takes a second
+      from vit_jax.models.embedding import sincos2d  # flax takes a second to import
 
       rows, columns = model.grid(model.inputs.size)
       leaves['pos_embedding'] = sincos2d(rows, columns, options.width)
@@ -59,8 +59,11 @@ def write(
     leaves, options = _slots(leaves, options, chosen)
   else:
     chosen = registry.layout_for(families, leaves)
-  said = {'options': fields.plain(options), 'inputs': fields.plain(model.inputs)}
-  notes = {**(notes or {}), **said}
+  notes = {
+    **(notes or {}),
+    'options': fields.plain(options),
+    'inputs': fields.plain(model.inputs),
+  }
   if path.suffix.lower() == '.npz' and len(json.dumps(notes)) > files.NPZ_NOTES:
     notes['inputs']['class_names'] = []  # of tens of thousands of classes
   files.write(path, to_published(chosen, leaves), notes)
@@ -71,14 +74,13 @@ def write(
 
 
 def traits(options: Any) -> dict[str, Any]:
-  """Options in which homes of the same weights differ."""
   return {name: getattr(options, name) for name in TRAITS if hasattr(options, name)}
 
 
 def _slots(
   leaves: dict[str, Any], options: ViTOptions, chosen: Layout
 ) -> tuple[dict[str, Any], ViTOptions]:
-  """Leaves whose position table has slots for class tokens as that home wants them."""
+  """Leaves whose position table has the slots for class tokens that the layout wants."""
   count = sum(token in leaves for token in positions.SLOTS)
   if options.posemb == 'learned' and count:
     if chosen.slots == 'always' and not options.posemb_class:

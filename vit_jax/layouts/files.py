@@ -7,7 +7,7 @@ import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -19,10 +19,9 @@ from vit_jax.errors import UserError
 NOTES = 'vit_jax'  # their key in the metadata of safetensors
 NPZ_NOTES = 65_535  # bytes that the comment of a zip has room for
 PICKLES = ('.pt', '.pth', '.bin', '.ckpt', '.pkl', '.pickle', '.tar')
-# Weights hardly compress: whoever promises more than this many times the file is a bomb.
+# Weights hardly compress: a file that unpacks to more than this many times its size is a bomb.
 MOST_COMPRESSION = 50
-SMALL = 64 << 20  # bytes that may be promised by any file
-PIECE = 16 << 20  # bytes read at a time
+SMALL = 64 << 20  # bytes that any file may unpack to
 _NARROW = ('F4', 'F6_', 'F8_')  # kinds of float in safetensors that numpy has no arrays of
 _WIDE = 'weights are float16, bfloat16, float32 or float64'
 
@@ -37,7 +36,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def notes(path: Path) -> dict[str, Any]:
-  """What a file says of itself, where `write` was given notes. Raises as `read`."""
+  """The notes that were given to `write`, or {}; raises as `read`."""
   try:
     found = json.loads(_whole(path, format_of(path).read_notes))
   except ValueError:
@@ -52,7 +51,7 @@ def _whole(path: Path, read_from: Callable[[Path], Any]) -> Any:
     return read_from(path)
   except (UserError, MemoryError):
     raise
-  except Exception as error:  # of ten kinds, where an archive is damaged or encrypted
+  except Exception as error:  # of ten kinds, if an archive is damaged or encrypted
     why = (str(error) or type(error).__name__).split('\n')[0]
     raise UserError(f'{path} is no whole {path.suffix.lower()}: {why}') from None
 
@@ -60,14 +59,14 @@ def _whole(path: Path, read_from: Callable[[Path], Any]) -> Any:
 def write(
   path: Path, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any] | None = None
 ) -> None:
-  """Writes a file that is either whole or not there.
+  """Writes a whole file or none.
 
   Args:
-    notes: kept where other readers do not look: in safetensors' metadata, or in the comment of
-      the zip, up to `NPZ_NOTES`.
+    notes: stored in the metadata of a .safetensors, or in the comment of the zip (up to
+      `NPZ_NOTES`), which other readers ignore.
 
   Raises:
-    UserError: the name ends otherwise than .npz or .safetensors, or the disk refuses.
+    UserError: the name does not end in .npz or .safetensors, or the file cannot be written.
   """
   write_to = format_of(path).write
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
@@ -81,11 +80,7 @@ def write(
 
 
 def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-  """The same in float32.
-
-  Raises:
-    UserError: a leaf is no float, or not finite.
-  """
+  """The same in float32; raises UserError if a leaf is not float, or not finite."""
   out = {}
   for name, array in arrays.items():
     if array.dtype == np.dtype('V2'):  # numpy has no word for bfloat16 in a file
@@ -104,7 +99,7 @@ def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-  """Reads the arrays itself: each header is checked before a byte after it is read."""
+  """Unlike `np.load`, checks what the archive and each array promise before reading it."""
   with zipfile.ZipFile(path) as archive:
     members = archive.infolist()
     _check_members(path, [member.filename for member in members])
@@ -115,8 +110,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
       )
     out = {}
     for member in members:
-      with archive.open(member) as stream:
-        out[member.filename.removesuffix('.npy')] = _read_npy(stream, member.file_size)
+      out[member.filename.removesuffix('.npy')] = _read_npy(archive, member)
     return out
 
 
@@ -133,32 +127,26 @@ def _check_members(path: Path, names: list[str]) -> None:
     raise UserError(f'{path} holds {twice!r} twice')
 
 
-def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
-  version = np.lib.format.read_magic(stream)
+def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
   headers: dict[Any, Callable] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
   }
-  if version not in headers:
-    raise ValueError(f'version {version} of the array format')
-  try:
-    shape, fortran, dtype = headers[version](stream)
-  except (tokenize.TokenError, MemoryError):  # the parser's, where brackets are too deep
-    raise ValueError('the header of an array is damaged') from None
+  with archive.open(member) as stream:
+    version = np.lib.format.read_magic(stream)
+    if version not in headers:
+      raise ValueError(f'version {version} of the array format')
+    try:
+      shape, _, dtype = headers[version](stream)
+    except (tokenize.TokenError, MemoryError):  # the parser's, if brackets are too deep
+      raise ValueError('the header of an array is damaged') from None
+    size = member.file_size - stream.tell()
   if dtype.hasobject:
     raise ValueError('it holds pickled objects, which are never read')
-  count = math.prod(shape)
-  if min(shape, default=0) < 0 or count * dtype.itemsize != size - stream.tell():
-    raise ValueError(f'an array of shape {shape} and {dtype} is not {size - stream.tell()} bytes')
-  array = np.empty(count, dtype)
-  rest = array.view(np.uint8)
-  # By pieces, or it would be held twice; until none is left, where the archive compares checksums.
-  while piece := stream.read(PIECE):
-    rest[: len(piece)] = np.frombuffer(piece, np.uint8)
-    rest = rest[len(piece) :]
-  if len(rest):
-    raise EOFError(f'{len(rest)} bytes of an array are missing')
-  return array.reshape(shape, order='F' if fortran else 'C')
+  if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
+    raise ValueError(f'an array of shape {shape} and {dtype} is not {size} bytes')
+  with archive.open(member) as stream:
+    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _read_npz_notes(path: Path) -> bytes:
@@ -170,7 +158,7 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None
   with zipfile.ZipFile(path, 'w', allowZip64=True) as archive:
     archive.comment = notes.encode()
     for name, array in arrays.items():
-      # Without a date: the same weights are the same file.
+      # Without a date, the same weights give the same file.
       with archive.open(zipfile.ZipInfo(f'{name}.npy'), 'w', force_zip64=True) as stream:
         np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
@@ -189,12 +177,12 @@ def _read_safetensors_notes(path: Path) -> str:
 
 
 def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
-  # Its own save_file makes a file that only its owner may read, and has errors of its own.
+  # safetensors' save_file makes a file that only its owner may read, and has its own errors.
   metadata = {'format': 'pt', **({NOTES: notes} if notes else {})}  # transformers wants a format
   whole = {name: np.asarray(array, order='C') for name, array in arrays.items()}
   data = memoryview(safetensors.numpy.save(whole, metadata))
   end = 8 + int.from_bytes(data[:8], 'little')
-  # Its header is in any order: sorted, the same weights are the same file.
+  # Its header is in any order; sorted, the same weights give the same file.
   header = json.dumps(json.loads(bytes(data[8:end])), sort_keys=True).encode()
   header += b' ' * (-len(header) % 8)
   with path.open('wb') as file:
@@ -203,8 +191,6 @@ def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str)
 
 
 class Format(NamedTuple):
-  """How files of one kind are read and written; notes are text."""
-
   read: Callable[[Path], dict[str, np.ndarray]]
   read_notes: Callable[[Path], str | bytes]
   write: Callable[[Path, Mapping[str, np.ndarray], str], None]
@@ -217,11 +203,7 @@ FORMATS = {
 
 
 def format_of(path: Path) -> Format:
-  """How files of this name are read and written.
-
-  Raises:
-    UserError: they are not.
-  """
+  """How files of this name are read and written; raises UserError if they are not."""
   suffix = path.suffix.lower()
   if suffix in PICKLES:
     raise UserError(

@@ -1,32 +1,24 @@
-"""Google's ViT: the .npz of vision_transformer, old and new numbering, and of big_vision.
+"""Google's .npz: ViT and hybrids of vision_transformer, old and new numbering; big_vision; BiT.
 
-Names as in google-research/vision_transformer (vit_jax/models_vit.py) and google-research/
-big_vision (models/vit.py), flattened with '/'. Published files carry the numbers of the library
-before Flax Linen, which counted all submodules of a block together.
+Names as in google-research/vision_transformer (vit_jax/models_vit.py, models_resnet.py), google-
+research/big_vision (models/vit.py) and google-research/big_transfer, flattened with '/'. Published
+ViTs carry the numbers of the library before Flax Linen, which counted all submodules of a block
+together.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 from vit_jax.layouts import modules
 from vit_jax.layouts.layout import Pair
 
+# The numbers of norm1, attention, norm2 and mlp in a block: 'LayerNorm_0' and so on.
+Numbers = tuple[int, int, int, int]
+PRE_LINEN: Numbers = (0, 1, 2, 3)
+LINEN: Numbers = (0, 0, 1, 0)  # big_vision's too
 
-class Numbering(NamedTuple):
-  """What the parts of a block are called: 'LayerNorm_0' and so on."""
-
-  norm1: int
-  attention: int
-  norm2: int
-  mlp: int
-
-
-PRE_LINEN = Numbering(0, 1, 2, 3)
-LINEN = Numbering(0, 0, 1, 0)  # big_vision's too
-
-FLAX = '/kernel', '/bias'
-affine = partial(modules.affine, leaves=FLAX)
+affine = partial(modules.affine, leaves=('/kernel', '/bias'))
 norm = partial(modules.norm, leaves=('/scale', '/bias'))
+_conv = partial(modules.conv, leaf='/kernel', axes='hwCD')
 
 _PARTS = (
   Pair('cls', '11D', 'cls', '11D'),
@@ -38,16 +30,34 @@ _PARTS = (
 )
 
 
-def vit(n: Numbering) -> tuple[Pair, ...]:
-  """vision_transformer's, in one numbering."""
+def vit(numbers: Numbers) -> tuple[Pair, ...]:
+  """vision_transformer's, and its hybrids."""
   position = Pair('pos_embedding', '1ND', 'Transformer/posembed_input/pos_embedding', '1ND')
-  return *_PARTS, position, *_block(n, 'Transformer/encoderblock_{L}/', '')
+  parts = {part: (f'conv{part}', f'gn{part}') for part in ('1', '2', '3', '_proj')}
+  backbone = modules.resnet(
+    'embedding/resnet/', ('conv_root', 'gn_root'), 'block{I}/unit{J}/', parts, _conv, norm
+  )
+  return *_PARTS, position, *_block(numbers, 'Transformer/encoderblock_{L}/', ''), *backbone
+
+
+def bit() -> tuple[Pair, ...]:
+  gamma = partial(modules.norm, leaves=('/gamma', '/beta'))
+  parts = {'1': 'a', '2': 'b', '3': 'c'}
+  parts = {k: (f'{abc}/standardized_conv2d', f'{abc}/group_norm') for k, abc in parts.items()}
+  parts['_proj'] = 'a/proj/standardized_conv2d', ''
+  return (
+    *modules.resnet(
+      '', ('root_block/standardized_conv2d', ''), 'block{I}/unit{J:02}/', parts, _conv, gamma
+    ),
+    *gamma('norm', 'group_norm'),
+    *affine('head', ('DK', 'K'), 'head/conv2d', ('11DK', 'K')),
+  )
 
 
 def big_vision(scanned: bool) -> tuple[Pair, ...]:
-  """big_vision's; `scanned` where the layers are stacked already.
+  """big_vision's; `scanned` if the layers are stacked already.
 
-  The second names are those of its first years and of ViT-G while it was developed.
+  The second names are those of its first years and of ViT-G during its development.
   """
   name, L = ('encoderblock', 'L') if scanned else ('encoderblock_{L}', '')
   return (
@@ -60,17 +70,18 @@ def big_vision(scanned: bool) -> tuple[Pair, ...]:
   )
 
 
-def _block(n: Numbering, theirs: str, L: str) -> list[Pair]:
-  ours, attention = 'encoder/blocks/', f'{theirs}MultiHeadDotProductAttention_{n.attention}/'
+def _block(numbers: Numbers, theirs: str, L: str) -> list[Pair]:
+  norm1, attn, norm2, mlp = numbers
+  ours, attention = 'encoder/blocks/', f'{theirs}MultiHeadDotProductAttention_{attn}/'
   qkv = tuple(attention + name for name in ('query', 'key', 'value'))
-  mlp = f'{theirs}MlpBlock_{n.mlp}/Dense_'
+  dense = f'{theirs}MlpBlock_{mlp}/Dense_'
   return [
-    *norm(f'{ours}norm1', f'{theirs}LayerNorm_{n.norm1}', 'L', their_L=L),
-    *norm(f'{ours}norm2', f'{theirs}LayerNorm_{n.norm2}', 'L', their_L=L),
+    *norm(f'{ours}norm1', f'{theirs}LayerNorm_{norm1}', 'L', their_L=L),
+    *norm(f'{ours}norm2', f'{theirs}LayerNorm_{norm2}', 'L', their_L=L),
     *affine(f'{ours}attention/qkv', ('LD3AE', 'L3(AE)'), qkv, (f'{L}DAE', f'{L}AE')),
     *affine(f'{ours}attention/out', ('LAED', 'LD'), f'{attention}out', (f'{L}AED', f'{L}D')),
-    *affine(f'{ours}mlp/up', ('LDF', 'LF'), f'{mlp}0', (f'{L}DF', f'{L}F')),
-    *affine(f'{ours}mlp/down', ('LFD', 'LD'), f'{mlp}1', (f'{L}FD', f'{L}D')),
+    *affine(f'{ours}mlp/up', ('LDF', 'LF'), f'{dense}0', (f'{L}DF', f'{L}F')),
+    *affine(f'{ours}mlp/down', ('LFD', 'LD'), f'{dense}1', (f'{L}FD', f'{L}D')),
   ]
 
 

@@ -1,21 +1,19 @@
 """A layout: a table between names of published weights and ours, used in both directions.
 
-Ours are the names down a model's tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. Those
-of BatchNorm's running statistics, a second collection, begin with 'batch_stats/'.
-
-How to write a table. Each `Pair` names a leaf on both sides and its axes, one letter each; the
-reordering and reshaping between them follows from the letters and is exact both ways:
+Our names are paths in a model's tree, as in 'encoder/blocks/mlp/up/kernel', with 'batch_stats/' in
+front for BatchNorm's running statistics. Each `Pair` names a leaf on both sides and its axes, one
+letter each; reordering and reshaping follow from the letters and are exact both ways:
 
     Pair('head/kernel', 'DK', 'head.weight', 'KD')
 
-Brackets merge axes, on either side, and 1 is an axis of one. A number is an axis of that many:
+Brackets merge axes, on either side. A number is an axis of that size:
 
     Pair('embedding/kernel', 'hwCD', 'patch_embed.proj.weight', 'DChw')
     Pair('cls', '11D', 'cls_token', '11D')
     Pair('map_head/attention/kv/kernel', 'D2AE', 'attn_pool.kv.weight', '(2AE)D')
 
-An axis that stands on one side only is spread over several leaves on the other: the layers L by
-{L} in the name, counted from 0; any other axis by a tuple of names.
+An axis of one side only is spread over several leaves on the other: the layers L by {L} in the
+name, counted from 0; any other axis by a tuple of names.
 
     Pair('encoder/blocks/norm1/scale', 'LD', 'blocks.{L}.norm1.weight', 'D')
     Pair('encoder/blocks/attention/qkv/kernel', 'LD3AE',
@@ -23,17 +21,16 @@ An axis that stands on one side only is spread over several leaves on the other:
     Pair(('encoder/blocks/mlp/gate/kernel', 'encoder/blocks/mlp/up/kernel'), 'LDF',
         'blocks.{L}.mlp.fc1.weight', '(2F)D')
 
-Sizes of axes that are merged on both sides are those of a pair above; of axes merged on one side,
-those of the model. The others may differ from it (another head, another number of positions),
-which `adapt` decides on. Axes of one are not compared. Where one of our leaves has several
-pairs, the first whose names are there is read, and the first is written. A table may have more
-pairs than a model has leaves: write loops over as many stages and units as any model has. A layout
-joins `registry.LAYOUTS`; nothing else needs to know it.
+Sizes of axes merged on both sides come from a pair above, of axes merged on one side from the
+model. The others may differ from it (another head, other positions), which `adapt` decides on. Axes
+of size 1 are not compared. If one of our leaves has several pairs, the first whose names are there
+is read, and the first is written. A table may have more pairs than a model has leaves. Add a layout
+to `registry.LAYOUTS`.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -48,8 +45,6 @@ Resize = Literal['bilinear', 'bicubic', 'bicubic_antialias']
 
 
 class Pair(NamedTuple):
-  """One correspondence; see the top of this file."""
-
   ours: Names
   our_axes: str
   theirs: Names
@@ -61,11 +56,10 @@ class Pair(NamedTuple):
 
   def their_names(self, layers: int) -> list[str]:
     """Published names in the order of their stacking: for each layer, for each of the tuple."""
-    if '{L}' not in as_tuple(self.theirs)[0]:
-      return list(as_tuple(self.theirs))
-    return [
-      name.replace('{L}', str(layer)) for layer in range(layers) for name in as_tuple(self.theirs)
-    ]
+    names = as_tuple(self.theirs)
+    if '{L}' not in names[0]:
+      return list(names)
+    return [name.replace('{L}', str(layer)) for layer in range(layers) for name in names]
 
 
 class Layout(NamedTuple):
@@ -73,16 +67,16 @@ class Layout(NamedTuple):
 
   Attributes:
     words: what it is, for messages.
-    prefixes: what may stand before all names; the first is written.
-    ignored: patterns of published names that have no meaning here, such as counters.
-    resize: how its home resizes positions; see `positions.resize`.
-    antialiased: a published name; where it is there, 'bicubic_antialias' is how.
-    traits: options of a model, beyond its name, that all of its home have.
-    pools, positions: the kinds that models of its home may have, as `vit.ViT` names them.
+    prefixes: possible prefixes of all names; the first is written.
+    ignored: patterns of published names that mean nothing here, such as counters.
+    resize: how its library resizes positions; see `positions.resize`.
+    antialiased: a published name that means 'bicubic_antialias' if present.
+    traits: options of a model, beyond its name, that all models of its library have.
+    pools, positions: the kinds that models of its library may have, as `ViTOptions` names them.
     slots: whether its position tables must have slots for class and distillation tokens: as the
       model has them, always, or only in models without registers.
     call: (options of a plain ViT, the images it takes, number of classes) -> code that builds the
-      same model in its home; '' where nothing does.
+      same model in its library; '' if nothing does.
   """
 
   words: str
@@ -99,18 +93,21 @@ class Layout(NamedTuple):
 
 
 class Reading(NamedTuple):
-  """What `to_ours` found: our leaves, faults as sentences, and published leaves not taken.
+  """Leaves that were read.
 
-  `left` maps their names to ours, or to '' where no pair names them.
+  Attributes:
+    ours: leaves by our names.
+    faults: what is wrong with the others, as sentences.
+    left: names that no leaf of ours was made from -> our name, '' if there is none.
   """
 
   ours: dict[str, np.ndarray]
-  faults: list[str]
-  left: dict[str, str]
+  faults: Sequence[str] = ()
+  left: Mapping[str, str] = {}
 
 
 def to_ours(layout: Layout, published: Flat, wanted: Shapes) -> Reading:
-  """Our leaves, those of `wanted`, from published ones (prefix taken off)."""
+  """The leaves of `wanted` from published ones (prefix removed)."""
   ours: dict[str, np.ndarray] = {}
   faults, taken, above = [], set(), {}
   for pair in layout.pairs:
@@ -144,7 +141,7 @@ def to_ours(layout: Layout, published: Flat, wanted: Shapes) -> Reading:
 
 
 def to_published(layout: Layout, ours: Flat) -> dict[str, np.ndarray]:
-  """Published leaves, with the first prefix of the layout, from all of ours it has names for."""
+  """Published leaves, with the layout's first prefix, of all of ours that it has names for."""
   out: dict[str, np.ndarray] = {}
   done: set[str] = set()
   above: dict[str, int] = {}
@@ -165,10 +162,10 @@ def is_ignored(layout: Layout, name: str) -> bool:
 
 
 def size(layout: Layout, published: Flat, our_name: str, letter: str, where: str) -> int:
-  """Size of an axis of one of our leaves, by the published shapes; 0 where it is not there.
+  """Size of an axis of one of our leaves, from published shapes; 0 if it is absent.
 
   Raises:
-    UserError: the published leaf has another number of axes; names `where` it is.
+    UserError: the published leaf has another number of axes.
   """
   for pair in layout.pairs:
     name = pair.their_names(1)[0]
@@ -183,19 +180,19 @@ def size(layout: Layout, published: Flat, our_name: str, letter: str, where: str
 
 
 def unnamed(layout: Layout, our_names: Iterable[str]) -> list[str]:
-  """Those of our leaves that the layout has no name for."""
+  """Our leaves that the layout has no name for."""
   known = {name for pair in layout.pairs for name in pair.our_names}
   return [name for name in our_names if name not in known]
 
 
 def count_known(layout: Layout, names: set[str]) -> int:
-  """How many of these published names (prefix taken off) the layout has pairs for."""
+  """How many of these published names (prefix removed) the layout has pairs for."""
   named = _named(layout)
   return sum(bool(named(name)) for name in names)
 
 
 def _named(layout: Layout) -> Callable[[str], str]:
-  """A function from a published name to the first of ours in its pair, '' where there is none."""
+  """A function from a published name to the first of ours in its pair, or ''."""
   plain, by_layer = {}, []
   for pair in layout.pairs:
     for name in as_tuple(pair.theirs):
@@ -244,11 +241,7 @@ def _only(axes: str, other: str) -> list[str]:
 
 
 def _sizes(pair: Pair, shapes: list[tuple[int, ...]], above: Mapping[str, int]) -> dict[str, int]:
-  """Size of each letter, by the shapes of our leaves; a number is its own.
-
-  Args:
-    above: sizes of the pairs before, for axes that are merged in ours.
-  """
+  """Size of each letter, from the shapes of our leaves; of axes merged in ours, from `above`."""
   groups = list(_groups(pair.our_axes))
   if len(set(shapes)) > 1 or len(groups) != len(shapes[0]):
     raise ValueError(f'{pair} does not fit leaves of shapes {shapes}')
@@ -262,7 +255,7 @@ def _sizes(pair: Pair, shapes: list[tuple[int, ...]], above: Mapping[str, int]) 
 
 
 def _free_sizes(axes: str, shape: tuple[int, ...]) -> dict[str, int]:
-  """Sizes that follow from a published shape alone: those of letters that are not merged."""
+  """Sizes of the letters that are not merged, from a published shape."""
   groups = list(_groups(axes))
   if len(groups) != len(shape):
     return {}
@@ -282,5 +275,4 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def as_tuple(names: Names) -> tuple[str, ...]:
-  """One name, or several, as several."""
   return (names,) if isinstance(names, str) else names

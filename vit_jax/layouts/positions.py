@@ -1,6 +1,6 @@
-"""Position tables (1, slots + rows * columns, D): resized to another grid, slots made and folded.
+"""Position tables (1, slots + rows * columns, D): resizing the grid, making and folding slots.
 
-Slots stand before the grid, for the class token and the distillation token.
+Slots come before the grid, for the class token and the distillation token.
 """
 
 import math
@@ -10,15 +10,15 @@ import numpy as np
 from vit_jax.layouts.layout import Resize
 
 Grid = tuple[int, int]
-SLOTS = ('cls', 'dist')  # whose they are
+SLOTS = ('cls', 'dist')
 
 
 def resize(table_1ND: np.ndarray, old: Grid, new: Grid, method: Resize) -> np.ndarray:
   """A table for the grid `new` (rows, columns) from one for `old`; its slots are kept.
 
-  'bilinear' is Google's: corners stay corners (`scipy.ndimage.zoom`, order 1). 'bicubic' is
-  Hugging Face's; 'bicubic_antialias' is timm's, and Hugging Face's of DINOv2 with registers. Both
-  are as in torch: corners of cells stay corners.
+  'bilinear' is Google's and aligns the centers of corner cells (`scipy.ndimage.zoom`, order 1).
+  'bicubic' is Hugging Face's, 'bicubic_antialias' timm's and Hugging Face's of DINOv2 with
+  registers. Both are torch's and align the corners of corner cells.
   """
   slots, width = table_1ND.shape[1] - old[0] * old[1], table_1ND.shape[-1]
   grid_HWD = table_1ND[0, slots:].reshape(*old, width)
@@ -67,7 +67,7 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
 
 
 def square(tokens: int, slots: tuple[int, ...]) -> tuple[int, int] | None:
-  """(slots, side) of a table of so many positions: the first of `slots` that leaves a square."""
+  """(slots, side) of a table of `tokens` positions: the first of `slots` that leaves a square."""
   for count in slots:
     side = math.isqrt(max(tokens - count, 0))
     if side and side * side == tokens - count:
@@ -76,7 +76,7 @@ def square(tokens: int, slots: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def fold_slots(leaves: dict[str, np.ndarray], slots: int) -> dict[str, np.ndarray]:
-  """Leaves whose table has no slots any more: what stood in them is added to the tokens."""
+  """Leaves whose table has no slots: they are added to the tokens."""
   table_1ND = leaves['pos_embedding']
   folded = {name: leaves[name] + table_1ND[:, i : i + 1] for i, name in enumerate(SLOTS[:slots])}
   return leaves | folded | {'pos_embedding': table_1ND[:, slots:]}

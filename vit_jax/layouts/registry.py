@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from vit_jax.errors import UserError, first_few, nearest
-from vit_jax.layouts import google, google_resnet, huggingface, timm_cait, timm_resnet, timm_vit
+from vit_jax.layouts import google, huggingface, timm
 from vit_jax.layouts.layout import Layout, count_known, unnamed
 
 _google = partial(
@@ -24,7 +24,7 @@ _timm = partial(
   pools=('cls', 'mean', 'map'),
   positions=('learned', 'none'),
   slots='without registers',
-  call=timm_vit.create_model,
+  call=timm.create_model,
 )
 _hf = partial(Layout, resize='bicubic', slots='always', traits={'exact_gelu': True})
 # transformers modeling_dinov2_with_registers.py, interpolate_pos_encoding; modeling_dinov2.py is
@@ -36,24 +36,20 @@ _dinov2 = partial(
   ignored=(r'embeddings\.mask_token', r'classifier\..*'),
 )
 
-# The word before the first '-' is the family, as commands take it; of a family, the first that
+# The word before the first '-' is the family that commands take; of a family, the first layout that
 # has all names is written.
 LAYOUTS: dict[str, Layout] = {
-  'google': _google('Google ViT', (*google.vit(google.PRE_LINEN), *google_resnet.hybrid())),
+  'google': _google('Google ViT', google.vit(google.PRE_LINEN)),
   'big_vision': _big_vision('big_vision ViT', google.big_vision(scanned=False)),
   'big_vision-scanned': _big_vision('big_vision ViT, scanned', google.big_vision(scanned=True)),
-  'google-linen': _google(
-    'Google ViT, Linen numbering', (*google.vit(google.LINEN), *google_resnet.hybrid())
-  ),
-  'google-bit': Layout('Google BiT', tuple(google_resnet.bit()), prefixes=('resnet/', '')),
-  'timm': _timm('timm ViT', timm_vit.PAIRS, ignored=('mask_token',)),
-  'timm-cait': Layout('timm CaiT', timm_cait.PAIRS),
-  'timm-hybrid-stem': _timm(
-    'timm hybrid without stages', tuple(timm_resnet.hybrid_without_stages())
-  ),
-  'timm-hybrid': _timm('timm hybrid', tuple(timm_resnet.hybrid())),
-  'timm-resnet': Layout('timm ResNet', tuple(timm_resnet.resnet()), ignored=timm_resnet.IGNORED),
-  'timm-bit': Layout('timm BiT', tuple(timm_resnet.bit())),
+  'google-linen': _google('Google ViT, Linen numbering', google.vit(google.LINEN)),
+  'google-bit': Layout('Google BiT', google.bit(), prefixes=('resnet/', '')),
+  'timm': _timm('timm ViT', timm.VIT, ignored=('mask_token',)),
+  'timm-cait': Layout('timm CaiT', timm.CAIT),
+  'timm-hybrid-stem': _timm('timm hybrid without stages', timm.HYBRID_WITHOUT_STAGES),
+  'timm-hybrid': _timm('timm hybrid', timm.HYBRID),
+  'timm-resnet': Layout('timm ResNet', timm.RESNET, ignored=timm.RESNET_IGNORED),
+  'timm-bit': Layout('timm BiT', timm.BIT),
   'hf': _hf('Hugging Face ViT', huggingface.vit('vit.'), call=huggingface.vit_config),
   'hf-deit': _hf('Hugging Face DeiT', huggingface.deit('deit.')),
   'hf-dinov2': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=False)),
@@ -65,10 +61,10 @@ FAMILIES = ('google', 'big_vision', 'timm', 'hf')
 
 
 def recognize(names: Iterable[str], where: str) -> tuple[str, str]:
-  """The layout, by its name in `LAYOUTS`, that knows most of these names, and their prefix.
+  """(the name in `LAYOUTS` of the layout that knows most of these names, their prefix).
 
   Raises:
-    UserError: none knows even half of them.
+    UserError: none knows half of them.
   """
   names = list(names)
   best, known = ('', ''), 0
@@ -92,11 +88,11 @@ def layout_for(
   pool: str = 'cls',
   positions: Sequence[str] = ('learned',),
 ) -> Layout:
-  """The layout of the first family, or of that whole name, that has a name for each of our leaves.
+  """The layout of the first family (or full name) that has a name for each of our leaves.
 
   Args:
-    pool: of a ViT, which models of that home must have too.
-    positions: likewise, any of these.
+    pool: of a ViT, which models of that library must have.
+    positions: kinds, of which models of that library must have one.
 
   Raises:
     UserError: there is none; names what the first family lacks.

@@ -32,7 +32,7 @@ def build(
   Args:
     num_classes: 0 for a model without a head.
     options: those of this name, as `options_of` gives them.
-    inputs: the images that its weights expect, if others than the published ones.
+    inputs: the images that its weights expect, if not the published ones.
     **keys: single options, in place of `options` (width=128).
 
   Raises:
@@ -40,7 +40,7 @@ def build(
   """
   entry, _ = find(name)
   file, _, cls = entry.module.partition('.')
-  # Imported here: flax and jax take 2 s, and commands such as `launch` read names and options only.
+  # Imported here because flax and jax take 2 s, and some commands only read names and options.
   module = importlib.import_module(f'vit_jax.models.{file}')
   return getattr(module, cls)(
     num_classes, options_of(name, keys) if options is None else options, inputs or entry.inputs
@@ -48,16 +48,12 @@ def build(
 
 
 def inputs_of(name: str) -> Inputs:
-  """What published weights of the model `name` expect of an image.
-
-  Raises:
-    UserError: the name is unknown.
-  """
+  """What published weights of the model expect of an image; raises a UserError if it is unknown."""
   return find(name)[0].inputs
 
 
 def variable_shapes(model: 'nn.Module', image_shape: tuple[int, int, int]) -> dict[str, Any]:
-  """The model's variables as shapes, for images of shape (H, W, C); nothing is allocated."""
+  """The shapes of the model's variables, for images of shape (H, W, C)."""
   import jax  # here for the reason in `build`
   import jax.numpy as jnp
 

@@ -10,15 +10,15 @@ from jax.ad_checkpoint import checkpoint_name
 from vit_jax.models import constraints
 from vit_jax.models.attention import OutProjection, Projections
 from vit_jax.models.blocks import Block, Encoder, Mlp, stacked
-from vit_jax.models.dense import Dense, dot
+from vit_jax.models.classifier import Classifier
+from vit_jax.models.dense import dot
 from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.layers import LayerNorm
-from vit_jax.models.options import CaiTOptions, Inputs, TransformerOptions
+from vit_jax.models.options import CaiTOptions, TransformerOptions
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import ProbeAttention
 
 Array = jax.Array
-
 
 # What is summed over, and the batch axes, of heads: arrays (B, N, A, E) and weights (A, B, N, T).
 _QUERY_KEY = ((3,), (3,)), ((2, 0), (2, 0))
@@ -28,7 +28,7 @@ _OVER_QUERIES = ((2,), (1,)), ((0, 1), (2, 0))
 
 @jax.custom_vjp
 def attention_logits(q_BNAE: Array, k_BTAE: Array) -> Array:
-  """q k as (A, B, N, T) in float32. Its gradient is multiplied in the dtype of q, as q k is."""
+  """q k as (A, B, N, T) in float32. The products of its gradient are in the dtype of q too."""
   return dot(q_BNAE, k_BTAE, _QUERY_KEY, jnp.float32)
 
 
@@ -47,8 +47,8 @@ attention_logits.defvjp(lambda q, k: (attention_logits(q, k), (q, k)), _logits_b
 def mix_heads(x_AM: Array, kernel_AC: Array, bias_C: Array) -> Array:
   """A linear map from heads A to heads C, (C, M), in the dtype of x; M is all other axes.
 
-  With heads first it is one matrix product, and nothing is transposed. The gradients of
-  kernel and bias, sums over all of M, are float32.
+  With heads first it is one matrix product without a transpose. The gradients of kernel and bias,
+  which are sums over M, are float32.
   """
   y_CM = dot(kernel_AC.T.astype(x_AM.dtype), x_AM, (((1,), (0,)), ((), ())), x_AM.dtype)
   return y_CM + bias_C.astype(x_AM.dtype).reshape(-1, *(1 for _ in x_AM.shape[1:]))
@@ -102,9 +102,8 @@ class TalkingHeads(nn.Module):
       self.sow('intermediates', 'weights_BANT', weights_ABNT.swapaxes(0, 1))
     weights_ABNT = MixHeads(name='proj_weights')(weights_ABNT.astype(o.dtype))
     out_ABNE = dot(weights_ABNT, v_BTAE, _OVER_KEYS, jnp.dtype(o.dtype))
-    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(
-      checkpoint_name(jnp.moveaxis(out_ABNE, 0, 2), 'attention_out')
-    )
+    out_BNAE = checkpoint_name(jnp.moveaxis(out_ABNE, 0, 2), 'attention_out')
+    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(out_BNAE)
 
 
 class TalkingHeadsBlock(Block):
@@ -130,22 +129,16 @@ class ClassBlock(Block):
     return cls_B1D + self.branch(y_B1D, 'scale2'), None
 
 
-class CaiT(nn.Module):
+class CaiT(Classifier):
   """Patches through blocks with talking heads, then a class token that reads them.
 
   Parameters are float32. The tree: cls (1, 1, D), pos_embedding (1, N, D) of the patches,
   embedding/{kernel, bias}, with a leading axis over layers encoder/blocks/{norm1, attention/{qkv,
   proj_logits, proj_weights, out}, norm2, mlp/{up, down}, scale1, scale2} and
   class_blocks/{the same with attention/{query, kv, out}}, then norm and head.
-
-  Attributes:
-    num_classes: 0 is without a head.
-    inputs: the images that the weights expect.
   """
 
-  num_classes: int
   options: CaiTOptions
-  inputs: Inputs = Inputs()
 
   @nn.nowrap
   def _make_stem(self, **keys: Any) -> PatchEmbedding:
@@ -173,9 +166,8 @@ class CaiT(nn.Module):
     table_1ND = self.param('pos_embedding', normal, (1, *x_BND.shape[1:]), jnp.float32)
     cls_11D = self.param('cls', normal, (1, 1, o.width), jnp.float32)
     x_BND = nn.Dropout(o.dropout, deterministic=not train)(x_BND + table_1ND.astype(x_BND.dtype))
-    x_BND = Encoder(o, 'constant', TalkingHeadsBlock, final_norm=False, name='encoder')(
-      x_BND, train
-    )
+    encoder = Encoder(o, 'constant', TalkingHeadsBlock, final_norm=False, name='encoder')
+    x_BND = encoder(x_BND, train)
     class_blocks = stacked(
       ClassBlock, o.class_depth, o, initializing=self.is_initializing(), in_axes=nn.broadcast
     )
@@ -183,14 +175,4 @@ class CaiT(nn.Module):
     cls_B1D, _ = class_blocks(o, train, stochastic_depth=False, name='class_blocks')(cls_B1D, x_BND)
     tokens_BND = LayerNorm(name='norm')(jnp.concatenate([cls_B1D, x_BND], axis=1))
     features_BD = tokens_BND[:, 0].astype(jnp.float32)
-    logits_BK = None
-    if self.num_classes:
-      logits_BK = Dense(
-        self.num_classes,
-        kernel_init=nn.initializers.zeros,
-        dtype=o.dtype,
-        out_dtype=jnp.float32,
-        name='head',
-        bias_init=nn.initializers.constant(o.head_bias),
-      )(features_BD)
-    return Output(logits_BK, features_BD, tokens_BND)
+    return self.output(tokens_BND, features_BD, nn.initializers.zeros, o.head_bias)

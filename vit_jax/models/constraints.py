@@ -1,13 +1,14 @@
-"""How activations are sharded over the mesh that the step has set; nothing without such a mesh.
+"""How activations are sharded over the mesh that the step sets; without one, nothing is done.
 
-One constraint a block is enough for the partitioner to split the work everywhere; without it large
-meshes repeat work.
+One constraint per block is enough for the partitioner to split the work everywhere; without it,
+large meshes repeat work.
 """
 
 import contextlib
 import contextvars
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import AxisType
@@ -23,7 +24,7 @@ _ROLLED = contextvars.ContextVar('rolled', default=False)
 
 
 def _meant() -> bool:
-  """Whether the ambient mesh is one of ours, where the partitioner follows constraints."""
+  """Whether the ambient mesh is one of ours, on which the partitioner follows constraints."""
   mesh = jax.sharding.get_abstract_mesh()
   return {*BATCH, TOKENS} <= {*mesh.axis_names} and {*mesh.axis_types} == {AxisType.Auto}
 
@@ -33,35 +34,35 @@ def sequence_ways() -> int:
   return jax.sharding.get_abstract_mesh().shape[TOKENS] if _meant() else 1
 
 
+def _constrained(x: Array, *spec: Any) -> Array:
+  return jax.lax.with_sharding_constraint(x, P(*spec)) if _meant() else x
+
+
 def over_batch(x: Array) -> Array:
   """Splits the first axis, the batch, and no other."""
-  if not _meant():
-    return x
-  return jax.lax.with_sharding_constraint(x, P(BATCH, *(None for _ in x.shape[1:])))
+  return _constrained(x, BATCH, *(None for _ in x.shape[1:]))
 
 
 def over_tokens(x_BND: Array) -> Array:
   """Splits batch and tokens."""
-  if not _meant():
-    return x_BND
   if x_BND.shape[1] % sequence_ways():
     raise UserError(
       f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
       'config.mesh.sequence'
     )
-  return jax.lax.with_sharding_constraint(x_BND, P(BATCH, TOKENS, None))
+  return _constrained(x_BND, BATCH, TOKENS, None)
 
 
 def gathered(x_BTAE: Array) -> Array:
   """Keys or values of all tokens on every device of `sequence`, whose queries are its own."""
   if sequence_ways() == 1:
     return x_BTAE
-  return jax.lax.with_sharding_constraint(x_BTAE, P(BATCH, None, P.UNCONSTRAINED, None))
+  return _constrained(x_BTAE, BATCH, None, P.UNCONSTRAINED, None)
 
 
 @contextlib.contextmanager
 def in_loop(rolled: bool) -> Iterator[None]:
-  """Around a layer; of a rolled loop, no gather can be moved out."""
+  """Around a layer: the compiler cannot move a gather out of a rolled loop."""
   before = _ROLLED.set(rolled)
   try:
     yield
@@ -72,8 +73,8 @@ def in_loop(rolled: bool) -> Iterator[None]:
 def gathers_wait(rows: int, width: int) -> bool:
   """Whether `due` should delay a kernel in the backward pass.
 
-  Where a device has many rows, the network is small compared with their activations, and the
-  barrier, which forces their gradients to memory, costs more than it saves.
+  If a device has many rows, the network is small compared with their activations, and the barrier,
+  which forces their gradients to memory, costs more than it saves.
   """
   if _ROLLED.get() or not _meant():
     return False
@@ -93,11 +94,7 @@ def due(dy: Array, kernel: Array) -> tuple[Array, Array]:
 
 
 def check_tokens(patches: int, extra: int, ways: int, change: str) -> None:
-  """Raises a UserError unless `patches` and `extra` tokens divide over `ways` devices.
-
-  Args:
-    change: what would be right.
-  """
+  """Raises a UserError that says what to `change` unless the tokens divide over `ways` devices."""
   if (patches + extra) % ways:
     raise UserError(
       f'{patches} patches and {extra} other tokens do not divide over the {ways} '

@@ -1,8 +1,8 @@
 """Matrix multiplication: one affine map whose three dots are all two-dimensional.
 
 Tokens are flattened to rows before each dot, forward and backward: with (B, N, D) activations, XLA
-on a CPU runs the weight gradient in bfloat16 as naive loops, ten times slower. Where a mesh splits
-the tokens, they are not merged with the batch: merged rows could not be split as the two axes are.
+on a CPU runs the weight gradient in bfloat16 as naive loops, ten times slower. If a mesh splits the
+tokens, they are not merged with the batch, because merged rows could not be split along both axes.
 """
 
 import functools
@@ -24,9 +24,8 @@ DotDims = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequen
 def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = None) -> Array:
   """`jax.lax.dot_general` in the dtype of `a`, accumulated in float32, plus a bias if given.
 
-  Operands of 16 bits reach the matrix units of an accelerator as they are. A CPU multiplies them
-  in float32, with weights as they are stored: few CPUs have 16-bit units, and XLA emulates them
-  slowly.
+  An accelerator multiplies 16-bit operands in its matrix units. A CPU multiplies them in float32,
+  with weights as stored: few CPUs have 16-bit units, and XLA emulates them slowly.
   """
 
   def product(a, b, bias, dtype):

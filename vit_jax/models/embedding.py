@@ -26,11 +26,7 @@ class PatchEmbedding(nn.Module):
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Patches down and across an image of (height, width) pixels.
-
-    Raises:
-      UserError: the patches do not tile the image.
-    """
+    """Patches down and across (height, width); raises a UserError if they do not tile the image."""
     P, (height, width) = self.patch, image_size
     if height % P or width % P:
       fits = [max(1, round(side / P)) * P for side in image_size]
@@ -53,11 +49,10 @@ class PatchEmbedding(nn.Module):
 
 
 class ConvEmbedding(PatchEmbedding):
-  """Convolutions of 3x3 pixels and stride 2, with a GELU each, then patches of what they leave.
+  """Convolutions of 3x3 pixels and stride 2 with a GELU each, then patches of the result.
 
-  The convolutional stem of arXiv:2106.14881, section 3, without its BatchNorms: a small ViT learns
-  texture from few images with it. Parameters: conv1/{kernel, bias} and so on, and kernel and bias
-  of the patches.
+  The stem of arXiv:2106.14881, section 3, without its BatchNorms: it helps a small ViT to learn
+  texture from few images. Parameters: conv1/{kernel, bias}, ...; kernel and bias of the patches.
 
   Attributes:
     patch: P, in pixels of the image; a multiple of 2 ** len(channels).
@@ -71,11 +66,9 @@ class ConvEmbedding(PatchEmbedding):
     """(B, H, W, C) -> (B, H / P, W / P, D)."""
     height, width = images_BHWC.shape[1:3]
     self.grid((height, width))
-    x_BHWC = images_BHWC
+    x_BHWC, init = images_BHWC, nn.initializers.he_normal()
     for i, channels in enumerate(self.channels, 1):
-      conv = Conv(
-        channels, 3, 2, 1, self.dtype, nn.initializers.he_normal(), bias=True, name=f'conv{i}'
-      )
+      conv = Conv(channels, 3, 2, 1, self.dtype, init, bias=True, name=f'conv{i}')
       x_BHWC = nn.gelu(conv(x_BHWC))
     patches = PatchEmbedding(self.patch >> len(self.channels), self.width, self.dtype)
     nn.share_scope(self, patches)
@@ -83,16 +76,12 @@ class ConvEmbedding(PatchEmbedding):
 
 
 def kept_patches(patches: int, rate: float) -> int:
-  """How many patches patch dropout leaves: at least one."""
+  """How many patches patch dropout keeps: at least one."""
   return max(1, round((1 - rate) * patches))
 
 
 def drop_patches(key: Array, x_BND: Array, first: int, rate: float) -> Array:
-  """Keeps a random share 1 - `rate` of the patches of each image, in their order.
-
-  Args:
-    x_BND: tokens, of which the patches begin at `first`; those before it are kept.
-  """
+  """Keeps a random share 1 - `rate` of the patches, in order, and all tokens before `first`."""
   batch, patches = x_BND.shape[0], x_BND.shape[1] - first
   order_BN = jnp.argsort(jax.random.uniform(key, (batch, patches)), axis=1)
   kept_BN = first + jnp.sort(order_BN[:, : kept_patches(patches, rate)], axis=1)

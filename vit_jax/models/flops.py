@@ -20,12 +20,12 @@ TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
 
 def count_parameters(model: Any, image_shape: tuple[int, int, int]) -> int:
   """Parameters of `model` for images of shape (H, W, C)."""
-  _, _, variables = _traceable(model, image_shape)
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
+  variables = variable_shapes(_traceable(model), image_shape)
+  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 
 
 def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> int:
-  """Multiply-accumulates of the forward pass of any model for one image of shape (H, W, C).
+  """Multiply-accumulates of the forward pass for one image of shape (H, W, C).
 
   Counts the matrix products and convolutions in the model's jaxpr. A training step is three forward
   passes, and a multiply-accumulate two FLOP. With `train`, patches that patch dropout removes count
@@ -36,24 +36,20 @@ def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = Fa
 
 def trace(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> Jaxpr:
   """The forward pass for one image."""
-  model, images_BHWC, variables = _traceable(model, image_shape)
+  model = _traceable(model)
+  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
 
   def forward(variables, images_BHWC):
-    return model.apply(
-      variables,
-      images_BHWC,
-      train=train,
-      mutable=['batch_stats'],
-      rngs={'dropout': jax.random.key(0)},
-    )
+    rngs = {'dropout': jax.random.key(0)}
+    return model.apply(variables, images_BHWC, train=train, mutable=['batch_stats'], rngs=rngs)
 
-  return jax.make_jaxpr(forward)(variables, images_BHWC).jaxpr
+  return jax.make_jaxpr(forward)(variable_shapes(model, image_shape), images_BHWC).jaxpr
 
 
 def jaxpr_macs(jaxpr: Jaxpr) -> int:
-  """Multiply-accumulates of a jaxpr, those of the functions it calls included.
+  """Multiply-accumulates of a jaxpr and of the functions it calls.
 
-  A scan counts as often as it runs; of the branches of a condition, the most expensive counts.
+  A scan counts as often as it runs, and a condition as its most expensive branch.
 
   Raises:
     ValueError: products in a loop whose length is not known.
@@ -70,7 +66,7 @@ def padding_macs(jaxpr: Jaxpr) -> int:
 
 
 def _add_up(jaxpr: Jaxpr, counts: Mapping[str, Callable[[Any], int]]) -> int:
-  """The sum over all primitives that run, each counted by the function of its name in `counts`."""
+  """The sum over all primitives that run of the function in `counts` with its name."""
   total = 0
   for eqn in jaxpr.eqns:
     name = eqn.primitive.name
@@ -88,21 +84,19 @@ def _add_up(jaxpr: Jaxpr, counts: Mapping[str, Callable[[Any], int]]) -> int:
 
 
 def _products_of(eqn: Any) -> int:
-  """Of one matrix product."""
   (contracted, _), _ = eqn.params['dimension_numbers']
   inner = math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
   return math.prod(eqn.outvars[0].aval.shape) * inner
 
 
 def _taps_of(eqn: Any) -> int:
-  """Of one convolution, padding included."""
   kernel = eqn.invars[1].aval.shape  # with groups, it has the input channels of one
   inner = math.prod(kernel) // kernel[eqn.params['dimension_numbers'].rhs_spec[0]]
   return math.prod(eqn.outvars[0].aval.shape) * inner
 
 
 def _padding_of(eqn: Any) -> int:
-  """Of one convolution without dilation."""
+  """Those of one convolution, which has no dilation."""
   image, kernel, out = (var.aval.shape for var in (*eqn.invars[:2], *eqn.outvars))
   axes = eqn.params['dimension_numbers']
   every = inside = math.prod(out) * kernel[axes.rhs_spec[1]]
@@ -117,33 +111,21 @@ def _padding_of(eqn: Any) -> int:
 
 
 def convolutions(jaxpr: Jaxpr) -> tuple[int, int]:
-  """(numbers that come out, weights) of all convolutions, outside of scans."""
-  outputs = weights = 0
-  eqn: Any
-  for eqn in jaxpr.eqns:
-    if eqn.primitive.name == 'conv_general_dilated':
-      found = [(eqn.outvars[0].aval.size, eqn.invars[1].aval.size)]
-    else:
-      found = [convolutions(called) for called in _called(eqn)]
-    outputs, weights = (sum(sizes) for sizes in zip((outputs, weights), *found, strict=True))
-  return outputs, weights
+  """(numbers that come out, weights) of all convolutions that run."""
+  outputs = _add_up(jaxpr, {'conv_general_dilated': lambda eqn: eqn.outvars[0].aval.size})
+  return outputs, _add_up(jaxpr, {'conv_general_dilated': lambda eqn: eqn.invars[1].aval.size})
 
 
 def _called(eqn: Any) -> list[Jaxpr]:
-  leaves = jax.tree.leaves(
-    list(eqn.params.values()), is_leaf=lambda leaf: isinstance(leaf, ClosedJaxpr | Jaxpr)
-  )
-  return [
-    leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
-    for leaf in leaves
-    if isinstance(leaf, ClosedJaxpr | Jaxpr)
-  ]
+  def is_jaxpr(leaf: Any) -> bool:
+    return isinstance(leaf, ClosedJaxpr | Jaxpr)
+
+  leaves = jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)
+  return [getattr(leaf, 'jaxpr', leaf) for leaf in leaves if is_jaxpr(leaf)]
 
 
-def _traceable(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Any, Any]:
-  """(the model as it traces best, shape of its images, shapes of its variables)."""
+def _traceable(model: Any) -> Any:
+  """The model, executed as it traces best."""
   fields = {field.name for field in dataclasses.fields(model.options)}
   traced = {name: TRACED[name] for name in TRACED.keys() & fields}
-  model = model.clone(options=dataclasses.replace(model.options, **traced))
-  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  return model, images_BHWC, variable_shapes(model, image_shape)
+  return model.clone(options=dataclasses.replace(model.options, **traced))

@@ -1,5 +1,7 @@
-"""Hybrids: a ViT over the feature map of a ResNet (arXiv:2010.11929 section 3.1 'Hybrid
-Architecture', arXiv:2106.10270 section 3.1), composed from the two."""
+"""Hybrids: a ViT over the feature map of a ResNet.
+
+arXiv:2010.11929 section 3.1 'Hybrid Architecture'; arXiv:2106.10270 section 3.1.
+"""
 
 from typing import Any
 
@@ -19,7 +21,7 @@ Array = jax.Array
 class HybridEmbedding(nn.Module):
   """A ViT's stem: patches of a feature map, mostly of 1x1, become tokens.
 
-  Parameters: resnet/..., and kernel (P, P, C, D) and bias of the patches, P in places of the map.
+  Parameters: resnet/..., and kernel (P, P, C, D) and bias of the patches, P in cells of the map.
   """
 
   options: HybridOptions
@@ -39,11 +41,7 @@ class HybridEmbedding(nn.Module):
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Tokens down and across an image of (height, width) pixels.
-
-    Raises:
-      UserError: the patches do not tile the feature map.
-    """
+    """Tokens down and across; raises a UserError if the patches do not tile the feature map."""
     P = self.options.patch // self.options.patch_stride
     rows, columns = self._make_resnet(parent=None).grid(image_size)
     if rows % P or columns % P:

@@ -1,6 +1,5 @@
 """The models by name: BASE, BASE/PATCH or BASE/PATCH-VARIANT, as one table."""
 
-import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -24,25 +23,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Entry(NamedTuple):
-  """A line of `MODELS`.
+  """A line of `MODELS`."""
 
-  Attributes:
-    family: as `vit_jax models` lists it.
-    module: file and class of the Linen module, which takes (num_classes, options, inputs).
-    options: the dataclass of its options.
-    defaults: of this name, where they are other than those of `options`.
-    patches: the published ones; () where the name has no patch.
-    variants: what a variant of the name changes in the defaults.
-    inputs: the images that its published weights expect.
-  """
-
-  family: str
-  module: str
-  options: type[Any]
-  defaults: Mapping[str, Any]
-  patches: tuple[int, ...] = ()
-  variants: Mapping[str, Mapping[str, Any]] = {}
-  inputs: Inputs = Inputs()
+  family: str  # as `vit_jax models` lists it
+  module: str  # file and class of the Linen module, which takes (num_classes, options, inputs)
+  options: type[Any]  # the dataclass of its options
+  defaults: Mapping[str, Any]  # of this name, where they differ from those of `options`
+  patches: tuple[int, ...] = ()  # the published ones; (): the name has no patch
+  variants: Mapping[str, Mapping[str, Any]] = {}  # what they change in the defaults
+  inputs: Inputs = Inputs()  # the images that its published weights expect
 
   def names(self, base: str) -> Iterator[str]:
     """The published names of this entry."""
@@ -52,11 +41,7 @@ class Entry(NamedTuple):
 
 
 def find(name: str) -> tuple[Entry, dict[str, Any]]:
-  """(entry of a name, the defaults of its options: those of entry, patch and variant).
-
-  Raises:
-    UserError: there is no such model; names the nearest ones.
-  """
+  """(entry of a name, defaults of its options); raises a UserError that names similar models."""
   base, _, rest = name.partition('/')
   patch, _, variant = rest.partition('-')
   entry = MODELS.get(base)
@@ -73,25 +58,23 @@ def find(name: str) -> tuple[Entry, dict[str, Any]]:
 
 
 def all_names() -> dict[str, str]:
-  """Every published name, and its family."""
+  """Every published name -> its family."""
   return {name: entry.family for base, entry in MODELS.items() for name in entry.names(base)}
 
 
 def option_types() -> dict[str, Any]:
   """The type of every option of any model."""
-  families = {entry.options: None for entry in MODELS.values()}
-  return {
-    field.name: typing.get_type_hints(family)[field.name]
-    for family in families
-    for field in dataclasses.fields(family)
-  }
+  types: dict[str, Any] = {}
+  for options in dict.fromkeys(entry.options for entry in MODELS.values()):
+    types |= typing.get_type_hints(options)
+  return types
 
 
 def options_of(name: str, keys: Mapping[str, Any] = {}, where: str = 'model') -> Any:
   """The options of the model `name`: an instance of `Entry.options`, changed by `keys`.
 
   Args:
-    where: what the keys are called in errors, such as 'config.model'.
+    where: what errors call the keys, such as 'config.model'.
 
   Raises:
     UserError: the name or a key is unknown, or a value does not fit.

@@ -19,10 +19,8 @@ MOMENTUM = 0.9  # share of the running statistics that a step keeps
 def standardize(kernel_HWCD: Array, inside: float, outside: float) -> Array:
   """Weight standardization (arXiv:1903.10520): mean 0 and deviation 1 over each filter.
 
-  Args:
-    inside: added to the variance.
-    outside: added to the standard deviation. Published weights were trained with one or the
-      other; for small kernels they differ.
+  Published weights were trained with an epsilon `inside` the square root or `outside`; for small
+  kernels they differ.
   """
   axes = (0, 1, 2)
   centered = kernel_HWCD - jnp.mean(kernel_HWCD, axes, keepdims=True)
@@ -31,21 +29,15 @@ def standardize(kernel_HWCD: Array, inside: float, outside: float) -> Array:
 
 
 class Conv(nn.Module):
-  """A convolution; `kernel` (size, size, C, D) and `bias` (D,) float32, products in `dtype`.
-
-  Attributes:
-    padding: pixels on every side; 'SAME' pads as far as the stride needs, the odd one at the end,
-      as TensorFlow does.
-    standardized: (inside, outside) of `standardize`, or None for the kernel as it is.
-  """
+  """A convolution; `kernel` (size, size, C, D) and `bias` (D,) float32, products in `dtype`."""
 
   features: int
   size: int
   stride: int
-  padding: int | Literal['SAME']
+  padding: int | Literal['SAME']  # pixels on every side; 'SAME' puts an odd one at the end
   dtype: Any
   kernel_init: Callable[..., Array]
-  standardized: tuple[float, float] | None = None
+  standardized: tuple[float, float] | None = None  # (inside, outside) of `standardize`
   bias: bool = False
 
   @nn.compact
@@ -89,8 +81,8 @@ class BatchNorm(_Affine):
   """Batch normalization (arXiv:1502.03167).
 
   Training uses the statistics of the whole batch, over all devices of a mesh, and updates the
-  running `mean` and `var` (D,) of the collection 'batch_stats', if that is mutable. The running
-  variance is the unbiased one, as in the paper's algorithm 2. Evaluation uses the running ones.
+  running `mean` and `var` (D,) of the collection 'batch_stats', if that is mutable; evaluation uses
+  those. The running variance is unbiased, as in the paper's algorithm 2.
   """
 
   @nn.compact
@@ -113,8 +105,8 @@ class BatchNorm(_Affine):
 def _moments(x_BHWD: Array, shift_D: Array, mask_B: Array | None) -> tuple[Array, Array, Array]:
   """(mean_D, variance_D, how many values each is over).
 
-  Both sums come from one pass over the array, and cross the mesh together. They are taken about the
-  running mean: plain sums of squares would lose digits.
+  Both sums are one pass over the array and one message on the mesh. They are taken about the
+  running mean, because plain sums of squares would lose digits.
   """
   centered = x_BHWD.astype(jnp.float32) - shift_D[None, None, None]
   examples: Any = x_BHWD.shape[0]

@@ -1,4 +1,4 @@
-"""What accelerators can do, from their makers' pages, and what cloud services call them.
+"""What accelerators can do, by their makers' pages, and what cloud services call them.
 
 Rates are per JAX device, which is half a chip on TPU v2, v3 and TPU7x.
 """
@@ -27,8 +27,8 @@ class Cloud(NamedTuple):
 class Chip(NamedTuple):
   """One device. Bandwidths are bytes/s; those of links count one direction, all links together.
 
-  `near` joins the chips of a TPU slice or the GPUs of a node, `far` the slices or nodes. Without
-  these figures (0) a chip can be trained on, but not planned for.
+  `near` joins the chips of a TPU slice or the GPUs of a node, `far` the slices or nodes. A chip
+  without these figures (0) can be trained on, but not planned for.
   """
 
   platform: str  # as JAX names the plugin: tpu, cuda, cpu

@@ -1,4 +1,4 @@
-"""The peak rate of a device, by datasheet or measured, and memory that a CPU process keeps."""
+"""The peak rate of a device, by datasheet or measured, and the memory settings of a CPU."""
 
 import ctypes
 import glob
@@ -14,10 +14,9 @@ from vit_jax.parallel import chips
 
 
 def measured_matmul_rate(dtype: str = 'float32', seconds: float = 0.3) -> float:
-  """FLOP/s of one device on a product of a transformer's size: (3152, 768) x (768, 3072) on a CPU,
-  8192 cubed elsewhere. The fastest of the runs that fit into `seconds`."""
+  """FLOP/s of one device on a product of a transformer's size, the fastest run in `seconds`."""
   m, k, n = (3152, 768, 3072) if jax.default_backend() == 'cpu' else (8192, 8192, 8192)
-  rng = np.random.default_rng(0)  # JAX's would have to be compiled
+  rng = np.random.default_rng(0)  # JAX's would need compiling
   a_MK = jnp.asarray(rng.standard_normal((m, k), np.float32), dtype)
   b_KN = jnp.asarray(rng.standard_normal((k, n), np.float32), dtype)
   multiply = jax.jit(jnp.matmul)
@@ -27,31 +26,28 @@ def measured_matmul_rate(dtype: str = 'float32', seconds: float = 0.3) -> float:
     before = time.perf_counter()
     multiply(a_MK, b_KN).block_until_ready()
     times.append(time.perf_counter() - before)
-  return 2.0 * m * k * n / float(np.min(times))
+  return 2.0 * m * k * n / min(times)
 
 
 def device_peak(dtype: str = 'float32') -> float:
-  """The peak of 'fraction of peak', in FLOP/s of one device.
-
-  By datasheet for accelerators; on a CPU the measured rate, divided over this process's devices.
-  """
+  """The peak FLOP/s of one device: by datasheet; on a CPU, its share of the measured rate."""
   peak = chips.datasheet_peak(jax.devices()[0].device_kind)
   return peak or measured_matmul_rate(dtype) / jax.local_device_count()
 
 
 def keep_cpu_memory() -> None:
-  """On a CPU under Linux: memory once used stays with the process, in huge pages.
+  """Keeps memory once used in the process, in huge pages (on a CPU under Linux).
 
-  XLA allocates fresh buffers each step; the C library would return them to the system, and every
-  page would fault again: a quarter of a step of ViT-Ti/16. Steps run in the caller's thread, as
-  those in flight would each keep buffers of their own. Call before JAX initializes its devices:
-  later it has no effect.
+  XLA allocates fresh buffers each step. The C library would return them to the system, and every
+  page would fault again: a quarter of a step of ViT-Ti/16. Steps run in the caller's thread,
+  because each one in flight would keep its own buffers. Has no effect after JAX has initialized
+  its devices.
   """
   libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
   if not hasattr(libc, 'mallopt') or _accelerator_in_sight():  # musl lacks it
     return
   jax.config.update('jax_cpu_enable_async_dispatch', False)
-  # A collective blocks a thread until all devices arrive: fake devices need a thread each.
+  # A collective blocks a thread until all devices arrive: each fake device needs one.
   devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
   if devices > (os.cpu_count() or 1):
     os.environ.setdefault('PJRT_NPROC', str(devices))
@@ -74,7 +70,7 @@ HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14  # madvise(2), linux/mman.h
 
 
 def _accelerator_in_sight() -> bool:
-  """Whether JAX may use something other than the CPU, found without initializing it."""
+  """Whether JAX may use something other than the CPU; does not initialize it."""
   platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
   if platforms:
     return platforms != 'cpu'

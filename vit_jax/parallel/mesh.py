@@ -1,8 +1,8 @@
 """The device mesh, and how a global batch is divided over it.
 
-Four axes serve vision: `replica` (copies of the parameters), `fsdp` (parameters and optimizer
-sharded), `tensor` (heads and hidden units sharded) and `sequence` (tokens sharded, for large
-images). The batch is split over the first two. One device is the same code with a 1x1x1x1 mesh.
+Its axes: `replica` (copies of the parameters), `fsdp` (parameters and optimizer sharded), `tensor`
+(heads and hidden units sharded) and `sequence` (tokens sharded, for large images). The batch is
+split over the first two. One device is a 1x1x1x1 mesh.
 """
 
 import math
@@ -27,8 +27,6 @@ BATCH_SPEC = P(('replica', 'fsdp'))
 def make_mesh(mesh: Mesh, devices: Sequence[Any] | None = None) -> DeviceMesh:
   """Lays `devices` (default: all) out along `AXES`; one -1 takes what is left.
 
-  Only `replica` crosses between slices: groups of devices that a slow network joins.
-
   Raises:
     UserError: the axes do not multiply to the number of devices, or do not fit the slices.
   """
@@ -40,17 +38,13 @@ def make_mesh(mesh: Mesh, devices: Sequence[Any] | None = None) -> DeviceMesh:
 def _sizes(mesh: Mesh, devices: int) -> list[int]:
   sizes = [getattr(mesh, axis) for axis in AXES]
   given = math.prod(size for size in sizes if size != -1)
+  what = f'config.mesh is {dict(zip(AXES, sizes, strict=True))}'
   if sizes.count(-1) > 1 or 0 in sizes:
-    raise UserError(
-      f'config.mesh is {dict(zip(AXES, sizes, strict=True))}; at most one axis is -1 and none is 0'
-    )
+    raise UserError(f'{what}; at most one axis is -1 and none is 0')
   if -1 in sizes and devices % given == 0:
     sizes[sizes.index(-1)] = devices // given
   if math.prod(sizes) != devices:
-    raise UserError(
-      f'config.mesh is {dict(zip(AXES, sizes, strict=True))}, which does not '
-      f'multiply to the {devices} devices here'
-    )
+    raise UserError(f'{what}, which does not multiply to the {devices} devices here')
   return sizes
 
 
@@ -58,7 +52,8 @@ def lay_out(sizes: Sequence[int], devices: Sequence[Any], slices: int = 0) -> np
   """An array of `devices` of shape `sizes`, the nearest along the last axes.
 
   Args:
-    slices: how many the devices are in; 0 asks them.
+    slices: how many groups of devices a slow network joins, which only `replica` crosses; 0 asks
+      the devices.
 
   Raises:
     UserError: they are in another number of slices, or that number does not divide `replica`.
@@ -119,7 +114,7 @@ def check_batch(batch_size: int, mesh: DeviceMesh, where: str, accumulate: int =
 def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) -> list[int]:
   """The rows of a global batch that a process (default: this one) feeds to its devices, ascending.
 
-  They need not be contiguous: on a torus of TPUs a host has a square of devices.
+  They need not be contiguous: on a torus of TPUs, a host has a square of devices.
   """
   process = jax.process_index() if process is None else process
   slices = NamedSharding(mesh, BATCH_SPEC).devices_indices_map((batch_size,))
@@ -132,7 +127,7 @@ def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) ->
 
 
 def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh, batch_size: int) -> dict:
-  """Makes global arrays, sharded over the batch, from this process's rows of them."""
+  """Global arrays, sharded over the batch, from this process's rows of them."""
   sharding = NamedSharding(mesh, BATCH_SPEC)
   return {
     name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))

@@ -1,10 +1,10 @@
-"""SIGTERM and the first Ctrl-C: all processes stop at the same place, and nothing is lost.
+"""Stop on SIGTERM or the first Ctrl-C: all processes at the same place, without losing work.
 
-The main thread ticks at every place where it could stop: each step and each batch of an
-evaluation. As all processes run the same program, tick 7 is the same place in each of them. When
-one is asked to stop, all report the tick that they have reached, while none may pass its next one,
-and stop at the first tick that none has passed. A process that has trained nothing yet, or has
-saved everything, ends at once: also in a compilation, which Python's signal handlers wait for.
+The main thread ticks wherever it could stop: at each step and each batch of an evaluation. All
+processes run the same program, so tick 7 is the same place in each. When one is asked to stop, all
+report the tick they have reached, while none may pass its next one, and stop at the first tick that
+none has passed. A process that has trained nothing yet, or has saved everything, ends at once, even
+during a compilation, for which Python's signal handlers wait.
 """
 
 import math
@@ -16,16 +16,17 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from vit_jax.errors import PREEMPTED
+from vit_jax.errors import PREEMPTED, print_error
 
 if TYPE_CHECKING:  # this file is loaded before JAX, so that signals are handled from the start
   from vit_jax.parallel.processes import Gather, Processes
 
-BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing, or saved everything
+SIGNALS = signal.SIGTERM, signal.SIGINT
+BEFORE, AFTER = -1, 2**53  # marks of a process that has trained nothing or saved everything
 
 
 class Preemption:
-  """Handles requests to stop or to save, and agrees with the other processes on where."""
+  """Handles requests to stop or to save, and agrees with the other processes on the tick."""
 
   def __init__(self):
     self.began = time.perf_counter()
@@ -42,9 +43,7 @@ class Preemption:
       return self  # signals go to the main thread, which is not ours
     self._read, self._write = os.pipe()
     os.set_blocking(self._write, False)
-    handlers = {
-      number: signal.signal(number, self._pressed) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    handlers = {number: signal.signal(number, self._pressed) for number in SIGNALS}
     self._restore = [handlers, signal.set_wakeup_fd(self._write)]
     self._thread = threading.Thread(target=self._listen, name='preemption', daemon=True)
     self._thread.start()
@@ -62,12 +61,12 @@ class Preemption:
       os.close(self._write)
 
   def attach(self, processes: 'Processes') -> None:
-    """From now on all processes stop together."""
+    """Makes all processes stop together from now on."""
     processes.on['stop'] = processes.on['save'] = self._agree
     self._processes = processes
 
   def begin(self) -> None:
-    """Training starts: from now on there is something to lose."""
+    """Training starts, so there is something to lose."""
     with self._lock:
       self._mark = self._tick
 
@@ -80,7 +79,7 @@ class Preemption:
       self._processes.post('stop')
 
   def tick(self) -> bool:
-    """Marks a place where this process could stop; True where all processes do."""
+    """Marks a place where this process could stop; True if all processes do."""
     with self._lock:
       self._tick += 1
       if BEFORE < self._mark < AFTER:
@@ -88,19 +87,19 @@ class Preemption:
       return self._tick >= self._stop_at and self._mark < AFTER
 
   def ask_save(self) -> None:
-    """Asks all processes to save, by the clock of the one that calls."""
+    """Asks all processes to save, when the caller's clock says so."""
     if self._processes:
       self._processes.post('save')
 
   def save_due(self) -> bool:
-    """Whether such a save is due by this tick; it then counts as done."""
+    """Whether a save asked for is due by this tick; it then counts as done."""
     with self._lock:
       due = {tick for tick in self._saves if tick <= self._tick}
       self._saves -= due
       return bool(due)
 
   def _pressed(self, number: int, frame: FrameType | None) -> None:
-    """In the main thread, when that runs Python again; `_listen` has acted before."""
+    """Runs in the main thread once that runs Python again; `_listen` has acted by then."""
     if number == signal.SIGINT:
       self._presses += 1
       if self._presses > 1:
@@ -112,7 +111,7 @@ class Preemption:
       for number in os.read(self._read, 1):
         if number == 0:
           return
-        if number in (signal.SIGTERM, signal.SIGINT) and not asked:
+        if number in SIGNALS and not asked:
           asked = True
           print('\nstopping ...', flush=True)
           self._ask_all()
@@ -124,7 +123,7 @@ class Preemption:
     try:
       self._processes.post('stop')
     except RuntimeError as error:
-      print(f'vit_jax: the other processes cannot be reached: {error}', file=sys.stderr)
+      print_error(f'the other processes cannot be reached: {error}')
 
   def _agree(self, request: dict[str, Any], gather: 'Gather') -> None:
     """Runs on every process at the same request, outside its main thread."""
@@ -146,6 +145,6 @@ class Preemption:
       processes.leave(PREEMPTED, together=True)
 
   def _alone(self, processes: 'Processes', error: Exception) -> NoReturn:
-    """The others do not answer, and without them no step can be taken."""
-    print(f'vit_jax: {error}', file=sys.stderr)
+    """Exits, because the others do not answer and no step is possible without them."""
+    print_error(error)
     processes.leave(PREEMPTED if self._mark in (BEFORE, AFTER) else 1)

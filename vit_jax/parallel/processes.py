@@ -1,9 +1,9 @@
 """The processes of one run: how they find each other, communicate, and end together.
 
-Every process runs the same program. They communicate over JAX's coordination service, a small
-key-value store apart from the network of the devices: nothing here waits for a device, and steps
-pay nothing for it. What concerns all is a numbered request, which every process receives on a
-thread of its own, also while its main thread computes, compiles or hangs.
+They run the same program and communicate over JAX's coordination service, a small key-value store
+apart from the network of the devices: nothing here waits for a device or slows a step. What
+concerns all is a numbered request, which every process receives on a thread of its own, even while
+its main thread computes, compiles or hangs.
 """
 
 import functools
@@ -14,32 +14,31 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 import jax
 from jax._src import clusters, distributed  # the key-value store has no public name
 
 from vit_jax.config import Limits
-from vit_jax.errors import RunFault, UserError, verdict
+from vit_jax.errors import RunFault, UserError, first_line, print_error, verdict
 
 ROOT = 'vit_jax'
 HOUR_MS = 3_600_000
-PATIENCE = 15.0  # seconds for a roll call, before a process goes without one
-GRACE = 2.0  # seconds for the others to hear that the coordinator is about to go
+PATIENCE = 15.0  # seconds that a process waits for a roll call before it exits
+GRACE = 2.0  # seconds for the others to hear that the coordinator is about to exit
 ALL_INTERFACES = ('', '0.0.0.0', '::', '*')
 
 Gather = Callable[..., list[Any]]
 
 
 class Processes:
-  """This process among those of the run. A single process needs no network for any of it.
+  """This process among those of the run. A single process needs no network.
 
   Attributes:
-    on: the handler of each kind of request; called with the request and a `gather` of its own, on
-      a thread that is not the main one.
-    at_exit: functions that `leave` calls with the exit code first.
+    on: the handler of each kind of request, called with it and a `gather` of its own, not on the
+      main thread.
+    at_exit: functions that `leave` first calls with the exit code.
   """
 
   def __init__(self, limits: Limits, client: Any = None, index: int = 0, count: int = 1):
@@ -57,7 +56,7 @@ class Processes:
     return self
 
   def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-    """At the end waits for the others; after a fault ends them too, with the same exit code."""
+    """Waits for the others; after a fault, ends them too, with the same exit code."""
     if self._client is None:
       return
     if error is None:
@@ -69,12 +68,12 @@ class Processes:
         return
       except Late as late:
         error = late
-    if not self._ended:  # else it follows from the fault of another process
+    if not self._ended:  # else another process's fault caused this one
       code, sentence = verdict(error)
       if sentence is None:
         traceback.print_exception(error)
-      sentence = sentence or f'process {self.index} failed: {_first_line(error)}'
-      print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
+      sentence = sentence or f'process {self.index} failed: {first_line(error)}'
+      print_error(sentence)
       try:
         self.post('stuck' if isinstance(error, Late) else 'fault', code=code, sentence=sentence)
       except RuntimeError:
@@ -85,12 +84,12 @@ class Processes:
     threading.Event().wait()
 
   def listen(self) -> None:
-    """Receives requests from now on, with those made before. Call when `on` is complete."""
+    """Receives requests from now on, and earlier ones. Call when `on` is complete."""
     if self._client is not None:
       threading.Thread(target=self._listen, name='requests', daemon=True).start()
 
   def share(self, make: Callable[[], Any]) -> Any:
-    """On every process what `make` returns on process 0, as JSON. All processes call it alike."""
+    """On every process, what `make` returns on process 0, as JSON. All processes call it alike."""
     if self._client is None:
       return make()
     key = f'{ROOT}/share/{next(self._numbers)}'
@@ -101,7 +100,7 @@ class Processes:
     except RuntimeError as error:
       raise Late(
         f'process 0 was silent for {self._limits.barrier:g} s (config.limits.barrier): '
-        f'{_first_line(error)}'
+        f'{first_line(error)}'
       ) from error
     return json.loads(text)
 
@@ -109,8 +108,8 @@ class Processes:
     """The `value` of each process, as JSON. All processes call it alike.
 
     Args:
-      limit: seconds, after which a missing process counts as None; by default
-        config.limits.barrier, after which a missing process is an error.
+      limit: seconds after which a missing process counts as None; without it, a process missing
+        after config.limits.barrier is an error.
 
     Raises:
       Late: a process is missing, and no limit is given.
@@ -129,11 +128,7 @@ class Processes:
     return [answers.get(index) for index in range(self.count)]
 
   def post(self, kind: str, **words: Any) -> None:
-    """Makes a request that every process receives, this one too.
-
-    Raises:
-      RuntimeError: the service is gone.
-    """
+    """Makes a request that every process receives; raises a RuntimeError if the service is gone."""
     request = {'kind': kind, 'by': self.index, **words}
     if self._client is None:
       self._answer(0, request)
@@ -151,9 +146,7 @@ class Processes:
         self._news.wait_for(lambda n=number: self._received > n, timeout=GRACE)
 
   def leave(self, code: int, together: bool = False) -> NoReturn:
-    """Ends this process at once, from any thread.
-
-    The coordinator ends last: without it the others abort.
+    """Ends this process at once, from any thread; the coordinator last: without it others abort.
 
     Args:
       together: all processes call this, and each waits for the others.
@@ -169,7 +162,7 @@ class Processes:
         elif self.index == 0:
           time.sleep(GRACE)
       except RuntimeError as error:
-        print(f'vit_jax: {_first_line(error)}', file=sys.stderr)
+        print_error(first_line(error))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -194,7 +187,7 @@ class Processes:
   def _fault_elsewhere(self, request: dict[str, Any], gather: Gather) -> None:
     if request['by'] != self.index:
       self._ended = True
-      print(f'vit_jax: process {request["by"]} ended: {request["sentence"]}', file=sys.stderr)
+      print_error(f'process {request["by"]} ended: {request["sentence"]}')
       self.leave(request['code'])
 
   def _wait(self, name: str, limit: float) -> None:
@@ -205,7 +198,7 @@ class Processes:
       raise Late(
         f'waited {limit:g} s for process {missing} ({name}; config.limits.barrier)'
         if missing
-        else f'waiting for the others failed: {_first_line(error)}'
+        else f'waiting for the others failed: {first_line(error)}'
       ) from error
 
 
@@ -214,12 +207,11 @@ class Late(RunFault):
 
 
 def start(limits: Limits) -> Processes:
-  """Joins the processes of the run; to be called before JAX is asked for its devices.
+  """Joins the processes of the run; call it before JAX initializes its devices.
 
   JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are; without these
-  JAX's own detection does (Slurm, Open MPI, TPU pods, Kubernetes); else there is one process.
-
-  If not all have joined within config.limits.start, this process ends with exit code 1.
+  JAX's own detection does (Slurm, Open MPI, TPU pods, Kubernetes); else there is one process. If
+  not all have joined within config.limits.start, this process ends with exit code 1.
 
   Raises:
     UserError: the variables are incomplete, or not an address and numbers.
@@ -230,11 +222,18 @@ def start(limits: Limits) -> Processes:
   address, count, index, detection = found
   # JAX's own preemption notice would take SIGTERM from us, and does not interrupt a compilation.
   jax.config.update('jax_enable_preemption_service', False)
-  with _time_limit(
-    limits.start,
-    f'process {index} of {count} did not meet the others at {address} '
-    f'within {limits.start:g} s (config.limits.start)',
-  ):
+
+  def give_up() -> None:  # before JAX aborts
+    print_error(
+      f'process {index} of {count} did not meet the others at {address} within '
+      f'{limits.start:g} s (config.limits.start)'
+    )
+    os._exit(1)
+
+  timer = threading.Timer(_ms(limits.start) / 1000, give_up)
+  timer.daemon = True
+  timer.start()
+  try:
     jax.distributed.initialize(
       address,
       count,
@@ -245,24 +244,9 @@ def start(limits: Limits) -> Processes:
       heartbeat_timeout_seconds=limits.heartbeat,
       shutdown_timeout_seconds=_ms(limits.barrier) // 1000,
     )
-  return Processes(limits, distributed.global_state.client, index, count)
-
-
-@contextmanager
-def _time_limit(seconds: float, sentence: str) -> Iterator[None]:
-  """Ends this process with a sentence after so many seconds, where JAX would abort."""
-
-  def give_up() -> None:
-    print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
-    os._exit(1)
-
-  timer = threading.Timer(_ms(seconds) / 1000, give_up)
-  timer.daemon = True
-  timer.start()
-  try:
-    yield
   finally:
     timer.cancel()
+  return Processes(limits, distributed.global_state.client, index, count)
 
 
 def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
@@ -279,7 +263,7 @@ def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
 
 
 def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
-  """What JAX's own detection finds, if that is more than one process."""
+  """What JAX's own detection finds, if more than one process."""
   for cluster in clusters.ClusterEnv._cluster_types:
     if not cluster.opt_in_only_method and cluster.is_env_present():
       if cluster.get_process_count() == 1:
@@ -293,7 +277,7 @@ def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
 
 
 def bind_address(variables: Any, address: str) -> str:
-  """host:port that the coordinator listens on: one interface of its host, never all."""
+  """host:port that the coordinator listens on: one interface of its host, never all of them."""
   bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
   host, _, port = bind.rpartition(':')
   if host.strip('[]') in ALL_INTERFACES or not port.isdigit():
@@ -305,9 +289,5 @@ def bind_address(variables: Any, address: str) -> str:
 
 
 def _ms(seconds: float) -> int:
-  """Milliseconds of a limit; 0 is no limit (a month, as JAX needs a number)."""
+  """Milliseconds of a limit; 0 is no limit: a month, as JAX needs a number."""
   return int(1000 * (seconds or 30 * 24 * 3600))
-
-
-def _first_line(error: BaseException) -> str:
-  return str(error).partition('\n')[0]

@@ -1,12 +1,13 @@
 """Parameter path -> sharding: the first rule that matches, or the nearest that divides.
 
-A path is the names down the tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. The same
-rules apply to the optimizer state and the averaged parameters, whose paths end like those of the
-parameters. docs/sharding.md explains them with a drawing.
+A path is the names down the tree joined by '/', as in 'encoder/blocks/mlp/up/kernel'. Paths in the
+optimizer state and the averaged parameters end alike, so the same rules apply. docs/sharding.md
+explains them with a drawing.
 """
 
 import math
 import re
+from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from vit_jax.errors import UserError
 from vit_jax.tables import as_text
 from vit_jax.trees import flatten, path_name
 
-# 'fsdp' marks the axis it prefers; where that does not divide, `place` takes another one.
+# 'fsdp' marks the axis it prefers; if it does not divide that, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
   (r'blocks/attention/(qkv|query|kv)/kernel$', P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
   (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
@@ -40,13 +41,13 @@ RULES: tuple[tuple[str, P], ...] = (
 )
 # The leading axis L of these is sliced layer by layer: never sharded.
 STACKED = re.compile(r'blocks/')
-# In elements. A leaf without a rule is replicated on every device if it is small. One that no axis
-# divides is replicated too, unless it is large; together they may be this share of the tree.
+# In elements. A leaf without a rule is replicated if it is small. One of which no axis divides is
+# replicated too, unless it is large; together they may be this share of the tree.
 SMALL, LARGE, REPLICATED_SHARE = 1 << 12, 1 << 20, 0.02
 
 
 class Place(NamedTuple):
-  """How a leaf is sharded, and why, if that is not by its rule."""
+  """How a leaf is sharded, and why, if not by its rule."""
 
   spec: P
   note: str = ''
@@ -56,7 +57,7 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
   """The place of one leaf.
 
   `tensor` takes the axis of its rule or none. `fsdp` takes the axis that its rule prefers, else the
-  largest that it divides and that is neither that of the layers nor that of `tensor`.
+  largest other one that it divides, except those of the layers and of `tensor`.
 
   Raises:
     UserError: `tensor` does not divide its axis, or a large leaf would be replicated.
@@ -110,12 +111,9 @@ def place(name: str, shape: tuple[int, ...], mesh: DeviceMesh) -> Place:
   if best is None:
     return Place(P(*axes), f'not over fsdp: no axis is divisible by {fsdp}')
   axes[best] = 'fsdp'
-  return Place(
-    P(*axes),
-    ''
-    if preferred is None
-    else f'fsdp on {shape[best]}: {shape[preferred]} is not divisible by {fsdp}',
-  )
+  if preferred is None:
+    return Place(P(*axes))
+  return Place(P(*axes), f'fsdp on {shape[best]}: {shape[preferred]} is not divisible by {fsdp}')
 
 
 def words(mesh: DeviceMesh) -> str:
@@ -124,34 +122,40 @@ def words(mesh: DeviceMesh) -> str:
 
 
 def shardings(tree: Any, mesh: DeviceMesh) -> Any:
-  """A tree of NamedShardings for `tree` (of arrays or shapes).
+  """A tree of NamedShardings for `tree` (of arrays or shapes); raises as `abstract` does."""
+  return jax.tree.map(lambda leaf: leaf.sharding, abstract(tree, mesh))
+
+
+def abstract(tree: Any, mesh: DeviceMesh) -> Any:
+  """The shapes of `tree` with their shardings, to compile programs and to make arrays for.
 
   Raises:
     UserError: see `place`; or too much of the tree would be replicated.
   """
-  sharded = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec), tree
-  )
+
+  def one(path: tuple, leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, place(path_name(path), leaf.shape, mesh).spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  placed = jax.tree_util.tree_map_with_path(one, tree)
   if mesh.shape['fsdp'] * mesh.shape['tensor'] > 1:
-    _check_replicated(flatten(tree), flatten(sharded), mesh)
-  return sharded
+    _check_replicated(flatten(placed), mesh)
+  return placed
 
 
-def _check_replicated(
-  leaves: dict[str, Any], sharded: dict[str, NamedSharding], mesh: DeviceMesh
-) -> None:
-  """Raises a UserError where much is replicated on every device: MaxText's rule of two percent.
+def _check_replicated(leaves: dict[str, Any], mesh: DeviceMesh) -> None:
+  """Raises a UserError if much is replicated on every device: MaxText's rule of two percent.
 
   `place` has refused single large leaves; this finds many of middling size.
   """
-  sizes = {name: math.prod(leaf.shape) for name, leaf in leaves.items()}
   replicated = [
-    name for name, leaf in leaves.items() if sharded[name].shard_shape(leaf.shape) == leaf.shape
+    name for name, leaf in leaves.items() if leaf.sharding.shard_shape(leaf.shape) == leaf.shape
   ]
-  elements, total = sum(sizes[name] for name in replicated), sum(sizes.values())
+  elements = sum(leaves[name].size for name in replicated)
+  total = sum(leaf.size for leaf in leaves.values())
   if elements <= max(LARGE, REPLICATED_SHARE * total):
     return
-  largest = max(replicated, key=lambda name: sizes[name])
+  largest = max(replicated, key=lambda name: leaves[name].size)
   change = (
     'a smaller config.mesh.fsdp'
     if mesh.shape['fsdp'] > 1
@@ -161,15 +165,6 @@ def _check_replicated(
     f'{elements / total:.1%} of all parameters and optimizer state would be replicated on every '
     f'device, and at most {REPLICATED_SHARE:.0%} may ({words(mesh)}); the largest such leaf is '
     f'{largest} of shape {leaves[largest].shape}: set {change}'
-  )
-
-
-def abstract(shapes: Any, mesh: DeviceMesh) -> Any:
-  """The tree of `shapes` with their shardings, to compile programs and to make arrays for."""
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    shapes,
-    shardings(shapes, mesh),
   )
 
 
@@ -183,27 +178,19 @@ def bytes_per_chip(tree: Any) -> dict[str, int]:
 
 def table(tree: Any, mesh: DeviceMesh) -> str:
   """One line per leaf: path, shape, spec, bytes per device, and why, if that is not its rule."""
-  held = bytes_per_chip(abstract(tree, mesh))
-  places = {name: place(name, leaf.shape, mesh) for name, leaf in flatten(tree).items()}
-  rows = [
-    (
-      name,
-      'x'.join(map(str, leaf.shape)) or 'scalar',
-      str(places[name].spec),
-      held[name],
-      places[name].note,
-    )
-    for name, leaf in flatten(tree).items()
-  ]
+  rows, held = [], bytes_per_chip(abstract(tree, mesh))
+  for name, leaf in flatten(tree).items():
+    spec, note = place(name, leaf.shape, mesh)
+    shape = 'x'.join(map(str, leaf.shape)) or 'scalar'
+    rows.append((name, shape, str(spec), held[name], note))
   return as_text((), rows, align='<><><')
 
 
 def summary(tree: Any, mesh: DeviceMesh) -> str:
   """One line: the mesh, and the megabytes that each device holds of each part of `tree`."""
-  parts: dict[str, int] = {}
+  parts: Counter[str] = Counter()
   for name, size in bytes_per_chip(tree).items():
-    part = name.split('/')[0]
-    parts[part] = parts.get(part, 0) + size
+    parts[name.split('/')[0]] += size
   held = ', '.join(f'{part} {size / 1e6:,.3f}' for part, size in parts.items() if size >= 1e3)
   return (
     f'{mesh.size} devices ({words(mesh)}); MB on each: {held}; '

@@ -14,7 +14,7 @@ EXAMPLES = 'v5e:16x16, v5p:4x4x4, 2*v6e:16x16, h100:8 or h200:8x4 (GPUs per node
 
 @dataclass(frozen=True)
 class Topology:
-  """Chips and how they are joined: `groups` TPU slices or GPU nodes of `shape` chips each."""
+  """`groups` TPU slices or GPU nodes of `shape` chips each."""
 
   name: str  # as the user wrote it
   chip: Chip
@@ -32,7 +32,7 @@ class Topology:
 
   @property
   def group_devices(self) -> int:
-    """JAX devices of one slice or node: those with fast links between them."""
+    """JAX devices of one slice or node, which have fast links between them."""
     return math.prod(self.shape) * self.chip.devices
 
   @property

@@ -1,10 +1,9 @@
 """What the main thread is doing: its time is counted by phase, and the run ends at a phase's limit.
 
 Heartbeats show that a process is alive, not that it makes progress: one whose loader hangs keeps
-all others waiting in a collective forever. So each phase has a limit. The process whose phase
-exceeds it starts a roll call: every process writes all its stacks to stderr and
-RUN/stacks-PROCESS.txt and reports where it is; those that keep the others waiting are named, and
-all exit with 1.
+all others waiting in a collective forever. The process whose phase exceeds its limit starts a roll
+call: each process writes its stacks to stderr and RUN/stacks-PROCESS.txt and reports where it is;
+those that keep the others waiting are named, and all exit with 1.
 """
 
 import faulthandler
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from vit_jax.errors import print_error
 from vit_jax.parallel.processes import PATIENCE, Gather, Processes
 
 POLL = 0.25  # seconds
@@ -24,19 +24,17 @@ WAITING = ('step', 'evaluate', 'save')  # phases in which a process waits for th
 
 
 class Watchdog:
-  """Phases exclude each other: an inner one interrupts the outer one, whose limit then restarts.
+  """Starts in phase 'init'. An inner phase interrupts the outer one, whose limit then restarts.
 
-  `step` is for the sentence about a stuck process.
+  Args:
+    folder: where stacks are written.
+    limit: of the phase 'init', in seconds.
+    began: when this process started, by time.perf_counter().
   """
 
   def __init__(self, processes: Processes, folder: Path, limit: float, began: float):
-    """In phase 'init' with this limit since `began`.
-
-    Args:
-      folder: where stacks are written.
-      began: as time.perf_counter() counts.
-    """
-    self.step, self.began = 0, began
+    self.step = 0  # for the sentence about a stuck process
+    self.began = began
     self._processes, self._folder = processes, folder
     self._phases = [('init', limit)]
     self._booked: dict[str, float] = {}
@@ -62,7 +60,7 @@ class Watchdog:
       self._turn(self._phases[:-1])
 
   def renew(self, limit: float) -> None:
-    """The phase makes progress: it has `limit` seconds from now."""
+    """Gives the phase, which makes progress, `limit` seconds from now."""
     self._renewed = time.perf_counter()
     self._phases[-1] = self._phases[-1][0], limit
 
@@ -71,8 +69,7 @@ class Watchdog:
     self._phases = phases
 
   def booked(self) -> tuple[float, dict[str, float]]:
-    """(`time.perf_counter()` now, seconds in each phase so far, which add up to the time since the
-    watchdog was made)."""
+    """(`time.perf_counter()` now, seconds in each phase, which add up to those since `began`)."""
     with self._lock:
       before, self._since = self._since, time.perf_counter()
       name = self._phases[-1][0]
@@ -84,7 +81,7 @@ class Watchdog:
     while not self._over.wait(POLL):
       now = time.perf_counter()
       if now - last > 1 + 4 * POLL:
-        self._renewed += now - last  # this process itself was stopped, as by Ctrl-Z
+        self._renewed += now - last  # the process was suspended, as by Ctrl-Z
       last = now
       name, limit = self._phases[-1]
       if limit and now - self._renewed > limit:
@@ -92,11 +89,9 @@ class Watchdog:
         return
 
   def _late(self, name: str, limit: float) -> None:
-    print(
-      f'vit_jax: process {self._processes.index} has been in phase {name!r} of step '
-      f'{self.step} for more than {limit:g} s (config.limits)',
-      file=sys.stderr,
-      flush=True,
+    print_error(
+      f'process {self._processes.index} has been in phase {name!r} of step {self.step} for more '
+      f'than {limit:g} s (config.limits)'
     )
     try:
       self._processes.post('stuck')
@@ -111,7 +106,7 @@ class Watchdog:
     name, _ = self._phases[-1]
     seconds = time.perf_counter() - self._renewed
     answers = gather((self.step, name, seconds), limit=ROLL_CALL)
-    print('vit_jax: ' + name_the_stuck(answers), file=sys.stderr, flush=True)
+    print_error(name_the_stuck(answers))
     self._processes.leave(1)
 
   def _dump(self) -> None:
@@ -120,14 +115,13 @@ class Watchdog:
       with open(self._folder / f'stacks-{self._processes.index}.txt', 'w') as file:
         faulthandler.dump_traceback(file)
     except OSError as error:
-      print(f'vit_jax: the stacks could not be written: {error}', file=sys.stderr)
+      print_error(f'the stacks could not be written: {error}')
 
 
 def name_the_stuck(answers: Sequence[tuple[int, str, float] | None]) -> str:
-  """A sentence that names the processes for which all others wait.
+  """A sentence that names the processes that keep the others waiting.
 
-  Args:
-    answers: (step, phase, seconds in it) of each process, None where there was none.
+  `answers` has (step, phase, seconds in it) of each process, or None if it did not answer.
   """
   silent = [str(i) for i, answer in enumerate(answers) if answer is None]
   if silent:

@@ -1,1 +1,1 @@
-"""What a run would take on chips that are not here: `vit_jax plan`."""
+"""What a run would need on chips that are not here: `vit_jax plan`."""

@@ -1,8 +1,8 @@
 """The collectives of an optimized HLO module: kind, count, bytes, and the mesh axes they run over.
 
-Bytes are those of the whole array: an all-gather's result, the operand of the others. What leaves
-one device is fewer (all-gather, reduce-scatter, all-to-all) or twice as many (all-reduce), by the
-ring algorithm.
+Bytes are those of the whole array: an all-gather's result, the operand of the others. By the ring
+algorithm, fewer leave one device (all-gather, reduce-scatter, all-to-all) or twice as many
+(all-reduce).
 """
 
 import math
@@ -42,7 +42,7 @@ class Collective(NamedTuple):
 
 def collectives(module: Module, layout: Partitions) -> list[Collective]:
   """One for each kind and set of axes, the largest first."""
-  totals: dict[tuple[str, str], list[float]] = {}
+  totals: dict[tuple[str, str], np.ndarray] = {}
   seen = set()
   for name, times, instruction in module.executed():
     kind = instruction.opcode.removesuffix('-start')
@@ -50,17 +50,13 @@ def collectives(module: Module, layout: Partitions) -> list[Collective]:
       continue
     channel = instruction.attribute(r'channel_id=(\d+)')
     if name in module.fused and channel:
-      # A TPU spreads one collective over the fusions that run at the same time: each has a copy.
+      # A TPU spreads one collective over the fusions that run meanwhile: each has a copy.
       if (kind, channel) in seen:
         continue
       seen.add((kind, channel))
     scope = module.computations[name]
-    size = sum(
-      array.bytes
-      for operand in instruction.operands
-      if operand in scope
-      for array in scope[operand].arrays
-    )
+    operands = [scope[operand] for operand in instruction.operands if operand in scope]
+    size = sum(array.bytes for operand in operands for array in operand.arrays)
     group = members(instruction, len(layout.groups))
     if len(group) < 2 and kind != 'collective-permute':
       continue
@@ -69,14 +65,13 @@ def collectives(module: Module, layout: Partitions) -> list[Collective]:
     if kind == 'all-reduce' and name in module.fused and _is_sliced(instruction, scope):
       kind = 'reduce-scatter'
     axes, near, far = _sent(kind, size, group, instruction, layout)
-    if not axes:
-      continue
-    total = totals.setdefault((kind, axes), [0, 0.0, 0.0, 0.0])
-    for i, value in enumerate((1, size, near, far)):
-      total[i] += times * value
-  rows = [
-    Collective(kind, axes, int(count), *sizes) for (kind, axes), (count, *sizes) in totals.items()
-  ]
+    if axes:
+      more = times * np.array([1, size, near, far])
+      totals[kind, axes] = totals.get((kind, axes), 0) + more
+  rows = []
+  for (kind, axes), sums in totals.items():
+    count, *sizes = sums.tolist()
+    rows.append(Collective(kind, axes, int(count), *sizes))
   return sorted(rows, key=lambda row: -row.bytes)
 
 
@@ -93,18 +88,17 @@ def _sent(
 ) -> tuple[str, float, float]:
   """(axes joined by '+', bytes that leave a device on near links, and on far ones)."""
   if kind == 'collective-permute':
-    moves = [(a, b) for a, b in pairs(instruction) if a != b]
-    axes = '+'.join(
-      axis for axis in layout.axes if any(axis in _varying(move, layout) for move in moves)
-    )
-    crosses = any(layout.groups[a] != layout.groups[b] for a, b in moves)
+    text = instruction.attribute(r'source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}')
+    pairs = [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
+    varying = {axis for pair in pairs for axis in _varying(pair, layout)}
+    axes = '+'.join(axis for axis in layout.axes if axis in varying)
+    crosses = any(layout.groups[a] != layout.groups[b] for a, b in pairs)
     return axes, 0.0 if crosses else size, size if crosses else 0.0
-  n = len(group)
   apart = len({layout.groups[i] for i in group})
-  together = n / apart  # members of a slice or node, which share its far links
-  factor = _SENT[kind]
-  far = factor * size * (apart - 1) / apart / together
-  near = factor * size * (together - 1) / together
+  together = len(group) / apart  # members of a slice or node, which share its far links
+  sent = _SENT[kind] * size
+  far = sent * (apart - 1) / apart / together
+  near = sent * (together - 1) / together
   return '+'.join(_varying(group, layout)), near, far
 
 
@@ -112,12 +106,6 @@ def _varying(partitions: Sequence[int], layout: Partitions) -> list[str]:
   """Axes along which these partitions differ."""
   places = np.stack(np.unravel_index(np.asarray(partitions), layout.shape))
   return [axis for axis, row in zip(layout.axes, places, strict=True) if len(set(row.tolist())) > 1]
-
-
-def pairs(instruction: Instruction) -> list[tuple[int, int]]:
-  """(from, to) of a collective-permute."""
-  text = instruction.attribute(r'source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}')
-  return [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
 
 
 def members(instruction: Instruction, partitions: int) -> list[int]:
@@ -136,7 +124,7 @@ def members(instruction: Instruction, partitions: int) -> list[int]:
     ids = np.arange(int(rows) * int(columns)).reshape([int(n) for n in shape.split(',')])
     if order:
       ids = ids.transpose([int(n) for n in order.split(',')])
-    return ids.reshape(int(rows), int(columns))[0].tolist()
+    return ids.ravel()[: int(columns)].tolist()
   meshed = re.match(r'mesh\[([^\]]*)\] ?\{([^}]*)\}', text)
   if meshed:
     return _mesh_members(*meshed.groups())

@@ -27,20 +27,20 @@ _NO_TPU_MACHINE = {
   'TPU_STDERR_LOG_LEVEL': '3',
   'TPU_MIN_LOG_LEVEL': '3',
 }
-PACKAGES = {'tpu': ('libtpu',), 'cuda': ('jax-cuda13-plugin', 'jax-cuda13-pjrt'), 'cpu': ()}
-_MODULES = {
-  'libtpu': 'libtpu',
-  'jax-cuda13-plugin': 'jax_cuda13_plugin',
-  'jax-cuda13-pjrt': 'jax_plugins.xla_cuda13',
+# Platform -> package -> module.
+PACKAGES = {
+  'tpu': {'libtpu': 'libtpu'},
+  'cuda': {'jax-cuda13-plugin': 'jax_cuda13_plugin', 'jax-cuda13-pjrt': 'jax_plugins.xla_cuda13'},
+  'cpu': {},
 }
 GPU_NAMES = {'NVIDIA H100': 'NVIDIA H100 80GB HBM3'}  # where a chip's kind is only the beginning
 
 
 def gpu_target(chip: Chip) -> str:
   """The GpuTargetConfig text of a Hopper card."""
-  text = Path(__file__).with_name('hopper.textproto').read_text()
+  template = Template(Path(__file__).with_name('hopper.textproto').read_text())
   name = GPU_NAMES.get(chip.kind, chip.kind)
-  return Template(text).substitute(name=name, memory=chip.memory, bandwidth=int(chip.bandwidth))
+  return template.substitute(name=name, memory=chip.memory, bandwidth=int(chip.bandwidth))
 
 
 @functools.cache
@@ -75,8 +75,8 @@ def devices(topology: Topology) -> Sequence[Any]:
   except (RuntimeError, ValueError) as error:  # jax.errors.JaxRuntimeError among them
     words = str(error).split('\n')[0]
     raise UserError(
-      f'--topology: {topology.name} cannot be described to the compiler: '
-      f'{words}; write one such as {EXAMPLES}'
+      f'--topology: {topology.name} cannot be described to the compiler: {words}; write one '
+      f'such as {EXAMPLES}'
     ) from error
 
 
@@ -96,14 +96,14 @@ def require(chip: Chip) -> None:
   if chip.peak and not chip.memory:
     known = ', '.join(name for name, chip in CHIPS.items() if chip.memory)
     raise UserError(f'--topology: plan has no memory and bandwidth of {chip.kind}; known: {known}')
-  platform = chip.platform
-  missing = [package for package in PACKAGES[platform] if not _installed(_MODULES[package])]
+  packages = PACKAGES[chip.platform]
+  missing = [package for package, module in packages.items() if not _installed(module)]
   if missing:
-    chips = ' and '.join(n for n, c in CHIPS.items() if c.platform == platform and c.memory)
+    chips = ' and '.join(n for n, c in CHIPS.items() if c.platform == chip.platform and c.memory)
+    pinned = ' '.join(f"'{package}{pin(package)}'" for package in missing)
     raise UserError(
       f'plan compiles for {chips} with {" and ".join(missing)}, which is not installed (no '
-      f'accelerator or driver is needed); run: pip install --no-deps '
-      + ' '.join(f"'{package}{pin(package)}'" for package in missing)
+      f'accelerator or driver is needed); run: pip install --no-deps {pinned}'
     )
 
 
@@ -118,10 +118,8 @@ def pin(package: str) -> str:
   """'==VERSION' of a plugin that fits this jax; for libtpu it is in jax's own metadata."""
   if package != 'libtpu':
     return f'=={jax.__version__}'
-  for line in importlib.metadata.requires('jax') or ():
-    if line.startswith('libtpu'):
-      return line.removeprefix('libtpu').split(';')[0].strip()
-  return ''
+  lines = [line for line in importlib.metadata.requires('jax') or () if line.startswith(package)]
+  return lines[0].removeprefix(package).partition(';')[0].strip() if lines else ''
 
 
 def versions(platform: str) -> dict[str, str]:

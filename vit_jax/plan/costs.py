@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Mapping
 
+import numpy as np
+
 from vit_jax.plan.hlo import Array, Instruction, Module
 
 Scope = Mapping[str, Instruction]
@@ -24,14 +26,14 @@ def flops(module: Module) -> float:
   total = 0.0
   for name, times, instruction in module.executed():
     scope = module.computations[name]
-    if instruction.opcode == 'dot':
-      total += times * _dot_flops(instruction, scope)
-    elif instruction.opcode == 'convolution':
+    if instruction.opcode == 'convolution':
       total += times * _convolution_flops(instruction, scope)
-    elif instruction.opcode == 'custom-call':
-      target = instruction.attribute(r'custom_call_target="([^"]*)"')
-      if target in GEMMS:
-        total += times * _gemm_flops(instruction, scope)
+    elif instruction.opcode == 'dot':
+      axes = instruction.attribute(r'lhs_contracting_dims=\{([^}]*)\}')
+      total += times * _product_flops(instruction, axes, scope)
+    elif instruction.attribute(r'custom_call_target="([^"]*)"') in GEMMS:
+      axes = instruction.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]')
+      total += times * _product_flops(instruction, axes, scope)
   return total
 
 
@@ -39,20 +41,10 @@ def _shape(name: str, scope: Scope) -> tuple[int, ...]:
   return scope[name].arrays[0].shape
 
 
-def _numbers(text: str) -> list[int]:
-  return [int(number) for number in re.findall(r'\d+', text)]
-
-
-def _dot_flops(dot: Instruction, scope: Scope) -> float:
-  left = _shape(dot.operands[0], scope)
-  contracted = _numbers(dot.attribute(r'lhs_contracting_dims=\{([^}]*)\}'))
-  return 2.0 * math.prod(dot.arrays[0].shape) * math.prod(left[axis] for axis in contracted)
-
-
-def _gemm_flops(gemm: Instruction, scope: Scope) -> float:
-  left = _shape(gemm.operands[0], scope)
-  contracted = _numbers(gemm.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]'))
-  return 2.0 * math.prod(gemm.arrays[0].shape) * math.prod(left[axis] for axis in contracted)
+def _product_flops(product: Instruction, contracted: str, scope: Scope) -> float:
+  left = _shape(product.operands[0], scope)
+  sums = math.prod(left[int(axis)] for axis in re.findall(r'\d+', contracted))
+  return 2.0 * math.prod(product.arrays[0].shape) * sums
 
 
 def _convolution_flops(convolution: Instruction, scope: Scope) -> float:
@@ -72,21 +64,14 @@ def _convolution_flops(convolution: Instruction, scope: Scope) -> float:
     texts = window[key].split('x') if key in window else [default] * len(axes)
     return [int(text.split('_')[0]) for text in texts]
 
+  defaults = {'stride': '1', 'pad': '0', 'lhs_dilate': '1', 'rhs_dilate': '1'}
+  numbers = (sides(key, default) for key, default in defaults.items())
   positions = math.prod(
-    _valid(left[lhs.index(axis)], right[rhs.index(axis)], result[out.index(axis)], *numbers)
-    for axis, *numbers in zip(
-      axes,
-      sides('stride', '1'),
-      sides('pad', '0'),
-      sides('lhs_dilate', '1'),
-      sides('rhs_dilate', '1'),
-      strict=True,
-    )
+    _valid(left[lhs.index(axis)], right[rhs.index(axis)], result[out.index(axis)], *its)
+    for axis, *its in zip(axes, *numbers, strict=True)
   )
-  groups = int(convolution.attribute(r'batch_group_count=(\d+)') or 1)
-  return (
-    2.0 * positions * left[lhs.index('b')] / groups * right[rhs.index('i')] * right[rhs.index('o')]
-  )
+  images = left[lhs.index('b')] / int(convolution.attribute(r'batch_group_count=(\d+)') or 1)
+  return 2.0 * positions * images * right[rhs.index('i')] * right[rhs.index('o')]
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -94,12 +79,9 @@ def _valid(
   size: int, kernel: int, out: int, stride: int, pad: int, dilate: int, kernel_dilate: int
 ) -> int:
   """Pairs of an output and a kernel position that meet an element of the input."""
-  count = 0
-  for k in range(kernel):
-    for o in range(out):
-      place = o * stride - pad + k * kernel_dilate
-      count += 0 <= place <= (size - 1) * dilate and place % dilate == 0
-  return count
+  places = np.arange(out) * stride - pad + np.arange(kernel)[:, None] * kernel_dilate
+  valid = (0 <= places) & (places <= (size - 1) * dilate) & (places % dilate == 0)
+  return int(valid.sum())
 
 
 def traffic(module: Module) -> float:
@@ -109,13 +91,10 @@ def traffic(module: Module) -> float:
   """
   total = 0.0
   for name, times, instruction in module.executed():
-    if name not in module.fused and not _is_free(instruction):
+    free = instruction.opcode in FREE or instruction.opcode.endswith('-done')
+    if name not in module.fused and not free:
       total += times * _moved(instruction, module.computations[name], module)
   return total
-
-
-def _is_free(instruction: Instruction) -> bool:
-  return instruction.opcode in FREE or instruction.opcode.endswith('-done')
 
 
 def _far(arrays: tuple[Array, ...]) -> int:
@@ -127,9 +106,8 @@ def _moved(instruction: Instruction, scope: Scope, module: Module) -> float:
   operands = [scope[name] for name in instruction.operands if name in scope]
   if opcode in SLICING or opcode == 'copy':
     result = _result(instruction)
-    return sum(_far((array,)) for array in result) + min(
-      sum(_far(operand.arrays) for operand in operands[:1]), sum(array.bytes for array in result)
-    )
+    source = sum(_far(operand.arrays) for operand in operands[:1])
+    return _far(result) + min(source, sum(array.bytes for array in result))
   if opcode == 'dynamic-update-slice':
     return 2 * _far(operands[1].arrays) if not instruction.arrays[0].near else 0
   if opcode == 'fusion':
@@ -159,23 +137,16 @@ def _fusion_moved(fusion: Instruction, operands: list[Instruction], inside: Scop
     return found
 
   moved = 0.0
-  for instruction in inside.values():
-    if instruction.opcode != 'parameter':
-      continue
-    array = (
-      operands[int(instruction.arguments)].arrays
-      if int(instruction.arguments) < len(operands)
-      else ()
-    )
-    seen = uses(instruction.name)
+  parameters = [each for each in inside.values() if each.opcode == 'parameter']
+  for parameter in parameters:
+    read = sum(_far(each.arrays) for each in operands[int(parameter.arguments) :][:1])
+    seen = uses(parameter.name)
     if seen and all(
       user.opcode in SLICING or (user.opcode == 'dynamic-update-slice' and user.operands[0] == name)
       for user, name in seen
     ):
-      part = sum(user.arrays[0].bytes for user, _ in seen if user.opcode in SLICING)
-      moved += min(part, _far(array))
-    else:
-      moved += _far(array)
+      read = min(read, sum(user.arrays[0].bytes for user, _ in seen if user.opcode in SLICING))
+    moved += read
   root = next(i for i in inside.values() if i.root)
   parts = [inside[name] for name in root.operands] if root.opcode == 'tuple' else [root]
   for part, array in zip(parts, fusion.arrays, strict=False):

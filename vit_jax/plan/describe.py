@@ -24,7 +24,7 @@ CELLS = (
   'limited_by', 'recipe_steps', 'recipe_exaflop', 'recipe_hours_at_least', 'compile_seconds',
   'versions',
 )  # fmt: skip
-# Those that a person looks at first, and what they are called.
+# Those of the Markdown table, and what they are called there.
 COLUMNS = {
   'model': 'model', 'topology': 'topology', 'mesh': 'mesh', 'batch': 'batch',
   'images_per_pass': 'images per device', 'answer': 'answer', 'needed_gib': 'needs GiB',
@@ -64,10 +64,8 @@ def _fit(plan: Plan) -> str:
     return f'fits: {needed / GIB:.2f} GiB, {(available - needed) / GIB:.2f} GiB to spare'
   if not needed:
     return 'does not fit: ' + plan.compiled.out_of_memory.split('\n')[0]
-  return (
-    f'does not fit: {needed / GIB:.2f} GiB, {(needed - available) / GIB:.2f} GiB too much; '
-    'try --search'
-  )
+  too_much = f'{needed / GIB:.2f} GiB, {(needed - available) / GIB:.2f} GiB too much'
+  return f'does not fit: {too_much}; try --search'
 
 
 def _work_lines(plan: Plan, work: Work) -> list[str]:
@@ -105,10 +103,9 @@ def _notes(plan: Plan) -> list[str]:
     notes.append(f'The bound assumes {roofline.ASSUMPTIONS}.')
   if plan.topology.chip.platform == 'cuda':
     notes.append(
-      f'A step may use the share of the memory that JAX takes '
-      f'({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is '
-      f"XLA's: cuDNN's, which a GPU may take instead, compiles on a card only and "
-      'needs less memory.'
+      'A step may use the share of the memory that JAX takes '
+      f"({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is XLA's: cuDNN's, "
+      'which a GPU may take instead, compiles on a card only and needs less memory.'
     )
   if plan.work and plan.work.unknown_loops:
     notes.append(f'{plan.work.unknown_loops} loops of unknown length are counted once.')
@@ -125,9 +122,8 @@ def search_text(plans: Sequence[Plan], given: Experiment) -> str:
     how = flags(plan.trainer.experiment, given)
     rows.append((*speed, needed, plan.available / GIB - needed, images, how))
   head = ('images/s <=', 'MFU <=', 'GiB', 'to spare', 'per pass', 'how')
-  best = flags(plans[0].trainer.experiment, given)
-  parts = [as_text(head, rows, '>>>>><'), plan_text(plans[0]), f'the best one, to paste:\n{best}']
-  return '\n\n'.join(parts)
+  table, paste = as_text(head, rows, '>>>>><'), f'the best one, to paste:\n{rows[0][-1]}'
+  return f'{table}\n\n{plan_text(plans[0])}\n\n{paste}'
 
 
 def flags(x: Experiment, given: Experiment) -> str:
@@ -138,8 +134,8 @@ def flags(x: Experiment, given: Experiment) -> str:
     if axis in ('replica', 'fsdp') or (getattr(x.mesh, axis), getattr(given.mesh, axis)) != (1, 1)
   ]
   parts = [f'--config.mesh.{axis}={getattr(x.mesh, axis)}' for axis in axes]
-  if option(x, 'remat', ''):
-    parts.append(f'--config.model.remat={option(x, "remat", "")}')
+  if remat := option(x, 'remat', ''):
+    parts.append(f'--config.model.remat={remat}')
   return ' '.join([*parts, f'--config.optim.accumulate={x.optim.accumulate}'])
 
 
@@ -156,9 +152,10 @@ def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:
   }
   if isinstance(plan, UserError):
     return cells | {'answer': f'refused: {plan}'}
+  shape = plan.trainer.mesh.shape
   cells |= {
     'devices': plan.devices,
-    'mesh': mesh_words(plan),
+    'mesh': ' '.join(f'{axis}={n}' for axis, n in shape.items() if n > 1) or 'one device',
     'answer': FITS[plan.fits],
     'images_per_pass': f'{estimate.images_per_pass(plan.trainer):g}',
     'needed_gib': _short(plan.compiled.bytes / GIB) if plan.compiled.bytes else None,
@@ -172,30 +169,19 @@ def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:
   for part, size in plan.bytes.items():
     if size and f'{part}_gib' in CELLS:
       cells[f'{part}_gib'] = _short(size / GIB)
-  if plan.work is None:
-    return cells
-  moved = plan.work.collectives
-  for kind in KINDS:
-    cells[f'{kind}_gb'] = _short(sum(each.bytes for each in moved if each.kind == kind) / 1e9)
-  cells |= {
-    'tflop': _short(plan.work.flops / 1e12),
-    'hbm_gb': _short(plan.work.traffic / 1e9),
-    'sent_gb': _short(sum(each.near + each.far for each in moved) / 1e9),
-  }
-  if plan.work.roofline:
-    cells |= {
-      'bound_images_per_second': f'{plan.images_per_second:.0f}',
-      'bound_mfu': f'{plan.mfu:.3f}',
-      'limited_by': plan.work.roofline.limit,
-      'recipe_hours_at_least': _short(plan.hours),
-    }
+  if plan.work:
+    moved = plan.work.collectives
+    for kind in KINDS:
+      cells[f'{kind}_gb'] = _short(sum(each.bytes for each in moved if each.kind == kind) / 1e9)
+    cells['tflop'] = _short(plan.work.flops / 1e12)
+    cells['hbm_gb'] = _short(plan.work.traffic / 1e9)
+    cells['sent_gb'] = _short(sum(each.near + each.far for each in moved) / 1e9)
+  if plan.work and plan.work.roofline:
+    cells['bound_images_per_second'] = f'{plan.images_per_second:.0f}'
+    cells['bound_mfu'] = f'{plan.mfu:.3f}'
+    cells['limited_by'] = plan.work.roofline.limit
+    cells['recipe_hours_at_least'] = _short(plan.hours)
   return cells
-
-
-def mesh_words(plan: Plan) -> str:
-  """'replica=32 fsdp=8': the axes that are used."""
-  shape = plan.trainer.mesh.shape
-  return ' '.join(f'{axis}={size}' for axis, size in shape.items() if size > 1) or 'one device'
 
 
 def _short(number: float) -> str:
@@ -203,6 +189,5 @@ def _short(number: float) -> str:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-  """The columns that a person looks at first."""
   cells = [[str(row[name] or '') for name in COLUMNS] for row in rows]
   return as_markdown(list(COLUMNS.values()), cells)

@@ -16,11 +16,8 @@ from vit_jax.parallel import rules
 from vit_jax.plan.collectives import Collective
 from vit_jax.train.trainer import Trainer
 
-PARTS = ('params', 'opt_state', 'ema', 'batch_stats')
-
 
 def option(x: Experiment, name: str, default: Any) -> Any:
-  """An option of the model."""
   return getattr(x.model.options, name, default)
 
 
@@ -36,19 +33,18 @@ def tree_bytes(tree: Any) -> int:
 
 
 def state_bytes(trainer: Trainer) -> dict[str, int]:
-  """Bytes that one device holds of parameters, optimizer, averages and statistics, and teacher."""
+  """Bytes that one device holds of the state, by purpose."""
   state = trainer.abstract_state
-  sizes = {part: tree_bytes(getattr(state, part)) for part in PARTS}
   return {
-    'parameters': sizes['params'],
-    'optimizer': sizes['opt_state'],
-    'averages': sizes['ema'] + sizes['batch_stats'],
+    'parameters': tree_bytes(state.params),
+    'optimizer': tree_bytes(state.opt_state),
+    'averages': tree_bytes((state.ema, state.batch_stats)),
     'teacher': tree_bytes(trainer.abstract_frozen),
   }
 
 
 def images_per_pass(trainer: Trainer) -> float:
-  """Images that one device takes through the model at the same time."""
+  """Images that one device takes through the model at once."""
   shape, x = trainer.mesh.shape, trainer.experiment
   return x.batch_size / (shape['replica'] * shape['fsdp'] * x.optim.accumulate)
 
@@ -75,10 +71,8 @@ def activation_bytes(trainer: Trainer) -> float:
 
 @functools.lru_cache(maxsize=256)
 def saved_bytes(model: Any, image_shape: tuple[int, int, int]) -> float:
-  """Bytes that automatic differentiation saves for the backward pass of one image.
-
-  It is the difference that a second image makes, so parameters do not count.
-  """
+  """Bytes that automatic differentiation saves for the backward pass of one image, without those
+  of parameters: the difference that a second image makes."""
   variables, logits = _training(model, image_shape)
 
   def residuals(variables, images_BHWC):
@@ -98,8 +92,8 @@ def pass_flops(model: Any, image_shape: tuple[int, int, int]) -> float:
   variables, logits = _training(model, image_shape)
 
   def gradient(variables, images_BHWC):
-    return jax.grad(lambda params: jnp.sum(logits(params, variables, images_BHWC)))(
-      variables['params']
+    return jax.grad(lambda *args: jnp.sum(logits(*args)))(
+      variables['params'], variables, images_BHWC
     )
 
   images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -125,61 +119,41 @@ def _training(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Calla
 
 
 def memory_bytes(trainer: Trainer) -> float:
-  """About what one device needs: state, gradients, batch, and the saved and working activations."""
-  state = state_bytes(trainer)
-  working = 0.0
-  if (
-    option(trainer.experiment, 'remat', 'none') != 'none'
-  ):  # one layer, in full while it is repeated
-    options = dataclasses.replace(trainer.model.options, remat='none')
-    plain = trainer.model.clone(options=options)
-    working = (
-      images_per_pass(trainer)
-      * saved_bytes(plain, trainer.image_shape)
-      / (trainer.model.options.depth * devices_per_image(trainer))
-    )
-  return (
-    sum(state.values())
-    + state['parameters'] * (1 + (trainer.experiment.optim.accumulate > 1))
-    + tree_bytes(trainer.abstract_batch)
-    + activation_bytes(trainer)
-    + working
-  )
+  """Roughly what one device needs: state, gradients, batch, saved and working activations."""
+  state, model = state_bytes(trainer), trainer.model
+  gradients = state['parameters'] * (2 if trainer.experiment.optim.accumulate > 1 else 1)
+  activations = activation_bytes(trainer)
+  if option(trainer.experiment, 'remat', 'none') != 'none':
+    # Recomputing a layer needs all of its activations.
+    plain = model.clone(options=dataclasses.replace(model.options, remat='none'))
+    saved = images_per_pass(trainer) * saved_bytes(plain, trainer.image_shape)
+    activations += saved / (model.options.depth * devices_per_image(trainer))
+  return sum(state.values()) + gradients + tree_bytes(trainer.abstract_batch) + activations
 
 
 def expected_collectives(trainer: Trainer, group_devices: int) -> list[Collective]:
-  """About the collectives of a step: what fsdp, replica and tensor cost in bytes that are sent.
+  """Roughly the collectives of a step: the bytes that fsdp, replica and tensor send.
 
   Args:
     group_devices: of a slice or node; the last axes are on the nearest devices.
   """
-  shape, x = trainer.mesh.shape, trainer.experiment
-  elements = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainer.abstract_state.params))
-  mine = elements / shape['tensor']
-  passes = x.optim.accumulate
+  shape, x, options = trainer.mesh.shape, trainer.experiment, trainer.model.options
+  mine, passes = trainer.parameters / shape['tensor'], x.optim.accumulate
   rows, inner = [], shape['tensor'] * shape['sequence']
 
   def add(kind: str, axis: str, sent: float, inside: int) -> None:
     n = shape[axis]
     near = max(1, min(n, group_devices // inside))
     apart = n / near
-    rows.append(
-      Collective(
-        kind, axis, passes, sent, sent * (near - 1) / near, sent * (apart - 1) / apart / near
-      )
-    )
+    far = sent * (apart - 1) / apart / near
+    rows.append(Collective(kind, axis, passes, sent, sent * (near - 1) / near, far))
 
-  width = getattr(trainer.model.options, 'width', 0)
-  tokens = math.prod(trainer.grid) if width else 0
-  layers = getattr(trainer.model.options, 'depth', 0)
-  # Weights in the compute dtype, forward and backward; gradients in float32.
+  # Weights and tokens in the compute dtype, forward and backward; gradients in float32.
   size = jnp.dtype(option(x, 'dtype', 'float32')).itemsize
-  add(
-    'all-reduce',
-    'tensor',
-    passes * images_per_pass(trainer) * layers * 8 * tokens * width * size,
-    1,
-  )
+  if hasattr(options, 'width'):
+    tokens = passes * images_per_pass(trainer) * math.prod(trainer.grid)
+    layers = getattr(options, 'depth', 0)
+    add('all-reduce', 'tensor', 8 * layers * tokens * options.width * size, 1)
   add('all-gather', 'fsdp', passes * mine * 2 * size, inner)
   add('reduce-scatter', 'fsdp', passes * mine * 4, inner)
   add('all-reduce', 'replica', 2 * mine / shape['fsdp'] * 4, inner * shape['fsdp'])

@@ -110,8 +110,7 @@ def parse(text: str) -> Module:
   module, current = Module(), {}
   for line in text.split('\n'):
     if line.startswith((' ', '\t')):
-      instruction = _instruction(line)
-      if instruction:
+      if instruction := _instruction(line):
         current[instruction.name] = instruction
     elif line.endswith('{') and '->' in line:
       words = line.split()
@@ -162,15 +161,14 @@ def _count(module: Module) -> None:
     if fused:
       module.fused.add(name)
     for instruction in module.computations[name].values():
-      inner = times
+      trips = 1
       if instruction.opcode == 'while':
-        trips = trip_count(module, name, instruction)
-        module.unknown_loops += trips is None
-        inner *= 1 if trips is None else trips
+        known = trip_count(module, name, instruction)
+        module.unknown_loops += known is None
+        trips = 1 if known is None else known
       inside = fused or instruction.opcode == 'fusion' or instruction.opcode.endswith('-start')
-      todo += [
-        (called, inner, inside) for called in instruction.called if called in module.computations
-      ]
+      called = [name for name in instruction.called if name in module.computations]
+      todo += [(name, times * trips, inside) for name in called]
 
 
 def trip_count(module: Module, where: str, loop: Instruction) -> int | None:

@@ -1,4 +1,4 @@
-"""A plan: what one experiment would take on one topology."""
+"""A plan: what one experiment would need on one topology."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ class Plan:
 
 
 def make_plan(case: Case, cache: Path | None) -> Plan:
-  """Compiles the train step for a topology and reads from it what it takes.
+  """Compiles the train step for a topology and reads its needs from the program.
 
   Args:
     cache: folder of compiled programs.
@@ -88,25 +88,17 @@ def make_plan(case: Case, cache: Path | None) -> Plan:
   """
   step = program.lower(case)
   compiled = program.compiled(step, cache)
-  return Plan(
-    step.trainer,
-    case.topology,
-    compiled,
-    purposes(step.trainer, compiled),
-    program.available(case.topology),
-    _work(step, compiled),
-  )
+  sizes, available = _purposes(step.trainer, compiled), program.available(case.topology)
+  return Plan(step.trainer, case.topology, compiled, sizes, available, _work(step, compiled))
 
 
-def purposes(trainer: Trainer, compiled: Compiled) -> dict[str, float]:
+def _purposes(trainer: Trainer, compiled: Compiled) -> dict[str, float]:
   """Bytes of one device by purpose; they add up to `compiled.bytes`, unless it ran out of memory.
 
   State and batch are counted from shapes, activations are what automatic differentiation saves.
   """
-  sizes: dict[str, float] = {
-    **estimate.state_bytes(trainer),
-    'batch': estimate.tree_bytes(trainer.abstract_batch),
-  }
+  sizes: dict[str, float] = dict(estimate.state_bytes(trainer))
+  sizes['batch'] = estimate.tree_bytes(trainer.abstract_batch)
   activations = estimate.activation_bytes(trainer)
   if compiled.out_of_memory:
     return {**sizes, 'activations': activations}
@@ -126,11 +118,8 @@ def _work(step: Program, compiled: Compiled) -> Work | None:
   module = hlo.parse(compiled.hlo)
   mesh, chip = step.trainer.mesh, step.topology.chip
   group = 'slice_index' if chip.platform == 'tpu' else 'process_index'
-  partitions = Partitions(
-    tuple(mesh.shape),
-    tuple(mesh.shape.values()),
-    tuple(getattr(device, group, 0) for device in mesh.devices.flat),
-  )
+  groups = tuple(getattr(device, group, 0) for device in mesh.devices.flat)
+  partitions = Partitions(mesh.axis_names, mesh.devices.shape, groups)
   flops, traffic = costs.flops(module), costs.traffic(module)
   moved = collectives.collectives(module, partitions)
   bound = roofline.roofline(chip, flops, traffic, moved) if chip.peak else None

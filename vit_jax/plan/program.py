@@ -1,10 +1,9 @@
 """The train step compiled ahead of time, for chips that need not be here.
 
-The step is the one that `vit_jax train` takes: `train.trainer.Trainer` builds it, and only its
-inputs are abstract. The compiler's result is cached under a hash of everything that went in.
+`train.trainer.Trainer` builds the step, as for `vit_jax train`; only its inputs are abstract. The
+compiler's result is cached under a hash of everything that went in.
 """
 
-import dataclasses
 import gzip
 import hashlib
 import json
@@ -28,6 +27,14 @@ from vit_jax.train.trainer import Sizes, Trainer
 # The share of a GPU's memory that JAX takes by default (its page "GPU memory allocation").
 GPU_SHARE = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 0.75)
 _UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+# What a program's own analysis calls the sizes of `Compiled.memory`.
+_SIZES = {
+  'arguments': 'argument_size_in_bytes',
+  'outputs': 'output_size_in_bytes',
+  'aliased': 'alias_size_in_bytes',
+  'temporaries': 'temp_size_in_bytes',
+  'code': 'generated_code_size_in_bytes',
+}
 
 
 class Case(NamedTuple):
@@ -54,9 +61,8 @@ class Program:
 
   @property
   def key(self) -> str:
-    """Hash of the program, of the devices it is for and their places, and of the compilers."""
-    mesh = self.trainer.mesh
-    chip = self.topology.chip
+    """Hash of the program, the devices it is for, their places, and the compilers."""
+    mesh, chip = self.trainer.mesh, self.topology.chip
     parts = [
       self.text,
       self.topology.name,
@@ -71,12 +77,11 @@ class Program:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Compiled:
+class Compiled(NamedTuple):
   """The compiler's result, as it is cached: bytes are those of one device."""
 
   hlo: str  # the optimized module; empty where it ran out of memory
-  memory: dict[str, int]  # arguments, outputs, aliased, temporaries, code
+  memory: dict[str, int]  # by _SIZES
   out_of_memory: str  # the compiler's message, or empty
   seconds: float  # of compilation
   versions: dict[str, str]
@@ -117,34 +122,20 @@ def compiled(program: Program, cache: Path | None) -> Compiled:
   text, memory, refusal = '', {}, ''
   try:
     executable = program.lowered.compile()
-    text, memory = hlo.strip(executable.as_text()), _memory(executable.memory_analysis())
+    text, sizes = hlo.strip(executable.as_text()), executable.memory_analysis()
+    memory = {name: getattr(sizes, theirs) for name, theirs in _SIZES.items()}
   except jax.errors.JaxRuntimeError as error:
     if not str(error).startswith('RESOURCE_EXHAUSTED'):
       raise
     refusal = str(error)
-  result = Compiled(
-    text,
-    memory,
-    refusal,
-    time.perf_counter() - began,
-    compilers.versions(program.topology.chip.platform),
-  )
+  versions = compilers.versions(program.topology.chip.platform)
+  result = Compiled(text, memory, refusal, time.perf_counter() - began, versions)
   if path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f'.{os.getpid()}')
-    partial.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(result)).encode(), 6))
+    partial.write_bytes(gzip.compress(json.dumps(result._asdict()).encode(), 6))
     partial.replace(path)
   return result
-
-
-def _memory(analysis: Any) -> dict[str, int]:
-  return {
-    'arguments': analysis.argument_size_in_bytes,
-    'outputs': analysis.output_size_in_bytes,
-    'aliased': analysis.alias_size_in_bytes,
-    'temporaries': analysis.temp_size_in_bytes,
-    'code': analysis.generated_code_size_in_bytes,
-  }
 
 
 def _needed(refusal: str) -> int:
@@ -153,14 +144,10 @@ def _needed(refusal: str) -> int:
   "... the total memory required for HLO temporaries (670.62G) exceeds available HBM (15.75G)" and
   "Used 34.50G of 15.75G hbm" are two of its forms.
   """
-  for pattern in (
-    r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
-    r'\(([\d.]+)([KMGT]?)\) exceeds available',
-  ):
-    found = re.search(pattern, refusal)
-    if found:
-      return int(float(found[1]) * _UNITS[found[2]])
-  return 0
+  used = r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm'
+  exceeds = r'\(([\d.]+)([KMGT]?)\) exceeds available'
+  found = re.search(used, refusal) or re.search(exceeds, refusal)
+  return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
 def available(topology: Topology) -> float:

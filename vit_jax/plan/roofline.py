@@ -27,24 +27,17 @@ class Roofline(NamedTuple):
 
   @property
   def total(self) -> float:
-    """Seconds if nothing went on at the same time."""
+    """Seconds if nothing overlapped."""
     return sum(self)
 
   @property
   def limit(self) -> str:
-    """What takes longest."""
     names = ('compute', 'HBM', 'links', 'links between nodes')
     return names[self.index(max(self))]
 
 
 def roofline(chip: Chip, flops: float, traffic: float, moved: Sequence[Collective]) -> Roofline:
-  """The bound for what one device does in one step.
-
-  Args:
-    flops: of matrix products.
-    traffic: bytes between HBM and the units.
-    moved: its collectives.
-  """
+  """The bound of one device and step, with FLOP of products and bytes between HBM and units."""
   return Roofline(
     flops / chip.peak,
     traffic / chip.bandwidth,
@@ -54,5 +47,5 @@ def roofline(chip: Chip, flops: float, traffic: float, moved: Sequence[Collectiv
 
 
 def mfu(model_flops: float, seconds: float, chip: Chip) -> float:
-  """Share of the peak that the model's own FLOP of one device take, without recomputed ones."""
+  """Share of the peak that goes into the model's own FLOP of one device, not recomputed ones."""
   return model_flops / (seconds * chip.peak)

@@ -1,7 +1,7 @@
 """A plan that fits and is fast: meshes x remat x accumulation, pruned by arithmetic, then compiled.
 
-The global batch is the recipe's, so mesh and accumulation decide the images that a device takes at
-the same time, and every candidate computes the same run.
+The global batch is the recipe's: mesh and accumulation only decide how many images a device takes
+at once, and every candidate computes the same run.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ from vit_jax.train.trainer import Sizes, Trainer
 LOG = logging.getLogger(__name__)
 WANTED, MOST_COMPILED = 3, 8
 MOST_TENSOR = 8
-# What the compiler needs, as a share of the arithmetic estimate: it may need so much less, and
-# where it needs more, the following candidates are judged by that.
+# The least that the compiler needs, as a share of the arithmetic estimate. Where it turns out to
+# need more, later candidates are judged by that.
 LEAST_RATIO = 0.9
 
 
@@ -44,7 +44,7 @@ class Candidate:
 
   @property
   def order(self) -> tuple[float, float]:
-    """The fastest first; among equals the one with the least total work."""
+    """The fastest first; among equals the least total work first."""
     return float(f'{self.bound.seconds:.3g}'), self.bound.total
 
 
@@ -86,15 +86,14 @@ def search(case: Case, cache: Path | None) -> list[Plan]:
     )
     if plan.fits:
       plans.append(plan)
-    else:  # what the compiler needs, if it says how much, counts for the following candidates
+    else:  # if the compiler says what it needs, later candidates are judged by that
       ratio = max(ratio, (plan.compiled.bytes or available) / candidate.bytes)
   if not plans:
     smallest = min(c.bytes for c in found) / GIB
     raise UserError(
-      f'--search: nothing fits {x.model.name} with batch {x.batch_size} on '
-      f'{place.name}, where a device has {available / GIB:.2f} GiB; the smallest '
-      f'takes {smallest:.1f} GiB by arithmetic; take more devices, or a smaller '
-      'config.batch_size or config.data.image_size'
+      f'--search: nothing fits {x.model.name} with batch {x.batch_size} on {place.name}, where a '
+      f'device has {available / GIB:.2f} GiB; the smallest takes {smallest:.1f} GiB by arithmetic; '
+      'take more devices, or a smaller config.batch_size or config.data.image_size'
     )
   return sorted(plans, key=lambda plan: plan.seconds)
 
@@ -103,28 +102,26 @@ def candidates(case: Case) -> tuple[list[Candidate], int]:
   """(what could run, how many were against the rules of sharding).
 
   Raises:
-    UserError: all were; it is that of the plainest mesh, which divides the batch alone.
+    UserError: all were; the error of the plainest mesh, which divides only the batch.
   """
   x, place, num_classes = case.experiment, case.topology, case.num_classes
   devices = compilers.devices(place)
-  found, refused, base = [], [], None
+  found, refused, shapes = [], [], None
+  once = dataclasses.replace(x, optim=dataclasses.replace(x.optim, accumulate=1))
+  sizes = Sizes(case.num_examples, num_classes)
   model = models.build(x.model.name, num_classes, x.model.options)
+  remats = get_args(Remat) if hasattr(model.options, 'remat') else ('none',)
   for mesh in _meshes(x, len(devices), MOST_TENSOR if estimate.has_heads(model) else 1):
     try:
       device_mesh = meshes.make_mesh(mesh, devices)
-      here = Trainer(
-        dataclasses.replace(x, optim=dataclasses.replace(x.optim, accumulate=1)),
-        mesh=device_mesh,
-        sizes=Sizes(case.num_examples, num_classes),
-        shapes=base and base.abstract_state,
-      )
-      base = base or here
+      here = Trainer(once, mesh=device_mesh, sizes=sizes, shapes=shapes)
+      shapes = shapes or here.abstract_state
     except UserError as error:
       refused.append(error)
       continue
     ways = device_mesh.shape['replica'] * device_mesh.shape['fsdp']
     pieces = [n for n in _powers(x.batch_size) if x.batch_size % (ways * n) == 0]
-    for remat, accumulate in itertools.product(_remats(here), pieces):
+    for remat, accumulate in itertools.product(remats, pieces):
       y = _with(x, mesh, remat, accumulate)
       trainer = here.varied(y)
       found.append(Candidate(y, estimate.memory_bytes(trainer), _bound(trainer, place)))
@@ -138,21 +135,15 @@ def _meshes(x: Experiment, devices: int, most_tensor: int) -> Iterator[config.Me
   sequence = max(1, x.mesh.sequence)
   if devices % sequence:
     raise UserError(
-      f'config.mesh.sequence is {sequence}, which does not divide the {devices} '
-      'devices; set it to a divisor of their number'
+      f'config.mesh.sequence is {sequence}, which does not divide the {devices} devices; set it '
+      'to a divisor of their number'
     )
   for tensor in _powers(most_tensor):
-    ways = devices // (tensor * sequence)
-    if devices % (tensor * sequence):
-      continue
-    for fsdp in (n for n in range(1, ways + 1) if ways % n == 0):
+    ways, rest = divmod(devices, tensor * sequence)
+    for fsdp in (n for n in range(1, ways + 1) if not rest and ways % n == 0):
       yield dataclasses.replace(
         x.mesh, replica=ways // fsdp, fsdp=fsdp, tensor=tensor, sequence=sequence
       )
-
-
-def _remats(trainer: Trainer) -> tuple[str, ...]:
-  return get_args(Remat) if hasattr(trainer.model.options, 'remat') else ('none',)
 
 
 def _powers(limit: int) -> Iterator[int]:
@@ -169,16 +160,12 @@ def _with(x: Experiment, mesh: config.Mesh, remat: str, accumulate: int) -> Expe
 
 
 def _bound(trainer: Trainer, place: Topology) -> Roofline:
-  images = estimate.images_per_pass(trainer) * trainer.experiment.optim.accumulate
-  shape = trainer.mesh.shape
-  flops = (
-    images
-    * estimate.pass_flops(trainer.model, trainer.image_shape)
-    / (estimate.devices_per_image(trainer))
-  )
+  passes = trainer.experiment.optim.accumulate
+  images = estimate.images_per_pass(trainer) * passes / estimate.devices_per_image(trainer)
+  flops = images * estimate.pass_flops(trainer.model, trainer.image_shape)
   # Every pass reads the weights forward and backward; the update reads and writes the state.
   state = estimate.state_bytes(trainer)
-  weights = state['parameters'] * shape['fsdp'] * 2 * trainer.experiment.optim.accumulate
+  weights = state['parameters'] * trainer.mesh.shape['fsdp'] * 2 * passes
   traffic = weights + 2 * sum(state.values())
   moved = estimate.expected_collectives(trainer, place.group_devices)
   return roofline.roofline(place.chip, flops, traffic, moved)

@@ -6,23 +6,18 @@ from vit_jax.config import Data
 from vit_jax.data import splits
 from vit_jax.errors import UserError
 
-_TFDS = 'https://www.tensorflow.org/datasets/catalog/'
-# Data set -> (classes, images by split, source).
-SIZES: dict[str, tuple[int, dict[str, int], str]] = {
-  'earth_climate': (14, {'train': 8_282, 'test': 1_906}, 'configs/earth_climate.py'),
-  'fashion_mnist': (10, {'train': 60_000, 'test': 10_000}, _TFDS + 'fashion_mnist'),
-  'mnist': (10, {'train': 60_000, 'test': 10_000}, _TFDS + 'mnist'),
-  'cifar10': (10, {'train': 50_000, 'test': 10_000}, _TFDS + 'cifar10'),
-  'cifar100': (100, {'train': 50_000, 'test': 10_000}, _TFDS + 'cifar100'),
-  'oxford_iiit_pet': (37, {'train': 3_680, 'test': 3_669}, _TFDS + 'oxford_iiit_pet'),
-  'oxford_flowers102': (
-    102,
-    {'train': 1_020, 'validation': 1_020, 'test': 6_149},
-    _TFDS + 'oxford_flowers102',
-  ),
-  'imagenet2012': (1000, {'train': 1_281_167, 'validation': 50_000}, _TFDS + 'imagenet2012'),
-  # The autumn 2011 release: all images in one split.
-  'imagenet21k': (21_843, {'full': 14_197_122}, 'arXiv:2104.10972 section 3.1'),
+# Data set -> (classes, images by split); from https://www.tensorflow.org/datasets/catalog/NAME.
+SIZES: dict[str, tuple[int, dict[str, int]]] = {
+  'earth_climate': (14, {'train': 8_282, 'test': 1_906}),  # of configs/earth_climate.py
+  'fashion_mnist': (10, {'train': 60_000, 'test': 10_000}),
+  'mnist': (10, {'train': 60_000, 'test': 10_000}),
+  'cifar10': (10, {'train': 50_000, 'test': 10_000}),
+  'cifar100': (100, {'train': 50_000, 'test': 10_000}),
+  'oxford_iiit_pet': (37, {'train': 3_680, 'test': 3_669}),
+  'oxford_flowers102': (102, {'train': 1_020, 'validation': 1_020, 'test': 6_149}),
+  'imagenet2012': (1000, {'train': 1_281_167, 'validation': 50_000}),
+  # The autumn 2011 release, all images in one split: arXiv:2104.10972, section 3.1.
+  'imagenet21k': (21_843, {'full': 14_197_122}),
 }
 
 
@@ -36,7 +31,7 @@ def data_size(data: Data, num_examples: int = 0, num_classes: int = 0) -> tuple[
     UserError: neither given nor known here; or an unknown split.
   """
   name = data.name.split(':')[0]
-  classes, images, _ = SIZES.get(name, (0, {}, ''))
+  classes, images = SIZES.get(name, (0, {}))
   num_classes = num_classes or data.num_classes or classes
   if not num_examples and images:
     infos = {split: tfds.core.SplitInfo(split, [count], 0) for split, count in images.items()}

@@ -21,18 +21,17 @@ SIDE = 1.7  # of a picture, in inches
 def attention_maps(
   stacks: Mapping[str, np.ndarray], grid: tuple[int, int], has_class_token: bool, rollout: bool
 ) -> tuple[np.ndarray, str]:
-  """Attention to each patch, (images, *grid), and words that say what it is.
+  """Attention to each patch, (images, *grid), and a description of it.
 
-  It is that of the token, or the query, which the head reads: in the last layer, or rolled out
+  It is the attention of the token or query that the head reads, in the last layer, or rolled out
   over depth (Abnar and Zuidema 2020, arXiv:2005.00928, section 3): the product of the layers'
   weights, each averaged with the identity for the skip connection.
 
   Args:
     stacks: weights (images, layers, queries, keys) of each stack of layers, mean over heads. The
-      patches are the last of the keys.
-    grid: rows and columns of patches.
-    has_class_token: whether the first token of the encoder is the class token; without it, and
-      without another reader, it is the mean over the patches as queries.
+      patches are the last keys.
+    has_class_token: whether, without class blocks or a map head, the head reads the first token
+      and not the mean over the patches.
 
   Raises:
     UserError: the model has no attention.
@@ -40,27 +39,27 @@ def attention_maps(
   if not stacks:
     raise UserError('--attention: this model has no attention to draw; a ViT or a CaiT has')
   patches = math.prod(grid)
-  words = 'rollout over depth' if rollout else 'last layer'
   if CLASS in stacks:
+    reader = 'class token'
     row_BT = _class_attention(stacks[CLASS][:, :, 0], rollout)
-    words = f'class token, {words}'
   elif MAP in stacks:
+    reader = 'probe of the head'
     row_BT = stacks[MAP][:, -1, 0]
-    words = f'probe of the head, {words}'
   else:
+    reader = 'class token' if has_class_token else 'mean over patches'
     count, _, _, tokens = stacks[SELF].shape
     row_BT = np.zeros((count, tokens))
     row_BT[:, 0 if has_class_token else slice(tokens - patches, None)] = 1
     row_BT /= row_BT.sum(1, keepdims=True)
-    words = f'{"class token" if has_class_token else "mean over patches"}, {words}'
     if not rollout:
       row_BT = _through(row_BT, stacks[SELF][:, -1])
   if rollout:
-    others = stacks[SELF].shape[-1] - row_BT.shape[1]  # tokens that the reader does not see
+    others = stacks[SELF].shape[-1] - row_BT.shape[1]  # tokens that the reader cannot see
     row_BT = np.pad(row_BT, ((0, 0), (others, 0)))
     for layer in reversed(range(stacks[SELF].shape[1])):
       row_BT = 0.5 * row_BT + 0.5 * _through(row_BT, stacks[SELF][:, layer])
-  return row_BT[:, -patches:].reshape(-1, *grid), f'{words}, mean of heads'
+  words = f'{reader}, {"rollout over depth" if rollout else "last layer"}, mean of heads'
+  return row_BT[:, -patches:].reshape(-1, *grid), words
 
 
 def _through(row_BN: np.ndarray, weights_BNT: np.ndarray) -> np.ndarray:
@@ -68,7 +67,7 @@ def _through(row_BN: np.ndarray, weights_BNT: np.ndarray) -> np.ndarray:
 
 
 def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
-  """The share of each patch in the class token (B, N); these layers change it alone."""
+  """The share of each patch in the class token (B, N), the only token that these layers change."""
   if not rollout:
     return weights_BLT[:, -1, 1:]
   cls_B1 = np.ones((len(weights_BLT), 1))
@@ -83,11 +82,7 @@ def _class_attention(weights_BLT: np.ndarray, rollout: bool) -> np.ndarray:
 def draw(
   images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str], words: str, path: Path
 ) -> None:
-  """Writes a PNG: each image, and beside it the image lit where the attention is.
-
-  Args:
-    images_BHWC: uint8, one or three channels.
-    maps_BHW: not negative; each is shown relative to its largest value.
+  """Writes `picture` as a PNG, titled with `words`.
 
   Raises:
     UserError: the file cannot be written.
@@ -100,16 +95,21 @@ def draw(
 
 @plots.styled
 def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str]) -> Figure:
-  """Each image under its name, and beside it the image lit where the attention is."""
+  """Each image under its name, and beside it the image lit where the attention is.
+
+  Args:
+    images_BHWC: uint8, one or three channels.
+    maps_BHW: not negative; each is shown relative to its largest value.
+  """
   B, height, width = images_BHWC.shape[:3]
   pairs = min(B, PAIRS_PER_ROW)
   rows = math.ceil(B / pairs)
   figure = plots.new_figure(2 * SIDE * pairs, rows * (SIDE * height / width + 0.25) + 0.35)
-  grid = figure.subplots(rows, 2 * pairs, squeeze=False)
-  for axes in grid.flat:
+  places = figure.subplots(rows, 2 * pairs, squeeze=False).ravel()
+  for axes in places:
     axes.set_axis_off()
   for b in range(B):
-    left, right = grid[b // pairs, 2 * (b % pairs) : 2 * (b % pairs) + 2]
+    left, right = places[2 * b : 2 * b + 2]
     left.imshow(_three(images_BHWC[b]))
     left.set_title(names[b], fontsize=7)
     right.imshow(lit(images_BHWC[b], maps_BHW[b]))
@@ -119,7 +119,7 @@ def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str])
 def lit(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
   """The image in pale gray under the colors of the map, uint8 (H, W, 3).
 
-  Each patch has its own color in its middle; between the middles colors are interpolated.
+  Each patch has its own color at its center; colors are interpolated between centers.
   """
   height, width = image_HWC.shape[:2]
   share_HW = (map_HW / max(map_HW.max(), np.finfo(np.float32).tiny)).astype(np.float32)

@@ -29,7 +29,7 @@ NOTE = (
 
 
 class System(NamedTuple):
-  """A row of the table; of several seeds `top1` and `seconds` are the mean."""
+  """A row of the table; `top1` and `seconds` are means over seeds."""
 
   system: str
   year: int
@@ -47,7 +47,7 @@ class System(NamedTuple):
 def write_comparison(
   root: Path, csv: Path | None = None, json_path: Path | None = None, plot: Path | None = None
 ) -> str:
-  """The table of a folder that `vit_jax compare` filled, as text, and in the files asked for.
+  """The table of a folder that `vit_jax compare` filled, as text and in the given files.
 
   Raises:
     UserError: nothing is done yet, or a file cannot be written.
@@ -55,10 +55,11 @@ def write_comparison(
   rows = read_rows(root)
   if not rows:
     raise UserError(f'{root} holds no finished system yet; run the same command again')
+  cells = [row._asdict() for row in rows]
   if csv is not None:
-    write_csv(csv, [row._asdict() for row in rows])
+    write_csv(csv, cells)
   if json_path is not None:
-    content = {'note': NOTE, 'rows': [row._asdict() for row in rows]}
+    content = {'note': NOTE, 'rows': cells}
     with writing(json_path):
       json_path.write_text(json.dumps(content, indent=2) + '\n')
   if plot is not None:
@@ -69,7 +70,7 @@ def write_comparison(
 
 
 def read_rows(root: Path) -> list[System]:
-  """The systems that are done, by year."""
+  """The finished systems, by year."""
   index = root / INDEX
   entries = json.loads(index.read_text()) if index.is_file() else []
   rows: dict[str, System] = {}
@@ -79,16 +80,15 @@ def read_rows(root: Path) -> list[System]:
 
 
 def _row(root: Path, entry: Mapping[str, Any], before: Mapping[str, System]) -> System:
-  runs = [Run(root / name) for name in entry['runs']]
-  choices = [Run(root / name) for name in entry['choices']]
+  runs, choices = ([Run(root / name) for name in entry[key]] for key in ('runs', 'choices'))
   top1 = [100 * run.result(run.headline)['top1'] for run in runs]
-  seconds = float(np.mean([run.summary['seconds']['train'] for run in runs]))
-  in_all = seconds + sum(run.summary['seconds']['train'] for run in choices)
+  seconds = float(np.mean([_seconds(run) for run in runs]))
+  in_all = seconds + sum(map(_seconds, choices))
   if entry['teacher']:
     in_all += before[entry['teacher']].seconds_in_all
   chosen = ', '.join(f'{key}={value}' for key, value in entry['chosen'].items())
   first = runs[0]
-  # What is not a network has counted its own.
+  # The bag of words is no network and counts its own.
   macs = first.summary['macs'] if 'macs' in first.summary else counting.run_macs(first)
   return System(
     entry['system'],
@@ -105,35 +105,25 @@ def _row(root: Path, entry: Mapping[str, Any], before: Mapping[str, System]) -> 
   )
 
 
+def _seconds(run: Run) -> float:
+  return run.summary['seconds']['train']
+
+
 @plots.styled
 def draw(rows: list[System]) -> Figure:
-  """Accuracy against each cost, on a scale of powers of ten; bars are the spread over seeds."""
+  """Accuracy against each cost, on a logarithmic scale; bars are the spread over seeds."""
   figure = plots.new_figure(11, 3.9)
-  for axes, (cost, label) in zip(
-    figure.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True
-  ):
+  panels = figure.subplots(1, len(COSTS), sharey=True)
+  for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
     for row, color in zip(rows, plots.colors(len(rows)), strict=False):
       x = getattr(row, cost)
-      axes.errorbar(
-        x,
-        row.top1,
-        row.spread,
-        fmt='o',
-        color=color,
-        markersize=6,
-        capsize=3,
-        label=plots.shown(f'{row.system} ({row.year})'),
-      )
-    axes.set_xscale('log')
+      dot = axes.errorbar(x, row.top1, row.spread, fmt='o', color=color, markersize=6, capsize=3)
+      dot.set_label(plots.shown(f'{row.system} ({row.year})'))
+    axes.set(xscale='log', xlabel=label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=''))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.12)
-    axes.set_xlabel(label)
-  figure.axes[0].set_ylabel('top-1 on test images, %')
-  figure.legend(
-    *figure.axes[0].get_legend_handles_labels(),
-    loc='outside upper center',
-    ncols=len(rows),
-    fontsize=8,
-  )
+  panels[0].set_ylabel('top-1 on test images, %')
+  handles, labels = panels[0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside upper center', ncols=len(rows), fontsize=8)
   return figure

@@ -49,21 +49,19 @@ def forward_macs(spec: Spec) -> tuple[int, int]:
 
 
 def options_of(run: Run) -> dict[str, Any]:
-  """The options of a run's model."""
   return {key: value for key, value in run.config['model'].items() if key != 'name'}
 
 
-def run_macs(run: Run, train: bool = False) -> int:
-  """Multiply-accumulates of one forward pass per image through a run's model.
-
-  Args:
-    train: as in training, where patch dropout makes it cheaper.
-  """
+def spec_of(run: Run) -> Spec:
   data, options = run.config['data'], json.dumps(options_of(run), sort_keys=True)
   classes = data['num_classes'] or len(run.class_names)
   size = tuple(data['image_size'])
-  spec = Spec(run.config['model']['name'], options, classes, size, data['channels'])
-  return flops.jaxpr_macs(traced(spec, train))
+  return Spec(run.config['model']['name'], options, classes, size, data['channels'])
+
+
+def run_macs(run: Run, train: bool = False) -> int:
+  """Multiply-accumulates of one forward pass per image; patch dropout makes training cheaper."""
+  return flops.jaxpr_macs(traced(spec_of(run), train))
 
 
 @functools.cache

@@ -1,9 +1,7 @@
 """Where the hours of a run went, from its event log `events.jsonl`, over all its starts.
 
-Each second is counted once: `init`, `compile`, `data`, `evaluate` and `save` as the run spent
-them; `step`, training that counts; `lost`, training that was repeated because no checkpoint held
-it; `down`, from the last event of one start to the next start (after a kill, or in a queue).
-Goodput is `step` divided by wall time, from the first event of the run to the last.
+Each second is counted once, in one of the `PHASES`. Goodput is `step` divided by wall time, from
+the first event of the run to the last.
 """
 
 from collections.abc import Sequence
@@ -22,16 +20,14 @@ PHASES = {
   'data': 'waiting for data',
   'evaluate': 'evaluation',
   'save': 'saving',
-  'lost': 'training that was repeated',
-  'down': 'not running',
+  'lost': 'training that was repeated',  # because no checkpoint held it
+  'down': 'not running',  # from the last event of one start to the next start
 }
-CLOCKS_APART = 0.01  # of wall time, that the parts may miss it by
+CLOCKS_APART = 0.01  # how far the parts may be from wall time, as a share of it
 
 
 @dataclass(frozen=True)
 class Goodput:
-  """Seconds by phase, and what they add up to."""
-
   seconds: dict[str, float]  # of each phase
   wall: float  # seconds from the first event to the last, by the clock
   starts: int
@@ -57,9 +53,7 @@ class Goodput:
   def parts(self) -> list[tuple[str, float, str]]:
     """(phase, share of wall time, hours and minutes) of each phase that took time."""
     return [
-      (phase, self.share(seconds), clock(seconds))
-      for phase, seconds in self.seconds.items()
-      if seconds
+      (name, self.share(spent), clock(spent)) for name, spent in self.seconds.items() if spent
     ]
 
   @property
@@ -74,7 +68,7 @@ def read_goodput(run_dir: Path) -> Goodput | None:
 
 
 def account(events: Sequence[dict[str, Any]]) -> Goodput:
-  """Adds up the events of a run, which are in order of time."""
+  """Adds up the events of a run, in order of time."""
   seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
   trained: list[tuple[float, float, float]] = []  # (from step, to step, seconds), not yet lost
   step, last = 0.0, events[0]['time']
@@ -103,15 +97,12 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
 def _rewind(
   trained: Sequence[tuple[float, float, float]], resumed: float
 ) -> tuple[list[tuple[float, float, float]], float]:
-  """(the training before the step that was resumed from, seconds of the rest, which was lost)."""
+  """(training before the step resumed from, seconds of lost training after it)."""
   kept, lost = [], 0.0
   for begin, end, spent in trained:
-    if end <= resumed:
-      kept.append((begin, end, spent))
-      continue
-    share = max(resumed - begin, 0) / (end - begin) if end > begin else 0.0
+    share = 1.0 if end <= resumed else max(resumed - begin, 0) / max(end - begin, 1)
     if share:
-      kept.append((begin, resumed, spent * share))
+      kept.append((begin, min(end, resumed), spent * share))
     lost += spent * (1 - share)
   return kept, lost
 
@@ -130,33 +121,24 @@ def goodput(run_dirs: Sequence[Path]) -> tuple[str, list[dict[str, Any]]]:
         f'{run_dir} has no events in events.jsonl; name a run folder that `vit_jax train` wrote'
       )
     texts.append(_as_text(run_dir, spent))
-    rows += [
-      {
-        'run': run_dir,
-        'phase': phase,
-        'seconds': f'{seconds:.3f}',
-        'share_of_wall': f'{spent.share(seconds):.5f}',
-      }
-      for phase, seconds in [*spent.seconds.items(), ('wall', spent.wall)]
-    ]
+    for phase, seconds in [*spent.seconds.items(), ('wall', spent.wall)]:
+      share = f'{spent.share(seconds):.5f}'
+      row = {'run': run_dir, 'phase': phase, 'seconds': f'{seconds:.3f}', 'share_of_wall': share}
+      rows.append(row)
   return '\n\n'.join(texts), rows
 
 
 def _as_text(run_dir: Path, spent: Goodput) -> str:
+  head = f'{run_dir}: goodput {spent.summary}'
+  if not spent.ended:
+    head += '; the last start has recorded no end'
   rows = [
-    (f'  {phase}', f'{share:.1%}', time, PHASES.get(phase, ''))
-    for phase, share, time in spent.parts
+    (f'  {name}', f'{share:.1%}', time, PHASES.get(name, '')) for name, share, time in spent.parts
   ]
-  lines = [
-    f'{run_dir}: goodput {spent.summary}'
-    + ('' if spent.ended else '; the last start has recorded no end'),
-    as_text((), rows, align='<>><'),
-  ]
+  text = f'{head}\n{as_text((), rows, align="<>><")}'
   if abs(spent.total - spent.wall) > CLOCKS_APART * spent.wall:
-    lines.append(
-      f'  the parts add up to {clock(spent.total)}: a clock was set while the run was going'
-    )
-  return '\n'.join(lines)
+    text += f'\n  the parts add up to {clock(spent.total)}: a clock was set while the run was going'
+  return text
 
 
 def clock(seconds: float) -> str:

@@ -1,20 +1,22 @@
 """Scaling laws: the compute-optimal frontier, and E = a (C + d)^-b + c fitted to it.
 
 The form is that of Scaling Vision Transformers (Zhai et al. 2022, arXiv:2106.04560, section 2.2):
-a power law of the compute C that saturates on both sides, where c is the error that no compute
-takes away and d makes it finite without compute.
+a power law of the compute C that saturates on both sides. No compute takes away the error c; d
+makes the error finite without compute.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import least_squares
+from tqdm import trange
 
 LEAST_POINTS = 6  # of a frontier: four constants, and two points that could contradict the fit
 RESAMPLES = 1000
 CONFIDENCE = 0.9
+TAILS = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
 STEEPEST = 2.0  # b of a fit is between 0 and this
 STARTS = [(b, c) for b in (0.15, 0.4, 1.0) for c in (0.1, 0.5, 0.9)]  # c as a share of the lowest
 
@@ -45,54 +47,33 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Fit:
-  """A law, the laws fitted to resampled points, and the residuals of the points.
-
-  Attributes:
-    laws: one per resample.
-    residual_N: of log E, scaled up for the four fitted constants.
-  """
-
   law: Law
-  laws: tuple[Law, ...]
-  residual_N: np.ndarray
+  laws: tuple[Law, ...]  # fitted to resampled points
+  residual_N: np.ndarray  # of log E at the points, scaled up for the four fitted constants
 
   def interval(self, value: Callable[[Law], Any]) -> np.ndarray:
     """(2, ...): the bounds of `value` of the law at 90 % confidence."""
-    return np.quantile([value(law) for law in self.laws], _TAILS, axis=0)
+    return np.quantile([value(law) for law in self.laws], TAILS, axis=0)
 
   def predict(self, compute: float, seed: int = 0) -> tuple[float, float, float]:
     """(error, lower, upper) of a run that was not fitted; its own noise widens the interval."""
     noise = np.random.default_rng(seed).choice(self.residual_N, len(self.laws))
     drawn = np.array([float(law(compute)) for law in self.laws]) * np.exp(noise)
-    low, high = np.quantile(drawn, _TAILS)
+    low, high = np.quantile(drawn, TAILS)
     return float(self.law(compute)), float(low), float(high)
-
-
-_TAILS = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
 
 
 def frontier(compute_N: np.ndarray, error_N: np.ndarray) -> np.ndarray:
   """Indices, by increasing compute, of the points with less error than any of as little compute."""
-  best, found = np.inf, []
-  for i in np.lexsort((error_N, compute_N)):
-    if error_N[i] < best:
-      best = error_N[i]
-      found.append(int(i))
-  return np.array(found, int)
+  order_N = np.lexsort((error_N, compute_N))
+  best_N = np.minimum.accumulate(error_N[order_N])
+  return order_N[np.diff(best_N, prepend=np.inf) < 0]
 
 
 def fit(
-  compute_N: np.ndarray,
-  error_N: np.ndarray,
-  *,
-  resamples: int = RESAMPLES,
-  seed: int = 0,
-  watched: Callable[[Iterable[int]], Iterable[int]] = iter,
+  compute_N: np.ndarray, error_N: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Fit:
   """Fits the law to points of a frontier, and again to `resamples` of them drawn with replacement.
-
-  Args:
-    watched: wraps the count of resamples, to show progress.
 
   Raises:
     ValueError: fewer than `LEAST_POINTS`, or a number that has no logarithm.
@@ -103,22 +84,18 @@ def fit(
   x_N = compute_N / unit
   law = min(
     (_solve(x_N, error_N, start) for start in _starts(error_N)),
-    key=lambda law: float(np.square(_residual(law, x_N, error_N)).sum()),
+    key=lambda law: np.square(_residual(law, x_N, error_N)).sum(),
   )
   rng, laws = np.random.default_rng(seed), []
-  for _ in watched(range(resamples)):
+  for _ in trange(resamples, desc='resampling', leave=False, disable=None):
     drawn = _draw(rng, len(x_N))
     laws.append(_solve(x_N[drawn], error_N[drawn], law))
-  scale = np.sqrt(len(x_N) / (len(x_N) - len(law)))
-  return Fit(
-    law.per(1 / unit),
-    tuple(each.per(1 / unit) for each in laws),
-    scale * _residual(law, x_N, error_N),
-  )
+  residual_N = _residual(law, x_N, error_N) * np.sqrt(len(x_N) / (len(x_N) - len(law)))
+  return Fit(law.per(1 / unit), tuple(each.per(1 / unit) for each in laws), residual_N)
 
 
 def _draw(rng: np.random.Generator, count: int) -> np.ndarray:
-  """As many points as there are, with replacement; again until five of them are different."""
+  """As many points as there are, with replacement; again until more than four are distinct."""
   while True:
     drawn = rng.integers(count, size=count)
     if len(np.unique(drawn)) > len(Law._fields):
@@ -146,17 +123,13 @@ def _solve(x_N: np.ndarray, error_N: np.ndarray, start: Law) -> Law:
     columns = (power_N, -power_N * np.log(x_N + d), np.ones_like(x_N), -b * power_N * d / (x_N + d))
     return -np.stack(columns, 1) / (power_N + c)[:, None]
 
+  def residual(point) -> np.ndarray:
+    return _residual(law(point), x_N, error_N)
+
   low = np.array([np.log(1e-6), 1e-3, 0.0, np.log(1e-6)])
   high = np.array([np.log(1e3), STEEPEST, float(error_N.min()), np.log(1e2)])
+  margin = 1e-6 * (high - low)
   point = np.array([np.log(start.a), start.b, start.c, np.log(start.d)])
-  inside = np.clip(point, low + 1e-6 * (high - low), high - 1e-6 * (high - low))
+  inside = np.clip(point, low + margin, high - margin)
   solve: Any = least_squares  # its types know no function for the slope
-  found = solve(
-    lambda point: _residual(law(point), x_N, error_N),
-    inside,
-    slope,
-    bounds=(low, high),
-    method='dogbox',
-    max_nfev=100,
-  )
-  return law(found.x)
+  return law(solve(residual, inside, slope, bounds=(low, high), method='dogbox', max_nfev=100).x)

@@ -1,5 +1,5 @@
-"""What a ViT has learned: filters, positions, attention distances (arXiv:2010.11929, Figure 7), and
-where it looks."""
+"""What a ViT has learned: filters, positions, attention distances (arXiv:2010.11929, Figure 7) and
+attention maps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vit_jax.data.augment import normalize
@@ -23,36 +22,27 @@ from vit_jax.weights import Opened
 from vit_jax.weights import open as open_weights
 
 FILTERS, FILTERS_PER_ROW = 28, 7  # as many as in the paper's figure
-MAPS = 8  # of positions, at most so many down and across
+MAPS = 8  # of positions, at most, down and across
 SHOWN = 6  # images beside their attention
 
 Array = jax.Array
 
 
 class Learned(NamedTuple):
-  """Of a model with attention over patches; what it does not have is None.
-
-  Attributes:
-    filters_FPPC: the first principal components of the patch embedding's filters.
-    explained: their share of the variance.
-    similarity_NN: cosine of the position embeddings of any two patches.
-    distance_LA: mean attention distance of each head, in pixels.
-    uniform: that of uniform attention.
-    stacks: attention of the first SHOWN images, mean over heads, for `attention.attention_maps`.
-  """
+  """What `look` reads from a model; None where the model does not have it."""
 
   grid: tuple[int, int]
-  filters_FPPC: np.ndarray | None
-  explained: float
-  similarity_NN: np.ndarray | None
-  distance_LA: np.ndarray
-  uniform: float
-  stacks: Mapping[str, np.ndarray]
+  filters_FPPC: np.ndarray | None  # first principal components of the patch embedding's filters
+  explained: float  # their share of the variance
+  similarity_NN: np.ndarray | None  # cosine of the position embeddings of any two patches
+  distance_LA: np.ndarray  # mean attention distance of each head, in pixels
+  uniform: float  # that of uniform attention
+  stacks: Mapping[str, np.ndarray]  # as `attention_maps` takes them, of the first SHOWN images
   has_class_token: bool
 
 
 class Section(NamedTuple):
-  """The part of a run's page; with a `fault` that kept the weights from being read, only that."""
+  """The part of a run's page; only a `fault` if the weights could not be read."""
 
   pictures: Sequence[Picture] = ()
   attention: Picture | None = None
@@ -74,30 +64,19 @@ def section(run: Run, of: str) -> Section:
     return Section(fault=str(error))
   if learned is None:
     return Section()
-  pictures, grid = [], learned.grid
+  pictures = []
   if learned.filters_FPPC is not None:
-    words = (
-      f"The first {len(learned.filters_FPPC)} principal components of the patch embedding's "
-      f'filters, which hold {learned.explained:.0%} of their variance{of}'
-    )
-    note = "principal components of the patch embedding's"
-    pictures.append(picture(filters_figure(learned.filters_FPPC), words, 'Filters', note))
+    pictures.append(_filters(learned.filters_FPPC, learned.explained, of))
   if learned.similarity_NN is not None:
-    words = _words_of_positions(learned.similarity_NN, grid) + of
-    note = 'cosine similarity of the embedding of each patch with all others'
-    drawn = positions_figure(learned.similarity_NN, grid)
-    pictures.append(picture(drawn, words, 'Positions', note))
-  words = _words_of_distance(learned.distance_LA, learned.uniform) + of
-  note = f'of each head, mean of {len(images_SHWC)} images; dotted: uniform attention'
-  drawn = distance_figure(learned.distance_LA, learned.uniform)
-  pictures.append(picture(drawn, words, 'Attention distance', note))
+    pictures.append(_positions(learned.similarity_NN, learned.grid, of))
+  pictures.append(_distance(learned.distance_LA, learned.uniform, len(images_SHWC), of))
   maps_BHW, words = attention.attention_maps(
-    learned.stacks, grid, learned.has_class_token, rollout=False
+    learned.stacks, learned.grid, learned.has_class_token, rollout=False
   )
-  shown = min(SHOWN, len(images_SHWC))
-  labels = [int(judged.label_N[n]) for n in judged.sample_S[:shown]]
+  shown = len(maps_BHW)
+  labels = judged.label_N[judged.sample_S[:shown]]
   names = [judged.class_names[k] if k >= 0 else '' for k in labels]
-  looks = attention.picture(images_SHWC[:shown], maps_BHW[:shown], names)
+  looks = attention.picture(images_SHWC[:shown], maps_BHW, names)
   description = f'{shown} images, each beside itself lit where the attention is ({words}){of}'
   return Section(pictures, picture(looks, description, 'Attention', words))
 
@@ -112,7 +91,7 @@ def look(opened: Opened, images_NHWC: np.ndarray) -> Learned | None:
   if not any(name.startswith(f'{attention.SELF}/attention/') for name in flat):
     return None
   rows, columns = opened.grid
-  height, width, channels = opened.view.image_shape
+  height, width, _ = opened.view.image_shape
   distance_NN = distances((rows, columns), (height / rows, width / columns))
 
   def attend(variables: Any, images_BHWC: Array) -> tuple[dict[str, Array], Array]:
@@ -125,13 +104,11 @@ def look(opened: Opened, images_NHWC: np.ndarray) -> Learned | None:
     }
     return stacks, distance_LBA.swapaxes(0, 1)
 
+  # A few images at a time: the weights of all could fill the memory.
   attended = in_batches(attend, opened.variables, 1)
   stacks, first_BLA = attended(images_NHWC[:SHOWN])
-  # A few images at a time: the weights of all could fill the memory.
-  others = [
-    attended(images_NHWC[start : start + SHOWN])[1]
-    for start in range(SHOWN, len(images_NHWC), SHOWN)
-  ]
+  starts = range(SHOWN, len(images_NHWC), SHOWN)
+  others = [attended(images_NHWC[start : start + SHOWN])[1] for start in starts]
   distance_BLA = np.concatenate([first_BLA, *others])
   filters_FPPC, explained = None, 0.0
   stem = {name for name in flat if name.startswith('embedding/')}
@@ -155,21 +132,16 @@ def look(opened: Opened, images_NHWC: np.ndarray) -> Learned | None:
 
 
 def distances(grid: tuple[int, int], patch: tuple[float, float]) -> np.ndarray:
-  """Pixels between the middles of any two patches, (N, N) in float32.
-
-  Args:
-    grid: rows and columns of patches.
-    patch: height and width of one, in pixels.
-  """
+  """Pixels between the centers of any two patches of that height and width, (N, N) in float32."""
   places_N2 = np.indices(grid).reshape(2, -1).T * np.array(patch)
   return np.linalg.norm(places_N2[:, None] - places_N2[None], axis=-1).astype(np.float32)
 
 
 def attention_distance(weights_LBANT: Array, distance_NN: Array) -> Array:
-  """Mean over patches of the distance to the patches they attend to, weighted by the attention.
+  """Distance from a patch to those it attends to, weighted by attention, (L, B, A).
 
-  Other tokens (a class token, registers) have no place: the weights of the patches, which are the
-  last of the tokens, are scaled to sum to one. Returns (L, B, A).
+  Other tokens (a class token, registers) have no position: the weights of the patches, the last
+  tokens, are scaled to sum to one. The result is the mean over patches.
   """
   N = len(distance_NN)
   weights_LBANN = weights_LBANT[..., -N:, -N:]
@@ -182,7 +154,7 @@ def attention_distance(weights_LBANT: Array, distance_NN: Array) -> Array:
 def principal_components(kernel_PPCD: np.ndarray, count: int = FILTERS) -> tuple[np.ndarray, float]:
   """(the first components of the D filters, (F, P, P, C); their share of the variance).
 
-  Their sign is arbitrary: here the entry of largest magnitude is positive.
+  Their sign is arbitrary; the entry of largest magnitude is made positive.
   """
   filters_DV = kernel_PPCD.reshape(-1, kernel_PPCD.shape[-1]).T.astype(np.float64)
   _, strength_F, components_FV = np.linalg.svd(filters_DV - filters_DV.mean(0), full_matrices=False)
@@ -211,7 +183,7 @@ def _tiles(tiles_RCHW: np.ndarray, gap: int = 1) -> np.ndarray:
 
 
 @plots.styled
-def filters_figure(filters_FPPC: np.ndarray) -> Figure:
+def _filters(filters_FPPC: np.ndarray, explained: float, of: str) -> Picture:
   F, P, _, C = filters_FPPC.shape
   peak_F111 = np.abs(filters_FPPC).max((1, 2, 3), keepdims=True)
   scaled_FPPC = 0.5 + filters_FPPC / (2 * np.maximum(peak_F111, np.finfo(float).tiny))
@@ -223,11 +195,13 @@ def filters_figure(filters_FPPC: np.ndarray) -> Figure:
   figure, axes = plots.new_axes(5.2, 5.2 * rows / FILTERS_PER_ROW)
   axes.imshow(np.nan_to_num(rgba_HW4), interpolation='none')
   axes.set_axis_off()
-  return figure
+  note = "principal components of the patch embedding's"
+  words = f'The first {F} {note} filters, which hold {explained:.0%} of their variance{of}'
+  return picture(figure, words, 'Filters', note)
 
 
 @plots.styled
-def positions_figure(similarity_NN: np.ndarray, grid: tuple[int, int]) -> Figure:
+def _positions(similarity_NN: np.ndarray, grid: tuple[int, int], of: str) -> Picture:
   rows, columns = grid
   maps_RCHW = similarity_NN.reshape(rows, columns, rows, columns)
   some = [
@@ -236,22 +210,30 @@ def positions_figure(similarity_NN: np.ndarray, grid: tuple[int, int]) -> Figure
   ]
   shown_HW = _tiles(maps_RCHW[np.ix_(*some)])
   figure, axes = plots.new_axes(5.2, 4.4)
-  picture = axes.imshow(shown_HW, cmap='viridis', vmax=1, interpolation='none')
+  image = axes.imshow(shown_HW, cmap='viridis', vmax=1, interpolation='none')
   for axis, side, chosen in ((axes.yaxis, rows, some[0]), (axes.xaxis, columns, some[1])):
-    axis.set_ticks(
-      (side - 1) / 2 + (side + 1) * np.arange(len(chosen)), [str(place + 1) for place in chosen]
-    )
+    middles = (side - 1) / 2 + (side + 1) * np.arange(len(chosen))
+    axis.set_ticks(middles, [str(place + 1) for place in chosen])
   axes.set(xlabel='column of the patch', ylabel='row of the patch')
   axes.grid(False)
   axes.tick_params(length=0)
   axes.spines[:].set_visible(False)
-  bar = figure.colorbar(picture, ax=axes, shrink=0.8)
+  bar = figure.colorbar(image, ax=axes, shrink=0.8)
   bar.outline.set_visible(False)  # type: ignore[operator]
-  return figure
+  near_NN = distances(grid, (1, 1)) == 1
+  others_NN = ~near_NN & ~np.eye(len(near_NN), dtype=bool)
+  means = ', '.join(
+    f'{name} {similarity_NN[which_NN].mean():.2f}'
+    for name, which_NN in (('neighbors', near_NN), ('others', others_NN))
+    if which_NN.any()
+  )
+  words = f'Cosine similarity of position embeddings; means: {means or "one patch"}{of}'
+  note = 'cosine similarity of the embedding of each patch with all others'
+  return picture(figure, words, 'Positions', note)
 
 
 @plots.styled
-def distance_figure(distance_LA: np.ndarray, uniform: float) -> Figure:
+def _distance(distance_LA: np.ndarray, uniform: float, images: int, of: str) -> Picture:
   L, A = distance_LA.shape
   figure, axes = plots.new_axes(5.2, 3.6)
   axes.axhline(uniform, **plots.DOTTED)
@@ -260,26 +242,13 @@ def distance_figure(distance_LA: np.ndarray, uniform: float) -> Figure:
   axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
   axes.set(xlabel='layer', ylabel='pixels', xlim=(0.5, L + 0.5))
   axes.set_ylim(0, 1.1 * max(uniform, distance_LA.max()))
-  return figure
-
-
-def _words_of_positions(similarity_NN: np.ndarray, grid: tuple[int, int]) -> str:
-  near_NN = distances(grid, (1, 1)) == 1
-  others_NN = ~near_NN & ~np.eye(len(near_NN), dtype=bool)
-  words = [
-    f'{name} {similarity_NN[which_NN].mean():.2f}'
-    for name, which_NN in (('neighbors', near_NN), ('others', others_NN))
-    if which_NN.any()
-  ]
-  return f'Cosine similarity of position embeddings; means: {", ".join(words) or "one patch"}'
-
-
-def _words_of_distance(distance_LA: np.ndarray, uniform: float) -> str:
-  layers = [
+  layers = '; '.join(
     f'layer {layer}: {distance_A.min():.1f} to {distance_A.max():.1f}, mean {distance_A.mean():.1f}'
     for layer, distance_A in enumerate(distance_LA, 1)
-  ]
-  return (
-    f'Mean attention distance of the heads in pixels; {"; ".join(layers)}; uniform attention '
-    f'has {uniform:.1f}'
   )
+  words = (
+    f'Mean attention distance of the heads in pixels; {layers}; uniform attention has '
+    f'{uniform:.1f}{of}'
+  )
+  note = f'of each head, mean of {images} images; dotted: uniform attention'
+  return picture(figure, words, 'Attention distance', note)

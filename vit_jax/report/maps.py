@@ -16,7 +16,7 @@ from vit_jax.report import plots
 from vit_jax.run.predictions import Predictions, Raster
 
 LEGEND_CLASSES = 40  # names of more do not fit
-# A patch whose true class is none of these. With alpha, to be pale on light and on dark paper.
+# A patch whose true class is none of these. Alpha makes it pale on light and on dark paper.
 NO_CLASS = ('#8a8f98', 0.28)
 
 
@@ -34,13 +34,14 @@ def palette(predictions: Predictions) -> list[str]:
 def paint(value_N: np.ndarray, raster: Raster, blank: int) -> np.ndarray:
   """Values of patches -> value_HW over the whole picture, `blank` where there is no patch.
 
-  One cell is the largest square that all patches are made of, so that each patch covers exactly
-  its own place; the last cells may reach over the edge. A later patch covers an earlier one.
+  A cell is the largest square that all patches are made of; the last cells may reach over the
+  edge. A later patch covers an earlier one.
   """
   cell = cell_size(raster)
   value_HW = np.full((-(-raster.height // cell), -(-raster.width // cell)), blank, value_N.dtype)
+  side = raster.patch // cell
   for value, row, col in zip(value_N, raster.row_N // cell, raster.col_N // cell, strict=True):
-    value_HW[row : row + raster.patch // cell, col : col + raster.patch // cell] = value
+    value_HW[row : row + side, col : col + side] = value
   return value_HW
 
 
@@ -50,7 +51,7 @@ def cell_size(raster: Raster) -> int:
 
 
 def agreement(predictions: Predictions) -> str:
-  """How much of the map is right, in words."""
+  """The share of the map that is right, as text."""
   assert predictions.raster
   judged_N, held_out_N = predictions.labeled_N, predictions.raster.held_out_N
   if not judged_N.any():
@@ -66,25 +67,23 @@ def map_figure(predictions: Predictions) -> Figure:
   """Predicted classes, true classes, where they agree, and a legend with the recall of each."""
   raster = predictions.raster
   assert raster
-  colors = palette(predictions)
-  truth_N = np.where(predictions.labeled_N, predictions.label_N, len(colors))
-  outcome_N = np.where(predictions.labeled_N, np.where(predictions.correct_N, 1, 0), 2)
+  colors, judged_N = palette(predictions), predictions.labeled_N
+  truth_N = np.where(judged_N, predictions.label_N, len(colors))
+  outcome_N = np.where(judged_N, predictions.correct_N, 2)
   outcomes = {'wrong': plots.WRONG, 'right': plots.RIGHT, 'none of the classes': NO_CLASS}
   if raster.held_out_N is not None:
-    outcome_N = np.where(raster.held_out_N | (outcome_N == 2), outcome_N, outcome_N + 3)
-    outcomes |= {
-      'wrong, training region': (plots.WRONG, 0.4),
-      'right, training region': (plots.RIGHT, 0.33),
-    }
+    outcome_N = np.where(raster.held_out_N | ~judged_N, outcome_N, outcome_N + 3)
+    outcomes['wrong, training region'] = plots.WRONG, 0.4
+    outcomes['right, training region'] = plots.RIGHT, 0.33
   figure = plots.new_figure(10.4, 5.9)
-  grid = figure.subplots(2, 2)
-  _draw(grid[0, 0], predictions.prediction_N, raster, colors)
-  _draw(grid[0, 1], truth_N, raster, [*colors, NO_CLASS])
-  _draw(grid[1, 0], outcome_N, raster, list(outcomes.values()))
-  grid[0, 0].set_title('Predicted')
-  grid[0, 1].set_title('True')
-  grid[1, 0].set_title(agreement(predictions).capitalize())
-  grid[1, 0].legend(
+  (predicted, true), (agrees, legend) = figure.subplots(2, 2)
+  _draw(predicted, predictions.prediction_N, raster, colors)
+  _draw(true, truth_N, raster, [*colors, NO_CLASS])
+  _draw(agrees, outcome_N, raster, list(outcomes.values()))
+  predicted.set_title('Predicted')
+  true.set_title('True')
+  agrees.set_title(agreement(predictions).capitalize())
+  agrees.legend(
     handles=[Patch(color=color, label=word, linewidth=0) for word, color in outcomes.items()],
     loc='upper center',
     bbox_to_anchor=(0.5, -0.06),
@@ -94,7 +93,7 @@ def map_figure(predictions: Predictions) -> Figure:
     columnspacing=1.2,
     handletextpad=0.4,
   )
-  _legend(grid[1, 1], predictions, raster, colors)
+  _legend(legend, predictions, raster, colors)
   return figure
 
 

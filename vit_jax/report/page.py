@@ -16,7 +16,7 @@ from vit_jax.report.results import METRICS, comparison, on_other_data, results
 from vit_jax.report.samples import samples
 from vit_jax.run import Predictions, Run
 
-MAJORITY = 'Always the most frequent class'  # what it takes no model to reach
+MAJORITY = 'Always the most frequent class'  # reached without a model
 MATRIX_CLASSES = 100  # with more classes only the worst pairs are listed
 WORST_PAIRS = 8
 
@@ -26,10 +26,10 @@ def write_page(
 ) -> Path:
   """Writes report.html into the first run folder, and each run's maps into its figures/NAME.png.
 
-  Several runs are compared on one page. A run that has not ended gives a page of what there is.
+  Several runs are compared on one page. A run that has not ended gives a page of what it has.
 
   Args:
-    page: to be written instead, and nothing into the run folders.
+    page: written instead, and nothing into the run folders.
     weights: whether to read those of runs that have ended, and draw what the model has learned.
 
   Returns the path of the page.
@@ -49,12 +49,12 @@ def write_page(
     for run in runs
   ]
   text = render('run.html', **_page(runs, maps_of, weights))
-  path = page or runs[0].path / 'report.html'
-  with writing(path):
-    if page is not None:
+  if page is not None:
+    with writing(page):
       page.write_text(text, 'utf-8')
-      return page
-    runs[0].write_report(text)
+    return page
+  with writing(runs[0].path / 'report.html'):
+    path = runs[0].write_report(text)
     for run, figures in zip(runs, maps_of, strict=True):
       for name, figure in figures.items():
         with run.figure(name) as file:
@@ -66,15 +66,15 @@ def _page(
   runs: Sequence[Run], maps_of: Sequence[Mapping[str, Figure]], weights: bool
 ) -> dict[str, Any]:
   """The values of templates/run.html."""
-  labels = _labels(runs)
+  labels, majority = _labels(runs), _majority(runs)
   return {
     'title': ' and '.join(dict.fromkeys(run.name for run in runs)),
     'leads': [(_lead(run), bool(run.summary)) for run in runs],
     'judged': runs[0].headline,
-    'bars': _bars(runs, labels),
+    'bars': _bars(runs, labels, majority),
     'results': results(runs, labels),
     'comparison': comparison(runs, labels),
-    'training': _training(runs, labels),
+    'training': _training(runs, labels, majority),
     'other_data': on_other_data(runs, labels),
     'runs': [
       _run(run, label, f' of {label}' if len(runs) > 1 else '', figures, weights)
@@ -86,25 +86,24 @@ def _page(
 def _run(
   run: Run, label: str, of: str, figures: Mapping[str, Figure], weights: bool
 ) -> dict[str, Any]:
-  """What the page says of one run; `of` follows the names of its parts."""
-  versions = run.summary.get('versions', {})
+  """The part of the page about one run; `of` follows the names of its parts."""
+  others_first = sorted(figures, key=lambda name: name in run.evals)
+  splits = [
+    _split(name + of, predictions)
+    for name, predictions in run.predictions.items()
+    if name in run.evals or not predictions.raster
+  ]
+  versions = run.summary.get('versions', {}).items()
   return {
     'label': label,
     'of': of,
     'facts': _facts(run),
-    'maps': [
-      (name + of, _map(name + of, run.predictions[name], figure))
-      for name, figure in sorted(figures.items(), key=lambda item: item[0] in run.evals)
-    ],
+    'maps': [_map(name + of, run.predictions[name], figures[name]) for name in others_first],
     'features': _features(run),
-    'splits': [
-      _split(name + of, predictions)
-      for name, predictions in run.predictions.items()
-      if name in run.evals or not predictions.raster
-    ],
+    'splits': splits,
     'learned': learned.section(run, of) if weights else learned.Section(),
     'hours': goodput.read_goodput(run.path),
-    'made_with': ', '.join(f'{name} {version}' for name, version in versions.items()),
+    'made_with': ', '.join(f'{name} {version}' for name, version in versions),
     'recipe': json.dumps(run.config, indent=2),
     'faults': run.faults,  # last: the others read the files
   }
@@ -117,17 +116,14 @@ def _labels(runs: Sequence[Run]) -> list[str]:
   """
   parts = [run.path.name.split(',') for run in runs]
   common = set.intersection(*map(set, parts)) if len(runs) > 1 else set()
-  names = [
-    ','.join(part for part in mine if part not in common) or run.path.name
-    for run, mine in zip(runs, parts, strict=True)
-  ]
+  short = [','.join(part for part in mine if part not in common) for mine in parts]
+  names = [name or run.path.name for name, run in zip(short, runs, strict=True)]
   return [
     str(run.path) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)
   ]
 
 
 def _lead(run: Run) -> list[str]:
-  """What was trained, and for how long."""
   summary, words = run.summary, [run.config['model']['name']]
   if 'parameters' in summary:
     words.append(f'{summary["parameters"]:,} parameters')
@@ -138,12 +134,13 @@ def _lead(run: Run) -> list[str]:
   return [*words, summary['device']] if 'device' in summary else words
 
 
-def _bars(runs: Sequence[Run], labels: Sequence[str]) -> list[tuple[str, str, float, str]]:
+def _bars(
+  runs: Sequence[Run], labels: Sequence[str], majority: float | None
+) -> list[tuple[str, str, float, str]]:
   """(name, note, top-1, kind) of each run, below the majority class."""
-  split, majority = runs[0].headline, _majority(runs)
   rows = [] if majority is None else [(MAJORITY, '', majority, '')]
   for run, label in zip(runs, labels, strict=True):
-    result = run.result(split)
+    result = run.result(runs[0].headline)
     if 'top1' in result:
       note = f'{label}, seed {run.config["seed"]}' if len(runs) > 1 else ''
       rows.append((run.config['model']['name'], note, result['top1'], 'ours'))
@@ -159,7 +156,6 @@ def _majority(runs: Sequence[Run]) -> float | None:
 
 
 def _facts(run: Run) -> dict[str, str]:
-  """Single figures of a run."""
   split, facts = run.headline, {}
   result = run.result(split)
   for key in ('top5', 'ece'):
@@ -179,19 +175,18 @@ def _facts(run: Run) -> dict[str, str]:
   return facts
 
 
-def _training(runs: Sequence[Run], labels: Sequence[str]) -> list[Picture]:
+def _training(runs: Sequence[Run], labels: Sequence[str], majority: float | None) -> list[Picture]:
   """Loss, accuracy, learning rate and throughput over steps."""
-  majority = _majority(runs)
   levels = {} if majority is None else {MAJORITY: majority}
-  panels: list[tuple[str, str, dict[str, Any]]] = [
-    ('Loss', 'loss', {}),
-    ('Accuracy', 'top1', {'percent': True, 'levels': levels}),
-    ('Learning rate', 'lr', {}),
-    ('Images per second', 'images_per_second', {'from_zero': True}),
-  ]
+  panels: dict[str, tuple[str, dict[str, Any]]] = {
+    'Loss': ('loss', {}),
+    'Accuracy': ('top1', {'percent': True, 'levels': levels}),
+    'Learning rate': ('lr', {}),
+    'Images per second': ('images_per_second', {'from_zero': True}),
+  }
   return [
-    _curves(name, lines, options)
-    for name, metric, options in panels
+    _curves(name, lines, **options)
+    for name, (metric, options) in panels.items()
     if (lines := _lines(runs, labels, metric))
   ]
 
@@ -205,11 +200,11 @@ def _features(run: Run) -> list[Picture]:
       for metric, color in zip(metrics, plots.colors(len(metrics)), strict=False)
     ]
     if all(len(line.step_T) > 1 for line in lines):
-      pictures.append(_curves(name, lines, {'percent': True}))
+      pictures.append(_curves(name, lines, percent=True))
   return pictures
 
 
-def _curves(name: str, lines: Sequence[Line], options: Mapping[str, Any]) -> Picture:
+def _curves(name: str, lines: Sequence[Line], **options: Any) -> Picture:
   words = '; '.join(f'{line.label}: {line.value_T[-1]:.4g}' for line in lines)
   return picture(plots.curves(lines, **options), f'{name} over steps. Last values: {words}', name)
 
@@ -220,30 +215,23 @@ def _lines(runs: Sequence[Run], labels: Sequence[str], metric: str) -> list[Line
   alone = len(runs) == 1
   for r, (run, label) in enumerate(zip(runs, labels, strict=True)):
     for i, split in enumerate(['train', *(run.evals if alone else [run.headline])]):
-      step_T, value_T = run.series(f'{split}/{metric}')
-      if not len(step_T):
-        continue
       augmented = split == 'train' and metric in METRICS
-      name = 'train, as augmented' if augmented else split
-      lines.append(
-        Line(
-          name if alone else f'{label}, {split}',
-          step_T,
-          value_T,
-          colors[i if alone else r],
-          points=split != 'train',
-          faint=augmented and not alone,
-        )
-      )
+      name = f'{label}, {split}'
+      if alone:
+        name = 'train, as augmented' if augmented else split
+      color, faint = colors[i if alone else r], augmented and not alone
+      series = run.series(f'{split}/{metric}')
+      if len(series[0]):
+        lines.append(Line(name, *series, color, points=split != 'train', faint=faint))
   return lines
 
 
-def _map(name: str, predictions: Predictions, figure: Figure) -> Picture:
-  return picture(
-    figure,
+def _map(name: str, predictions: Predictions, figure: Figure) -> tuple[str, Picture]:
+  description = (
     f'Maps of {name}: predicted classes, true classes, and where they agree; '
-    f'{maps.agreement(predictions)}. The share of each class that is found is listed beside.',
+    f'{maps.agreement(predictions)}. The share of each class that is found is listed beside.'
   )
+  return name, picture(figure, description)
 
 
 def _split(name: str, predictions: Predictions) -> dict[str, Any]:
@@ -252,23 +240,17 @@ def _split(name: str, predictions: Predictions) -> dict[str, Any]:
   if not predictions.labeled_N.any():
     return parts
   if len(predictions.class_names) <= MATRIX_CLASSES:
-    parts['confusion'] = picture(
-      plots.confusion(predictions),
-      f'Confusion matrix of {name}; its largest entries are listed beside it as text',
-      'Confusion',
-      'percent of each true class',
-    )
-  parts['calibration'] = picture(
-    plots.reliability(predictions),
-    f'Accuracy against confidence on {name}',
-    'Calibration',
-    'accuracy at each confidence; on the dotted line if calibrated',
-  )
+    words = f'Confusion matrix of {name}; its largest entries are listed beside it as text'
+    matrix = plots.confusion(predictions)
+    parts['confusion'] = picture(matrix, words, 'Confusion', 'percent of each true class')
+  words = f'Accuracy against confidence on {name}'
+  note = 'accuracy at each confidence; on the dotted line if calibrated'
+  parts['calibration'] = picture(plots.reliability(predictions), words, 'Calibration', note)
   return parts | {'worst_pairs': _worst_pairs(predictions)}
 
 
 def _worst_pairs(predictions: Predictions) -> list[tuple[str, str]]:
-  """(which class is taken for which, how often), the most frequent first."""
+  """(the mistake, how often), the most frequent first."""
   counts_KK, names = predictions.confusion_KK, predictions.class_names
   wrong_KK = counts_KK * (1 - np.eye(len(names), dtype=counts_KK.dtype))
   worst = np.argsort(-wrong_KK, axis=None, kind='stable')[:WORST_PAIRS]

@@ -5,9 +5,7 @@ A table is a CSV file in `papers/` and a section of tables.toml. Of the columns 
 was trained on, `remark` why a figure of ours differs, and `source` where the row is from.
 """
 
-import csv
 import itertools
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +15,10 @@ from tqdm import tqdm
 
 from vit_jax import tables
 from vit_jax.errors import UserError, nearest
+from vit_jax.paths import is_address, local
 from vit_jax.report import counting, zoo
 from vit_jax.report.counting import Spec
-from vit_jax.report.papers import FOLDER, RESULTS, TABLES, Table
+from vit_jax.report.papers import RESULTS, TABLES, Table, read_paper
 from vit_jax.run.folder import Run
 
 WIDTH = 120  # of the text, in characters
@@ -43,36 +42,27 @@ def table(name: str, run_dirs: Sequence[Path] = ()) -> tuple[str, list[dict[str,
   Raises:
     UserError: there is no such table, or a folder is not a run.
   """
-  if name not in {**zoo.TABLES, **TABLES}:
-    raise UserError(f'--table: there is no table {name!r}; {nearest(name, [*zoo.TABLES, *TABLES])}')
   if name in zoo.TABLES:
     if run_dirs:
       raise UserError(
         f'--table: {name!r} is of models, not of run folders; leave {run_dirs[0]} out'
       )
     return zoo.table(name)
+  if name not in TABLES:
+    raise UserError(f'--table: there is no table {name!r}; {nearest(name, [*zoo.TABLES, *TABLES])}')
   kind, runs = TABLES[name], [Run(path) for path in run_dirs]
-  rows = [
-    compare(kind, paper, runs)
-    for paper in tqdm(read_paper(name), 'counting', leave=False, disable=None)
-  ]
+  papers = tqdm(read_paper(name), 'counting', leave=False, disable=None)
+  rows = [compare(kind, paper, runs) for paper in papers]
   return as_text(kind, rows, runs), list(_csv_rows(kind, rows))
 
 
-def read_paper(name: str) -> list[dict[str, str]]:
-  """The rows of a paper's table, as published."""
-  with (FOLDER / f'{name}.csv').open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def compare(table: Table, paper: Mapping[str, str], runs: Iterable[Run] = ()) -> PaperRow:
-  """One row of a paper beside ours; without our figures if we do not have the model."""
+  """One row of a paper beside ours, without our figures if we do not have the model."""
   if not paper['ours']:
     return PaperRow(paper, {}, {})
-  spec = Spec(
-    paper['ours'], paper.get('options', ''), int(paper['classes']), int(paper['image_size'])
-  )
-  counted = spec._replace(classes=int(paper.get('parameters_classes') or spec.classes))
+  classes, size = int(paper['classes']), int(paper['image_size'])
+  spec = Spec(paper['ours'], paper.get('options', ''), classes, size)
+  counted = spec._replace(classes=int(paper.get('parameters_classes') or classes))
   macs, of_padding = counting.forward_macs(spec)
   macs -= 0 if table.padding else of_padding
   ours = {
@@ -89,55 +79,50 @@ def _results(table: Table, paper: Mapping[str, str], spec: Spec, run: Run) -> di
   """Column -> accuracy of a run in percent; none unless the run is of this row's model and data."""
   config, data = run.config, run.config['data']
   size = int(paper.get('finetune_size') or paper['image_size'])
-  if data['image_size'] != [size, size]:
-    return {}
-  if (
-    config['epochs']
-    and not config['init_from']
-    and paper.get('epochs', '') not in ('', f'{config["epochs"]:g}')
+  epochs = '' if config['init_from'] or not config['epochs'] else f'{config["epochs"]:g}'
+  if data['image_size'] != [size, size] or (
+    epochs and paper.get('epochs') not in ('', None, epochs)
   ):
     return {}
   found = {}
-  for column in (name for name in table.results if name in RESULTS):
-    result = RESULTS[column]
+  for column, result in RESULTS.items():
     pretrained = result.pretrained or paper.get('pretrain_data', '')
     metrics = run.result(result.split or ('test' if 'test' in run.evals else run.headline))
     if (
-      result.data == data['name'].partition(':')[0]
+      column in table.results
+      and result.data == data['name'].partition(':')[0]
       and result.metric in metrics
       and (not pretrained or _pretrained_on(run) == pretrained)
     ):
       found[column] = 100 * metrics[result.metric]
   if not found:
     return {}
-  options = json.dumps(counting.options_of(run), sort_keys=True)
-  its = Spec(config['model']['name'], options, 0, spec.image_size)
-  of_row = counting.body(spec._replace(classes=0))
-  return found if of_row is not None and of_row == counting.body(its) else {}
+  of_row = counting.body(spec)
+  its = counting.body(counting.spec_of(run)._replace(image_size=spec.image_size))
+  return found if of_row is not None and of_row == its else {}
 
 
 def _pretrained_on(run: Run) -> str:
   """The data that a run, or the run it started from, was trained on; '' if it is not known."""
-  start: str = run.config['init_from']
-  data: str = run.config['data']['name']
+  start = run.config['init_from']
   if start:
-    if not (Path(start).expanduser() / 'config.json').is_file():
+    if is_address(start) or not (local(start) / 'config.json').is_file():
       return ''
-    data = Run(start).config['data']['name']
-  name = data.partition(':')[0]
+    run = Run(start)
+  name: str = run.config['data']['name'].partition(':')[0]
   return PRETRAINED.get(name, name)
 
 
 def _csv_rows(table: Table, rows: Sequence[PaperRow]) -> Iterator[dict[str, Any]]:
-  """Every column of the paper, ours after it; a row for each run that fits a row of the paper."""
+  """Every column of the paper followed by ours; a row for each run that fits a row of the paper."""
   for row in rows:
-    for run in row.reached or ('',):
+    for run, reached in (row.reached or {'': {}}).items():
       line: dict[str, Any] = {}
       for column, value in row.paper.items():
         line[column] = value
         if column in table.results:
-          reached = row.reached.get(run, {}).get(column)
-          line |= {f'{column}_ours': reached, f'{column}_difference': _difference(value, reached)}
+          ours = reached.get(column)
+          line |= {f'{column}_ours': ours, f'{column}_difference': _difference(value, ours)}
       for column in FIGURES:
         value, ours = row.paper.get(column), row.ours.get(column)
         line |= {column: value, f'{column}_ours': ours, f'{column}_off_percent': _off(value, ours)}
@@ -171,7 +156,7 @@ def as_text(table: Table, rows: Sequence[PaperRow], runs: Sequence[Run] = ()) ->
 
 
 def _lines(table: Table, row: PaperRow) -> Iterator[list[str]]:
-  """The cells of a row of the paper; below it of each run, and of its difference."""
+  """The cells of a row of the paper, then those of each run and of its difference."""
   figures = [_compared(row.paper.get(column, ''), row.ours.get(column)) for column in FIGURES]
   words = [row.paper[word] for word in table.words]
   yield [*words, *itertools.chain(*figures), *(row.paper[name] or '-' for name in table.results)]
@@ -184,7 +169,7 @@ def _lines(table: Table, row: PaperRow) -> Iterator[list[str]]:
 
 
 def _figure(paper: Column, ours: Column, off: Column) -> list[Column]:
-  """The columns of a figure, as far as there are any: the paper may not have it."""
+  """The columns of a figure that have any; the paper may not have it."""
   if any(cell.strip('-') for cell in paper[1:]):
     return [paper, ours, off]
   return [(f'{paper[0]} ours', *ours[1:])] if any(cell.strip('-') for cell in ours[1:]) else []
@@ -215,7 +200,7 @@ def _parts(words: list[Column], groups: list[list[Column]]) -> list[list[Column]
 
 
 def _aligned(words: list[Column], numbers: list[Column]) -> str:
-  """Words left and numbers right; without the lines that have no number."""
+  """Words left and numbers right, without lines that have no number."""
   lines = [cells for cells in zip(*words, *numbers, strict=True) if any(cells[len(words) :])]
   return tables.as_text((), lines, '<' * len(words) + '>' * len(numbers))
 
@@ -223,10 +208,9 @@ def _aligned(words: list[Column], numbers: list[Column]) -> str:
 def _footnotes(table: Table, rows: Sequence[PaperRow], runs: Sequence[Run]) -> Iterator[str]:
   remarks: dict[str, list[str]] = {}
   for row in rows:
-    if row.paper.get('remark'):
-      remarks.setdefault(row.paper['remark'], []).append(
-        ' '.join(row.paper[word] for word in table.words)
-      )
+    if remark := row.paper.get('remark'):
+      name = ' '.join(row.paper[word] for word in table.words)
+      remarks.setdefault(remark, []).append(name)
   texts = [f'{"; ".join(names)}: {remark}' for remark, names in remarks.items()]
   sources = dict.fromkeys(
     part
@@ -237,8 +221,8 @@ def _footnotes(table: Table, rows: Sequence[PaperRow], runs: Sequence[Run]) -> I
   )
   texts += [
     table.note,
-    f'Sources: {"; ".join(sources)}. Ours: counted from the shapes of our '
-    'models (vit_jax/models/flops.py).',
+    f'Sources: {"; ".join(sources)}. Ours: counted from the shapes of our models '
+    '(vit_jax/models/flops.py).',
   ]
   for run in runs:
     fits = any(str(run.path) in row.reached for row in rows)

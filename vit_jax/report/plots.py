@@ -85,26 +85,14 @@ def curves(
   """Curves over steps in one picture, with dotted horizontal lines at named levels."""
   figure, axes = new_axes(5.2, 2.9)
   for line in lines:
-    axes.plot(
-      line.step_T,
-      line.value_T,
-      color=line.color,
-      label=shown(line.label),
-      alpha=0.4 if line.faint else 1,
-      markersize=3.2,
-      marker='o' if line.points or len(line.step_T) == 1 else None,
-    )
+    marker = 'o' if line.points or len(line.step_T) == 1 else None
+    style: dict[str, Any] = dict(color=line.color, alpha=0.4 if line.faint else 1, marker=marker)
+    axes.plot(line.step_T, line.value_T, label=shown(line.label), markersize=3.2, **style)
   for label, value in (levels or {}).items():
     axes.axhline(value, **DOTTED)
-    axes.annotate(
-      label,
-      (0, value),
-      xycoords=('axes fraction', 'data'),
-      xytext=(3, 3),
-      textcoords='offset points',
-      fontsize=7.5,
-      alpha=0.8,
-    )
+    offset: dict[str, Any] = dict(xytext=(3, 3), textcoords='offset points')
+    place = ('axes fraction', 'data')
+    axes.annotate(label, (0, value), xycoords=place, fontsize=7.5, alpha=0.8, **offset)
   axes.set_xlabel('step')
   axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
   axes.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -112,7 +100,7 @@ def curves(
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
   if from_zero:
     axes.set_ylim(bottom=0)
-  if max((len(line.label) for line in lines), default=0) > LONG_LABEL:
+  if any(len(line.label) > LONG_LABEL for line in lines):
     figure.legend(loc='outside lower left', fontsize=8)
     figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
   elif len(lines) > 1:
@@ -134,15 +122,9 @@ def confusion(predictions: Predictions) -> Figure:
   for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
     share = share_KK[true, predicted]
     if K <= 32 and share >= 0.005:
-      axes.text(
-        predicted,
-        true,
-        f'{100 * share:.0f}',
-        ha='center',
-        va='center',
-        fontsize=7,
-        color='white' if share > 0.5 else INK,
-      )
+      color = 'white' if share > 0.5 else INK
+      words = f'{100 * share:.0f}'
+      axes.text(predicted, true, words, ha='center', va='center', fontsize=7, color=color)
   axes.set_xticks(range(K), names, rotation=0 if max(map(len, names)) <= 3 else 90)
   axes.set_yticks(range(K), names)
   axes.tick_params(length=0, labelsize=8 if K <= 32 else 5)
@@ -156,26 +138,18 @@ def confusion(predictions: Predictions) -> Figure:
 @styled
 def reliability(predictions: Predictions) -> Figure:
   """Accuracy against confidence in bins of equal width; calibrated means on the diagonal."""
-  labeled_N = predictions.labeled_N
-  confidence_N = predictions.confidence_N[labeled_N]
-  bin_N = np.minimum((confidence_N * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-  count_M = np.bincount(bin_N, minlength=CALIBRATION_BINS)
-  right_M = np.bincount(bin_N, predictions.correct_N[labeled_N], CALIBRATION_BINS)
-  filled_M = count_M > 0
-  center_M = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
+  labeled_N, M = predictions.labeled_N, CALIBRATION_BINS
+  bin_N = np.minimum((predictions.confidence_N[labeled_N] * M).astype(int), M - 1)
+  count_M = np.bincount(bin_N, minlength=M)
+  right_M = np.bincount(bin_N, predictions.correct_N[labeled_N], M)
+  center_M = (np.arange(M) + 0.5) / M
+  filled = count_M > 0
   figure = new_figure(5.2, 4.2)
   upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
   upper.plot((0, 1), (0, 1), **DOTTED)
-  upper.bar(
-    center_M[filled_M],
-    right_M[filled_M] / count_M[filled_M],
-    0.9 / CALIBRATION_BINS,
-    color=COLORS[0],
-  )
+  upper.bar(center_M[filled], right_M[filled] / count_M[filled], 0.9 / M, color=COLORS[0])
   upper.set(xlim=(0, 1), ylim=(0, 1), ylabel='accuracy')
-  lower.bar(
-    center_M, count_M / max(count_M.sum(), 1), 0.9 / CALIBRATION_BINS, color=INK, alpha=0.35
-  )
+  lower.bar(center_M, count_M / max(count_M.sum(), 1), 0.9 / M, color=INK, alpha=0.35)
   lower.set(xlabel='confidence', ylabel='share')
   for axis in (upper.xaxis, upper.yaxis, lower.yaxis):
     axis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -198,9 +172,9 @@ def to_svg(figure: Figure, description: str) -> str:
 
 
 @styled
-def save_png(figure: Figure, path: Path | IO[bytes], dpi: int = 150) -> None:
+def save_png(figure: Figure, path: Path | IO[bytes]) -> None:
   """The figure on white, with at most 256 colors, which makes a flat picture small."""
   stream = io.BytesIO()
-  figure.savefig(stream, format='png', dpi=dpi, facecolor='white')
+  figure.savefig(stream, format='png', dpi=150, facecolor='white')
   image = Image.open(stream).convert('RGB').quantize(256, dither=Image.Dither.NONE)
   image.save(path, 'PNG', optimize=True)

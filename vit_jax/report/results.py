@@ -1,4 +1,4 @@
-"""What runs reached, and in what their recipes differ, as tables."""
+"""Tables of what runs reached and how their recipes differ."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,24 +15,21 @@ NOT_OF_RESULTS = ('name', 'limits', 'log')  # groups of keys that change no resu
 
 def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
   """A row for each split of each run; over seeds also the mean. None for a single row."""
-  found = [
-    (label, split, run.result(split))
-    for run, label in zip(runs, labels, strict=True)
-    for split in run.evals
-    if run.result(split)
-  ]
-  if len(found) < 2:
+  rows, by_split = [], {}
+  for run, label in zip(runs, labels, strict=True):
+    for split in run.evals:
+      if result := run.result(split):
+        rows.append([f'{label}, {split}', *(_value(result, key) for key in METRICS)])
+        by_split.setdefault(split, []).append(result)
+  count = len(rows)
+  if count < 2:
     return None
-  rows = [
-    [f'{label}, {split}', *(_value(result, key) for key in METRICS)]
-    for label, split, result in found
-  ]
   for split in runs[0].evals if set(differences(runs)) <= {'seed'} else ():
-    same = [result for _, name, result in found if name == split]
+    same = by_split.get(split, [])
     if len(same) > 1:
       name = f'mean of {len(same)} runs ± standard deviation, {split}'
       rows.append([name, *(_mean(same, key) for key in METRICS)])
-  return Table(['run, split', *METRICS.values()], rows, bold=range(len(found), len(rows)))
+  return Table(['run, split', *METRICS.values()], rows, bold=range(count, len(rows)))
 
 
 def comparison(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
@@ -41,18 +38,13 @@ def comparison(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
     return None
   differing, split = differences(runs), runs[0].headline
   head = ['run', *differing, 'parameters', 'steps', 'seconds of training']
-  rows = [
-    [
-      label,
-      *(values[r] for values in differing.values()),
-      f'{run.summary["parameters"]:,}' if 'parameters' in run.summary else '',
-      f'{run.last_step:,}',
-      f'{run.summary["seconds"]["train"]:,.0f}' if 'seconds' in run.summary else '',
-      _value(run.result(split), 'top1'),
-      _value(run.result(split), 'loss'),
-    ]
-    for r, (run, label) in enumerate(zip(runs, labels, strict=True))
-  ]
+  rows = []
+  for label, run, *values in zip(labels, runs, *differing.values(), strict=True):
+    summary, result = run.summary, run.result(split)
+    parameters = f'{summary["parameters"]:,}' if 'parameters' in summary else ''
+    seconds = f'{summary["seconds"]["train"]:,.0f}' if 'seconds' in summary else ''
+    reached = _value(result, 'top1'), _value(result, 'loss')
+    rows.append([label, *values, parameters, f'{run.last_step:,}', seconds, *reached])
   return Table([*head, f'top-1, {split}', f'loss, {split}'], rows)
 
 
@@ -70,25 +62,24 @@ def on_other_data(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
-  """Key of the recipe -> its value in each run, of the keys that are not the same in all."""
-  flat = [
-    _flat({key: value for key, value in run.config.items() if key not in NOT_OF_RESULTS})
-    for run in runs
-  ]
-  keys = dict.fromkeys(key for one in flat for key in one)
-  values = {key: [one.get(key, '') for one in flat] for key in keys}
-  return {key: each for key, each in values.items() if len(set(each)) > 1}
+  """Key of the recipe -> its value in each run, for keys that differ between runs."""
+  flat = [_flat(run.config) for run in runs]
+  values = {key: [one.get(key, '') for one in flat] for one in flat for key in one}
+  return {
+    key: each
+    for key, each in values.items()
+    if len(set(each)) > 1 and key.partition('.')[0] not in NOT_OF_RESULTS
+  }
 
 
-def _flat(config: Mapping[str, Any], where: str = '') -> dict[str, str]:
-  out: dict[str, str] = {}
+def _flat(config: Mapping[str, Any], above: str = '') -> dict[str, str]:
+  flat: dict[str, str] = {}
   for key, value in config.items():
-    name = f'{where}.{key}' if where else key
     if isinstance(value, Mapping):
-      out |= _flat(value, name)
+      flat |= _flat(value, f'{above}{key}.')
     else:
-      out[name] = value if isinstance(value, str) else json.dumps(value)
-  return out
+      flat[above + key] = value if isinstance(value, str) else json.dumps(value)
+  return flat
 
 
 def _value(result: Mapping[str, float], key: str) -> str:

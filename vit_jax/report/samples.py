@@ -13,40 +13,30 @@ SMALL = 64  # pixels a side: up to here images are kept exactly, and shown with 
 
 
 class Sample(NamedTuple):
-  """An image and its caption. `mark` and `truth` say whether it is right; the color repeats it."""
+  """An image and its caption; `truth` says in words whether it is right."""
 
   kind: str  # right, wrong or unknown
-  mark: str
   predicted: str
   confidence: str
   truth: str
   size: str  # small or large
   address: str  # that holds the image itself
 
-  @property
-  def description(self) -> str:
-    return f'predicted {self.predicted}, {self.confidence} sure: {self.truth}'
-
 
 def samples(predictions: Predictions) -> list[Sample]:
-  return [
-    _sample(predictions, image_HWC, n)
-    for image_HWC, n in zip(predictions.images_SHWC, predictions.sample_S, strict=True)
-  ]
-
-
-def _sample(predictions: Predictions, image_HWC: np.ndarray, n: int) -> Sample:
-  names, label = predictions.class_names, int(predictions.label_N[n])
-  if label < 0:
-    kind, mark, truth = 'unknown', '', 'no label'
-  elif predictions.correct_N[n]:
-    kind, mark, truth = 'right', '✓ ', 'right'
-  else:
-    kind, mark, truth = 'wrong', '✗ ', f'is {names[label]}'
-  size = 'small' if max(image_HWC.shape[:2]) <= SMALL else 'large'
-  confidence = f'{predictions.confidence_N[n]:.0%}'
-  predicted = names[predictions.prediction_N[n]]
-  return Sample(kind, mark, predicted, confidence, truth, size, data_uri(image_HWC))
+  names, found = predictions.class_names, []
+  for image_HWC, n in zip(predictions.images_SHWC, predictions.sample_S, strict=True):
+    if predictions.label_N[n] < 0:
+      kind, truth = 'unknown', 'no label'
+    elif predictions.correct_N[n]:
+      kind, truth = 'right', 'right'
+    else:
+      kind, truth = 'wrong', f'is {names[predictions.label_N[n]]}'
+    size = 'small' if max(image_HWC.shape[:2]) <= SMALL else 'large'
+    confidence = f'{predictions.confidence_N[n]:.0%}'
+    predicted = names[predictions.prediction_N[n]]
+    found.append(Sample(kind, predicted, confidence, truth, size, data_uri(image_HWC)))
+  return found
 
 
 def data_uri(image_HWC: np.ndarray) -> str:

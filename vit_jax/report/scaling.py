@@ -1,19 +1,17 @@
-"""A scaling study: what runs of many sizes cost and reached, and the law of the best of them.
+"""A scaling study: cost and error of runs of many sizes, and the law of the best of them.
 
 A run is one point, taken at its end: in the middle of its learning rate schedule it has not yet
-reached what that compute can give. Conventions are those of `counting` and docs/tables.md: a
-multiply-accumulate is 2 FLOP, a training step 3 forward passes.
+reached what that compute can give. A multiply-accumulate is 2 FLOP, a training step 3 forward
+passes.
 """
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple, get_type_hints
 
 import numpy as np
-from tqdm import tqdm
 
 from vit_jax.config import lower_is_better
 from vit_jax.config.evals import RESERVED
@@ -21,6 +19,7 @@ from vit_jax.errors import UserError, nearest
 from vit_jax.report import counting, laws
 from vit_jax.report.goodput import clock
 from vit_jax.report.laws import Fit, Law
+from vit_jax.report.results import differences
 from vit_jax.run import Run
 from vit_jax.tables import as_text
 
@@ -29,7 +28,7 @@ UNITS = {
   f'{prefix}FLOPs': 1000.0 ** (i + 2)
   for i, prefix in enumerate(('mega', 'giga', 'tera', 'peta', 'exa', 'zetta'))
 }
-BEYOND = 10  # times the largest compute, where the law is evaluated as well
+BEYOND = 10  # times the largest compute, where the law is also evaluated
 
 
 class Point(NamedTuple):
@@ -51,34 +50,24 @@ class Point(NamedTuple):
 
 
 class Study(NamedTuple):
-  """Points, the law of their frontier, and a test of it on the largest run.
+  """The law of the frontier of some points, and a test of it on the largest run."""
 
-  Attributes:
-    best: the points of the frontier, by increasing compute.
-    fit: to these.
-    held_out: the best point of the largest compute.
-    blind: fitted to the frontier of the points of less compute.
-  """
-
-  points: list[Point]
-  best: list[Point]
-  fit: Fit
-  held_out: Point
-  blind: Fit
+  points: Sequence[Point]
+  best: list[Point]  # the frontier, by increasing compute
+  fit: Fit  # to `best`
+  held_out: Point  # the best of the largest compute
+  blind: Fit  # to the frontier of the points of less compute
 
   @property
   def unit(self) -> str:
     """The unit of compute in which most numbers are above 1."""
     middle = EXA * float(np.median([point.exaflops for point in self.points]))
-    return max(
-      (name for name, size in UNITS.items() if size <= middle),
-      key=UNITS.__getitem__,
-      default='megaFLOPs',
-    )
+    fitting = [name for name, size in UNITS.items() if size <= middle]
+    return fitting[-1] if fitting else next(iter(UNITS))
 
   @property
   def predicted(self) -> tuple[float, float, float]:
-    """Error of the held-out run as the others predict it, and the bounds of that."""
+    """(error of the held-out run as the others predict it, lower bound, upper bound)."""
     return self.blind.predict(self.held_out.exaflops)
 
 
@@ -90,25 +79,26 @@ def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
       of the test split.
 
   Raises:
-    UserError: a folder is not a run that has ended, started from other weights, has not measured
-      `metric`, or is of another data set or metric than the others.
+    UserError: a folder is not a finished run from scratch that has measured `metric`, or its data
+      set or metric is not that of the others.
   """
   tables = [path for path in paths if path.suffix == '.csv' and path.is_file()]
   runs = [Run(path) for path in paths if path not in tables]
-  options = _differing([counting.options_of(run) for run in runs])
+  differing = [key.partition('.') for key in sorted(differences(runs))]
+  options = [key for group, _, key in differing if group == 'model' and key != 'name']
   points = [_point(run, options, metric) for run in runs]
   points += [point for path in tables for point in _read_csv(path)]
   for point in points:
     if point.data != points[0].data:
       raise UserError(
-        f'--scaling: {points[0].run} is of data set {points[0].data!r} and '
-        f'{point.run} of {point.data!r}; errors on different data sets follow no '
-        'common law; name runs of one data set'
+        f'--scaling: {points[0].run} is of data set {points[0].data!r} and {point.run} of '
+        f'{point.data!r}; errors on different data sets follow no common law; name runs of one'
       )
-    if point.metric != (metric or points[0].metric):
+    wanted = metric or points[0].metric
+    if point.metric != wanted:
       raise UserError(
-        f'--scaling: {point.run} is judged by {point.metric} and not by '
-        f'{metric or points[0].metric}; name runs, or a table, of one metric'
+        f'--scaling: {point.run} is judged by {point.metric} and not by {wanted}; '
+        'name runs, or a table, of one metric'
       )
     if not point.error:
       raise UserError(
@@ -118,26 +108,17 @@ def read_points(paths: Sequence[Path], metric: str = '') -> list[Point]:
   return sorted(points, key=lambda point: (point.exaflops, point.error))
 
 
-def _differing(options: Sequence[dict[str, Any]]) -> list[str]:
-  """Keys whose values are not the same in all."""
-  return sorted(
-    key
-    for key in {key for each in options for key in each}
-    if len({json.dumps(each.get(key)) for each in options}) > 1
-  )
-
-
 def _point(run: Run, options: Sequence[str], metric: str) -> Point:
   config, data, summary = run.config, run.config['data'], run.summary
   if 'examples' not in summary:
     raise UserError(
-      f'--scaling: {run.path} has not ended: its summary.json is missing, or has no '
-      'number of training examples; train it to its end, or leave it out'
+      f'--scaling: {run.path} has not ended: its summary.json is missing, or has no number of '
+      'training examples; train it to its end, or leave it out'
     )
   if config['init_from']:
     raise UserError(
-      f'--scaling: {run.path} started from {config["init_from"]}, so its compute is '
-      'not all that went into it; leave it out'
+      f'--scaling: {run.path} started from {config["init_from"]}, so its compute is not all that '
+      'went into it; leave it out'
     )
   split = 'test' if 'test' in run.evals else run.headline
   metric = metric or f'{split}/top1'
@@ -185,30 +166,22 @@ def _read_csv(path: Path) -> list[Point]:
 
 
 def study(points: Sequence[Point], resamples: int = laws.RESAMPLES) -> Study:
-  """Fits the law to the frontier of all points, and blindly to those of less than all compute.
+  """Fits the law to the frontier of all points, and of those with less than the largest compute.
 
   Raises:
     UserError: a frontier has too few points.
   """
-  points = list(points)
   largest = max((point.exaflops for point in points), default=0.0)
   smaller = [point for point in points if point.exaflops < largest * (1 - 1e-9)]
   best, seen = (_frontier(some) for some in (points, smaller))
   if len(seen) < laws.LEAST_POINTS:
     raise UserError(
-      f'--scaling: of the {len(points)} runs named {len(seen)} are on the frontier '
-      f'below the largest compute, and a law of four constants needs '
-      f'{laws.LEAST_POINTS}; add runs of other sizes or lengths'
+      f'--scaling: of the {len(points)} runs named {len(seen)} are on the frontier below the '
+      f'largest compute, and a law of four constants needs {laws.LEAST_POINTS}; add runs of other '
+      'sizes or lengths'
     )
   held_out = min((point for point in points if point not in smaller), key=lambda point: point.error)
-  fit, blind = (
-    laws.fit(
-      *_arrays(some),
-      resamples=resamples,
-      watched=lambda count: tqdm(count, 'resampling', leave=False, disable=None),
-    )
-    for some in (best, seen)
-  )
+  fit, blind = (laws.fit(*_arrays(some), resamples=resamples) for some in (best, seen))
   return Study(points, best, fit, held_out, blind)
 
 
@@ -216,15 +189,12 @@ def _frontier(points: Sequence[Point]) -> list[Point]:
   return [points[i] for i in laws.frontier(*_arrays(points))]
 
 
-def _arrays(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
-  return (
-    np.array([point.exaflops for point in points]),
-    np.array([point.error for point in points]),
-  )
+def _arrays(points: Sequence[Point]) -> np.ndarray:
+  """Compute and error, (2, N)."""
+  return np.array([(point.exaflops, point.error) for point in points]).reshape(-1, 2).T
 
 
 def as_words(found: Study) -> str:
-  """What the study found, as text."""
   points, unit = found.points, found.unit
   sizes = sorted({point.parameters for point in points})
   amounts = sorted({point.examples for point in points})
@@ -234,53 +204,30 @@ def as_words(found: Study) -> str:
     f'({", ".join(f"{amount:,}" for amount in amounts)}), '
     f'{clock(sum(point.seconds for point in points))} of training'
   )
+  head = ('model', 'parameters', 'examples', 'images', unit, 'error %', 'loss')
+  scale = EXA / UNITS[unit]
   rows = [
-    (
-      point.model,
-      point.parameters,
-      point.examples,
-      point.images,
-      EXA / UNITS[unit] * point.exaflops,
-      100 * point.error,
-      point.loss,
-    )
-    for point in found.best
+    (p.model, p.parameters, p.examples, p.images, scale * p.exaflops, 100 * p.error, p.loss)
+    for p in found.best
   ]
-  best = as_text(('model', 'parameters', 'examples', 'images', unit, 'error %', 'loss'), rows)
-  return '\n\n'.join(
-    [
-      lead,
-      'The frontier: no run of as little compute has a lower error.',
-      best,
-      _law_table(found),
-      _prediction(found),
-    ]
-  )
+  title = 'The frontier: no run of as little compute has a lower error.'
+  return '\n\n'.join([lead, title, as_text(head, rows), _law_table(found), _prediction(found)])
 
 
 def _law_table(found: Study) -> str:
   scale = UNITS[found.unit] / EXA
-  ours = [
-    f'{value:.3g} ({low:.3g} to {high:.3g})'
-    for value, low, high in zip(
-      found.fit.law.per(scale), *found.fit.interval(lambda law: law.per(scale)), strict=True
-    )
-  ]
+  ours = zip(found.fit.law.per(scale), *found.fit.interval(lambda law: law.per(scale)), strict=True)
   rows = [
-    (f'{found.points[0].data}, here', found.unit, *ours),
-    *(
-      (name, 'TPUv3 core-days', *(f'{value:g}' for value in law))
-      for name, law in laws.PUBLISHED.items()
-    ),
+    (name, 'TPUv3 core-days', *(f'{value:g}' for value in law))
+    for name, law in laws.PUBLISHED.items()
   ]
-  return (
-    'E = a (C + d)^-b + c, in brackets what 90 % of the resampled frontiers give\n\n'
-    + as_text(('error E of', 'C in', *Law._fields), rows)
-  )
+  cells = (f'{value:.3g} ({low:.3g} to {high:.3g})' for value, low, high in ours)
+  rows.insert(0, (f'{found.points[0].data}, here', found.unit, *cells))
+  table = as_text(('error E of', 'C in', *Law._fields), rows)
+  return f'E = a (C + d)^-b + c, in brackets what 90 % of the resampled frontiers give\n\n{table}'
 
 
 def _prediction(found: Study) -> str:
-  """The held-out run, and the law further out."""
   predicted, low, high = (100 * value for value in found.predicted)
   point, truth = found.held_out, 100 * found.held_out.error
   within = 'within' if low <= truth <= high else 'outside'

@@ -1,6 +1,8 @@
 """The picture of a scaling study, in the manner of Scaling Vision Transformers, Figure 2."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,11 +29,14 @@ def figure(study: Study) -> Figure:
   drawn = new_figure(10.4, 4.6)
   left, right = drawn.subplots(1, 2, width_ratios=(1.7, 1))
   colors = _colors(study.points)
-  _draw_compute(left, study, colors)
-  _draw_data(right, study.points, colors)
+  markers = dict(
+    zip(sorted({p.examples for p in study.points}), itertools.cycle(MARKERS), strict=False)
+  )
+  _draw_compute(left, study, colors, markers)
+  _draw_data(right, study.points, colors, markers)
   for axes in (left, right):
     _percent(axes, [point.error for point in study.points])
-  drawn.legend(*_legend(study.points, colors), loc='outside lower center', fontsize=8, ncols=5)
+  drawn.legend(*_legend(colors, markers), loc='outside lower center', fontsize=8, ncols=5)
   return drawn
 
 
@@ -42,49 +47,23 @@ def _colors(points: Sequence[Point]) -> dict[int, str]:
   return {size: to_hex(shade) for size, shade in zip(sizes, shades, strict=True)}
 
 
-def _markers(points: Sequence[Point]) -> dict[int, str]:
-  amounts = sorted({point.examples for point in points})
-  return {amount: MARKERS[i % len(MARKERS)] for i, amount in enumerate(amounts)}
-
-
-def _draw_compute(axes: Axes, study: Study, colors: dict[int, str]) -> None:
-  markers = _markers(study.points)
+def _draw_compute(
+  axes: Axes, study: Study, colors: Mapping[int, str], markers: Mapping[int, str]
+) -> None:
   for point in study.points:
-    axes.plot(
-      EXA * point.exaflops,
-      point.error,
-      markers[point.examples],
-      markersize=4.5,
-      color=colors[point.parameters],
-      alpha=0.85,
-    )
-  axes.step(
-    [EXA * point.exaflops for point in study.best],
-    [p.error for p in study.best],
-    where='post',
-    color=INK,
-    linewidth=0.9,
-    alpha=0.6,
-    label='frontier',
-  )
+    color = colors[point.parameters]
+    x, marker = EXA * point.exaflops, markers[point.examples]
+    axes.plot(x, point.error, marker, markersize=4.5, color=color, alpha=0.85)
+  frontier = [EXA * point.exaflops for point in study.best], [point.error for point in study.best]
+  axes.step(*frontier, where='post', color=INK, linewidth=0.9, alpha=0.6, label='frontier')
   ends = [point.exaflops for point in study.points]
   compute_T = np.geomspace(min(ends), FURTHER * max(ends), 200)
   law = study.fit.law
-  axes.plot(
-    EXA * compute_T,
-    law(compute_T),
-    color=INK,
-    linestyle=(0, (4, 2)),
-    linewidth=1.3,
-    label=f'a (C + d)^-{law.b:.2f} + {100 * law.c:.1f} %, with 90 % of the resamples',
-  )
-  axes.fill_between(
-    EXA * compute_T,
-    *study.fit.interval(lambda law: law(compute_T)),
-    color=INK,
-    alpha=0.12,
-    linewidth=0,
-  )
+  words = f'a (C + d)^-{law.b:.2f} + {100 * law.c:.1f} %, with 90 % of the resamples'
+  dashed: dict[str, Any] = dict(color=INK, linestyle=(0, (4, 2)), linewidth=1.3)
+  axes.plot(EXA * compute_T, law(compute_T), **dashed, label=words)
+  low_T, high_T = study.fit.interval(lambda law: law(compute_T))
+  axes.fill_between(EXA * compute_T, low_T, high_T, color=INK, alpha=0.12, linewidth=0)
   predicted, low, high = study.predicted
   axes.errorbar(
     EXA * study.held_out.exaflops,
@@ -102,9 +81,10 @@ def _draw_compute(axes: Axes, study: Study, colors: dict[int, str]) -> None:
   axes.legend(fontsize=8, loc='lower left')
 
 
-def _draw_data(axes: Axes, points: Sequence[Point], colors: dict[int, str]) -> None:
+def _draw_data(
+  axes: Axes, points: Sequence[Point], colors: Mapping[int, str], markers: Mapping[int, str]
+) -> None:
   """The best run of each model for each data size."""
-  amounts, markers = sorted({point.examples for point in points}), _markers(points)
   for size, color in colors.items():
     best = {}
     for point in points:
@@ -115,7 +95,7 @@ def _draw_data(axes: Axes, points: Sequence[Point], colors: dict[int, str]) -> N
     for amount in examples:
       axes.plot(amount, best[amount], markers[amount], color=color, markersize=4.5)
   axes.set(xscale='log', xlabel='training examples, each model at its best')
-  axes.xaxis.set_major_locator(FixedLocator(amounts))
+  axes.xaxis.set_major_locator(FixedLocator(list(markers)))
   axes.xaxis.set_minor_locator(NullLocator())
   axes.xaxis.set_major_formatter(EngFormatter(sep=''))
 
@@ -123,19 +103,18 @@ def _draw_data(axes: Axes, points: Sequence[Point], colors: dict[int, str]) -> N
 def _percent(axes: Axes, errors: Sequence[float]) -> None:
   """A logarithmic axis of errors, with ticks at round numbers."""
   low, high = min(errors) * 0.85, min(max(errors) * 1.1, 1.0)
-  axes.set_yscale('log')
-  axes.set_ylim(low, high)
+  axes.set(yscale='log', ylim=(low, high))
   axes.yaxis.set_major_locator(FixedLocator([tick for tick in ERRORS if low <= tick <= high]))
   axes.yaxis.set_minor_locator(NullLocator())
   axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
 
 
-def _legend(points: Sequence[Point], colors: dict[int, str]) -> tuple[list, list[str]]:
+def _legend(colors: Mapping[int, str], markers: Mapping[int, str]) -> tuple[list, list[str]]:
   """(handles, labels): a color per model, a mark per data size."""
   kilo = EngFormatter(places=0, sep='')
   handles = [Line2D([], [], color=color, linewidth=3) for color in colors.values()]
   labels = [f'{kilo(size)} parameters' for size in colors]
-  for amount, marker in _markers(points).items():
+  for amount, marker in markers.items():
     handles.append(Line2D([], [], color=INK, marker=marker, linestyle='none', markersize=4.5))
     labels.append(f'{kilo(amount)} examples')
   return handles, labels

@@ -1,7 +1,8 @@
 """The page of `vit_jax transfer`: how well several models' features transfer, task by task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
@@ -9,12 +10,12 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from vit_jax.errors import writing
 from vit_jax.report import plots
 from vit_jax.report.render import Picture, Table, picture, render
-from vit_jax.transfer.suite import TransferRow
+from vit_jax.transfer.suite import GroupMean, TransferRow
 
 
 def write_page(
   rows: Sequence[TransferRow],
-  means: Sequence[tuple[str, str, str, int, float]],
+  means: Sequence[GroupMean],
   lines: Sequence[str],
   path: Path,
 ) -> None:
@@ -41,20 +42,12 @@ def write_page(
     path.write_text(text, 'utf-8')
 
 
-def _means(means: Sequence[tuple[str, str, str, int, float]], models: Sequence[str]) -> Table:
+def _means(means: Sequence[GroupMean], models: Sequence[str]) -> Table:
   """A row for each group of tasks and metric, a column for each model."""
-  found = {(group, metric, model): mean for model, group, metric, _, mean in means}
-  kinds = dict.fromkeys((group, metric, count) for _, group, metric, count, _ in means)
-  return Table(
-    ['group, metric', *models],
-    [
-      [
-        f'{group} ({count} tasks), {metric}',
-        *(_cell(found.get((group, metric, model))) for model in models),
-      ]
-      for group, metric, count in kinds
-    ],
-  )
+  found: dict[str, dict[str, str]] = {}
+  for model, group, metric, count, mean in means:
+    found.setdefault(f'{group} ({count} tasks), {metric}', {})[model] = f'{mean:.1f}'
+  return _by_model('group, metric', found, models)
 
 
 def _metric(
@@ -62,11 +55,18 @@ def _metric(
 ) -> tuple[str, Picture, Table]:
   """A table of tasks by models, and the same as a picture."""
   chosen = [row for row in rows if row.metric == metric]
-  found = {(row.task, row.model): _cell(row.top1, row.spread) for row in chosen}
-  tasks = list(dict.fromkeys(row.task for row in chosen))
-  cells = [[task, *(found.get((task, model), '') for model in models)] for task in tasks]
+  found: dict[str, dict[str, str]] = {}
+  for row in chosen:
+    found.setdefault(row.task, {})[row.model] = _top1(row)
   words = f'{metric} of each task; the table beside it has the same figures'
-  return metric, picture(_dots(tasks, chosen, models), words), Table(['task', *models], cells)
+  drawn = picture(_dots(list(found), chosen, models), words)
+  return metric, drawn, _by_model('task', found, models)
+
+
+def _by_model(first: str, found: Mapping[str, Mapping[str, str]], models: Sequence[str]) -> Table:
+  """A row for each name, a column for each model, empty where a model has no cell."""
+  cells = [[name, *(its.get(model, '') for model in models)] for name, its in found.items()]
+  return Table([first, *models], cells)
 
 
 @plots.styled
@@ -75,19 +75,12 @@ def _dots(tasks: Sequence[str], rows: Sequence[TransferRow], models: Sequence[st
   figure, axes = plots.new_axes(4.4, 1.1 + 0.3 * len(tasks))
   for model, color in zip(models, plots.colors(len(models)), strict=False):
     its = [row for row in rows if row.model == model]
-    axes.errorbar(
-      [row.top1 for row in its],
-      [tasks.index(row.task) for row in its],
-      xerr=[row.spread for row in its],
-      fmt='o',
-      color=color,
-      markersize=4.5,
-      elinewidth=1,
-      label=plots.shown(model),
-    )
+    top1s, spreads = [row.top1 for row in its], [row.spread for row in its]
+    places = [tasks.index(row.task) for row in its]
+    style: dict[str, Any] = dict(fmt='o', color=color, markersize=4.5, elinewidth=1)
+    axes.errorbar(top1s, places, xerr=spreads, label=plots.shown(model), **style)
   axes.set_yticks(range(len(tasks)), tasks)
-  axes.set_ylim(len(tasks) - 0.5, -0.5)
-  axes.set_xlabel('top-1, %')
+  axes.set(xlabel='top-1, %', ylim=(len(tasks) - 0.5, -0.5))
   figure.legend(loc='outside upper left', ncols=min(len(models), 3), fontsize=8)
   return figure
 
@@ -96,31 +89,26 @@ def _shots(rows: Sequence[TransferRow], models: Sequence[str]) -> list[Picture]:
   """Accuracy against examples per class, a picture for each task with two numbers of them."""
   pictures = []
   for task in dict.fromkeys(row.task for row in rows):
-    points = [
-      (row.model, int(row.metric.partition('-')[0]), row.top1, row.spread)
-      for row in rows
-      if row.task == task and row.method == 'few_shot'
-    ]
-    if len({shots for _, shots, _, _ in points}) > 1:
+    few = [row for row in rows if row.task == task and row.method == 'few_shot']
+    if len({row.metric for row in few}) > 1:
       words = f'{task}: accuracy against training examples per class; the tables have the figures'
-      pictures.append(picture(_shots_figure(points, models), words, task))
+      pictures.append(picture(_shots_figure(few, models), words, task))
   return pictures
 
 
 @plots.styled
-def _shots_figure(points: Sequence[tuple[str, int, float, float]], models: Sequence[str]) -> Figure:
+def _shots_figure(rows: Sequence[TransferRow], models: Sequence[str]) -> Figure:
   figure, axes = plots.new_axes(5.2, 2.9)
   for model, color in zip(models, plots.colors(len(models)), strict=False):
-    its = [point[1:] for point in points if point[0] == model]
+    its = [(_shot(row), row.top1, row.spread) for row in rows if row.model == model]
     if its:
       shots, top1s, spreads = zip(*its, strict=True)
       bars = axes.errorbar(shots, top1s, spreads, fmt='o-', color=color, markersize=3.5, capsize=2)
       bars.set_label(plots.shown(model))
-  axes.set_xscale('log')
-  axes.set_xticks(sorted({shots for _, shots, _, _ in points}))
+  axes.set(xscale='log', xlabel='training examples per class', ylabel='top-1, %')
+  axes.set_xticks(sorted({_shot(row) for row in rows}))
   axes.xaxis.set_major_formatter(ScalarFormatter())
   axes.xaxis.set_minor_locator(NullLocator())
-  axes.set(xlabel='training examples per class', ylabel='top-1, %')
   axes.legend(fontsize=8)
   return figure
 
@@ -130,7 +118,7 @@ def _everything(rows: Sequence[TransferRow]) -> Table:
     [
       f'{row.model}, {row.task}, {row.metric}',
       row.setting,
-      _cell(row.top1, row.spread),
+      _top1(row),
       f'{row.train_examples:,}',
       f'{row.test_examples:,}',
     ]
@@ -139,7 +127,10 @@ def _everything(rows: Sequence[TransferRow]) -> Table:
   return Table(['', 'setting', 'top-1', 'training examples', 'test examples'], cells)
 
 
-def _cell(top1: float | None, spread: float | None = None) -> str:
-  if top1 is None:
-    return ''
-  return f'{top1:.1f}' + ('' if spread is None else f' ± {spread:.1f}')
+def _top1(row: TransferRow) -> str:
+  return f'{row.top1:.1f} ± {row.spread:.1f}'
+
+
+def _shot(row: TransferRow) -> int:
+  """5 of the metric '5-shot'."""
+  return int(row.metric.partition('-')[0])

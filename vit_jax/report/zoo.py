@@ -1,8 +1,7 @@
-"""Tables of all models: what each costs, and beside it timm's own table of those it has."""
+"""The table of all models and their cost, and timm's table beside ours."""
 
-import csv
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vit_jax import models
@@ -10,11 +9,16 @@ from vit_jax.models import flops
 from vit_jax.models.options import CaiTOptions, ResNetOptions
 from vit_jax.report import counting
 from vit_jax.report.counting import Spec
-from vit_jax.report.papers import FOLDER
+from vit_jax.report.papers import read_paper
 from vit_jax.tables import as_text
 
+TABLES = ('models', 'timm')
 CLASSES = 1000
 OTHER_CLASSES = {'DINOv2': 0, 'LeNet': 10}  # as published; by the part before the '-'
+TIMMS_WAY = (
+  'gmacs: matrix products and convolutions; gmacs timms way: with normalizations, which its '
+  'counter adds.'
+)
 
 
 class Cost(NamedTuple):
@@ -27,11 +31,7 @@ class Cost(NamedTuple):
 
 
 class CostBesideTimm(NamedTuple):
-  """A row of timm's table beside ours, or the reason why the model is not comparable.
-
-  `gmacs` are products alone, `gmacs_timms_way` what timm's counter would give for our model, and
-  `gmacs_off_percent` is the difference of the latter from timm's.
-  """
+  """A row of timm's table beside ours; `remark` says why a model is not comparable."""
 
   timm: str
   image_size: int
@@ -39,18 +39,18 @@ class CostBesideTimm(NamedTuple):
   timm_parameters_M: float
   parameters_M: float | None
   off_percent: float | None
-  gmacs: float | None
+  gmacs: float | None  # products alone
   timm_gmacs: float
-  gmacs_timms_way: float | None
-  gmacs_off_percent: float | None
+  gmacs_timms_way: float | None  # what timm's counter would give for our model
+  gmacs_off_percent: float | None  # the difference of the latter from timm's
   remark: str
 
 
 def costs(names: Iterable[str] | None = None) -> list[Cost]:
   """Parameters and GMACs of the named models, by default of every usual name in `MODELS`.
 
-  Each at the image size of its published weights, with a head of 1000 classes (LeNet-5: 10;
-  DINOv2: none).
+  At the image size of the published weights, with a head of 1000 classes (LeNet-5: 10; DINOv2:
+  none).
   """
   if names is None:
     names = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
@@ -65,14 +65,7 @@ def costs(names: Iterable[str] | None = None) -> list[Cost]:
   return rows
 
 
-def read_timm() -> list[dict[str, str]]:
-  """timm's rows, with our name and number of classes for each, or a remark why we have none."""
-  with (FOLDER / 'timm.csv').open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def compare(row: Mapping[str, str]) -> CostBesideTimm:
-  """One row of timm's table beside ours."""
   timm, name, size = row['model'], row['ours'], int(row['image_size'])
   parameters, gmacs = float(row['parameters_M']), float(row['gmacs'])
   ours = off = products = timms_way = gmacs_off = None
@@ -105,19 +98,12 @@ def normalizations(model: Any, size: int, outputs: int, weights: int) -> int:
   return 5 * D * (2 * L + 1) * (patches + 1 + o.distilled) + 5 * outputs + 4 * weights
 
 
-TABLES: dict[str, tuple[Any, Callable[[], list], str]] = {
-  'models': (Cost, costs, ''),
-  'timm': (
-    CostBesideTimm,
-    lambda: [compare(row) for row in read_timm()],
-    '\n\ngmacs: matrix products and convolutions; gmacs timms way: with normalizations, which its '
-    'counter adds.',
-  ),
-}
-
-
 def table(name: str) -> tuple[str, list[dict[str, Any]]]:
   """(the table 'models' or 'timm' as text, its rows for a CSV file)."""
-  kind, make, note = TABLES[name]
-  rows = make()
-  return as_text(kind._fields, rows) + note, [row._asdict() for row in rows]
+  if name == 'models':
+    rows = costs()
+    text = as_text(Cost._fields, rows)
+  else:
+    rows = [compare(row) for row in read_paper('timm')]
+    text = f'{as_text(CostBesideTimm._fields, rows)}\n\n{TIMMS_WAY}'
+  return text, [row._asdict() for row in rows]

@@ -1,6 +1,7 @@
 """The run folder: what a run leaves, and its one reader and writer."""
 
-from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.checkpoint import Damaged
+from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.files import write_json
 from vit_jax.run.folder import Run
 from vit_jax.run.identity import FREE_TO_CHANGE, Identity, agree, differences, versions
@@ -8,7 +9,7 @@ from vit_jax.run.predictions import Predictions, Raster
 
 __all__ = [
   'FREE_TO_CHANGE',
-  'Checkpoints',
+  'CheckpointWriter',
   'Damaged',
   'Identity',
   'Predictions',

@@ -1,14 +1,11 @@
-"""Checkpoints: Orbax, asynchronous, keep-last and keep-best, verified.
+"""Read checkpoints: each is verified against the checksums that were saved with it.
 
-A checkpoint holds a tree of arrays (the train state), and beside it the data position, the metric
-sums that are not yet logged, and the metrics of that step: with those a resumed run is the same
-run. Only committed checkpoints are seen; a save that was cut short is cleaned away at the next
-start. Checksums are stored beside as well, for the format's own cover the index of a checkpoint
-and not its arrays: one with a flipped bit would be read in silence.
+A checkpoint holds a tree of arrays (the train state), and beside it JSON: the data position, the
+metric sums that are not yet logged, and the metrics of that step. The checksums are ours, because
+Orbax's own cover the index of a checkpoint and not its arrays: a flipped bit would go unnoticed.
 """
 
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,17 +14,13 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from vit_jax import config
-from vit_jax.errors import RunFault, UserError, first_few
-from vit_jax.parallel.processes import Processes
-from vit_jax.run.abstract import check_shapes, parts
-from vit_jax.run.checksums import checksums, seal, unseal
+from vit_jax.errors import RunFault, UserError, first_few, first_line
+from vit_jax.run.checksums import checksums, unseal
 from vit_jax.run.orbax_log import orbax_log
-from vit_jax.run.retention import Retention
 from vit_jax.trees import flatten
 
-READ_BACK = 2**30  # bytes at a time: there may be no room for a second state
-
-Gather = Callable[[Any], list[Any]]
+# Orbax takes these for patterns, a separator and an address.
+MEANINGFUL = ('[', ']', '*', '?', '\\', 'gs:/')
 
 
 class Damaged(RunFault):
@@ -35,245 +28,34 @@ class Damaged(RunFault):
 
 
 class Checkpoints:
-  """The checkpoints of one run folder, from `with` or to `close`.
+  """The committed checkpoints of one run folder, from `with` or to `close`.
 
-  A tree has JAX arrays, in dictionaries and tuples. Several processes call all methods together.
+  A tree has JAX arrays, in dictionaries and tuples.
   """
 
-  def __init__(self, run: Path, options: config.Checkpoint, here: Processes | None = None):
-    """
-    Args:
-      here: the processes of the run that trains, which holds the lock; a reader has none. Saves
-        that were cut short are then removed.
-
-    Raises:
-      UserError: a reader finds no checkpoint.
-    """
+  def __init__(self, run: Path, options: config.Checkpoint, *, writes: bool = False):
+    """Raises a UserError if a reader finds no checkpoint. A writer removes interrupted saves."""
     self.directory = run.absolute() / 'checkpoints'
-    self._run, self._options, self._here = run, options, here
-    self._retention = Retention(options, lambda step: self._beside(step)[0]['metrics'])
-    self._under_way: tuple[int, Any] | None = None  # a save: its step, and a future
-    self._restored = -1  # the step that was, which may be saved anew
-    self._proved = False  # that what is saved here can be read
+    self._run, self._options = run, options
+    self._retention = Retention(options, lambda step: self._stored(step)[0]['metrics'])
+    self._proved = False  # whether a checkpoint of this run has been read
     self._closed = False
-    if here is None and not self.directory.is_dir():
+    if not writes and not self.directory.is_dir():
       raise UserError(_NONE.format(run))
     orbax_log.use()
     self._checkpointer: Any = ocp.training.Checkpointer(
-      str(self.directory),
-      preservation_policy=self._retention,
-      cleanup_tmp_directories=here is not None,
+      str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
     )
-    if here:
-      here.share(self._take_back)
 
   def __enter__(self) -> Self:
     return self
 
   def __exit__(self, kind: type | None, *error: Any) -> None:
-    """After an error a save under way is ended as well, and what goes wrong in it is not raised."""
+    """After an error, what goes wrong in closing is not raised."""
     with contextlib.suppress(*(() if kind is None else (Exception,))):
       self.close()
 
-  def steps(self) -> list[int]:
-    """Committed steps, oldest first, asked of the storage."""
-    self._checkpointer.reload()
-    return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
-
-  def best_step(self) -> int | None:
-    """The committed step with the best metric, the later one of equals; None where no metric is
-    named or none was measured."""
-    return next(reversed(self._retention.by_worth(self.steps())), None)
-
-  def pick(self, which: str | int) -> int:
-    """The step that is meant by 'last', 'best' or a number.
-
-    Raises:
-      UserError: there is none.
-    """
-    steps = self.steps()
-    if not steps:
-      raise UserError(_NONE.format(self._run))
-    known = ', '.join(map(str, steps))
-    if which == 'last':
-      return steps[-1]
-    if which == 'best':
-      best = self.best_step()
-      if best is not None:
-        return best
-      name = self._options.best
-      raise UserError(
-        f'{self._run} has no best checkpoint: '
-        + (f'none of them has {name!r}' if name else 'config.checkpoint.best names no metric')
-        + f"; take 'last' or one of the steps {known}"
-      )
-    if str(which).isdigit() and int(which) in steps:
-      return int(which)
-    raise UserError(
-      f"--checkpoint is {str(which)!r}; it must be 'last', 'best' or one of the steps {known}"
-    )
-
-  def save(
-    self, step: int, tree: Any, beside: Mapping[str, Any], metrics: Mapping[str, float] | None
-  ) -> None:
-    """Starts a save and returns once the tree is copied; waits first for the save before.
-
-    Until one checkpoint here has been read, it waits for this save too, and reads it back. A
-    checkpoint that was restored and is saved anew is there until then.
-
-    Args:
-      beside: JSON that `restore` gives back.
-      metrics: those measured at this step, if any.
-
-    Raises:
-      RunFault: the one before was not committed, this one was refused or cannot be read back.
-    """
-    assert self._here, 'a reader does not save'
-    self._settle()
-    if step == self._restored:
-      self._here.share(lambda: self._make_way(step))
-      self._here.gather(self.steps())  # every process has seen that, before any writes
-    sums = checksums(tree)
-    beside = {
-      **beside,
-      'metrics': dict(metrics or {}),
-      'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
-    }
-    self._retention.add(step, beside['metrics'])
-    orbax_log.failure = None
-    started = self._checkpointer.save_async(
-      step,
-      tree,
-      force=True,
-      overwrite=True,
-      custom_metadata=seal(beside),
-    )
-    if started is None:
-      raise RunFault(f'the checkpoint of step {step} was not saved: the writer passed over it')
-    self._under_way = step, started
-    if not self._proved:
-      self._settle()
-      self._read_back(step, tree)
-
-  def check(self) -> None:
-    """Raises what went wrong in the save under way, as soon as that is known."""
-    if self._under_way is not None and orbax_log.failure is not None:
-      raise orbax_log.failure
-
-  def _settle(self) -> None:
-    """Waits for the save under way, raises what went wrong in it, and asks the storage for it."""
-    if self._under_way is None:
-      return
-    step, started = self._under_way
-    while True:
-      try:
-        started.result(timeout=0.1)
-        break
-      except TimeoutError:
-        self.check()
-    self._under_way = None
-    if step not in self.steps():
-      raise RunFault(
-        f'the checkpoint of step {step} is not in {self.directory}, although its '
-        'save ended without an error'
-      )
-
-  def _read_back(self, step: int, tree: Any) -> None:
-    """Raises a RunFault unless what was saved is what is read, a part at a time."""
-    abstract = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
-    )
-    try:
-      for part in parts(abstract, READ_BACK):
-        self._checked(step, lambda beside, stored, part=part: self._read(step, part))
-    except Damaged as error:
-      raise RunFault(
-        f'what is saved in {self.directory} cannot be read back: {error}; choose another '
-        '--workdir, on another disk'
-      ) from error
-
-  def restore_newest(self, abstract: Any) -> tuple[Any, dict[str, Any], str] | None:
-    """(tree, what was saved beside it, lines that say so) of the newest good checkpoint; None
-    where the run has none yet. Damaged ones are put aside, but only where a good one is left.
-
-    Raises:
-      RunFault: none of them is good.
-      UserError: they belong to another model.
-    """
-    assert self._here
-    faults: dict[int, str] = {}
-    for step in reversed(self._here.share(self.steps)):
-      try:
-        tree, beside = self.restore(step, abstract)
-      except Damaged as error:
-        faults[step] = str(error)
-        continue
-      aside = self._here.share(lambda: [str(self._put_aside(bad)) for bad in faults])
-      self.steps()  # on every process, without those
-      lines = [
-        f'{fault}; moved to {path}' for fault, path in zip(faults.values(), aside, strict=True)
-      ]
-      self._restored = step
-      lines.append(f'start: checkpoint of step {step} in {self.directory}')
-      return tree, beside, '\n'.join(lines)
-    if faults:
-      raise RunFault(
-        f'no checkpoint in {self.directory} is good: {"; ".join(faults.values())}; '
-        'put a copy of one there, or delete that folder to start again'
-      )
-    return None
-
-  def restore(
-    self, step: int, abstract: Any, gather: Gather | None = None
-  ) -> tuple[Any, dict[str, Any]]:
-    """(the tree on the shardings of `abstract`, what was saved beside it).
-
-    Args:
-      gather: what each process answers, from what this one does; that of `here` by default.
-
-    Raises:
-      Damaged: one of the processes cannot read it, or it is not what was saved.
-      UserError: it belongs to another model.
-    """
-
-    def read(beside: dict[str, Any], stored: Any) -> Any:
-      shapes = {name: leaf[:-1] for name, leaf in beside['leaves'].items()}
-      check_shapes(shapes, abstract, f'checkpoint {self.directory / str(step)}')
-      return self._read(step, abstract)
-
-    return self._checked(step, read, gather)
-
-  def load(self, step: int) -> dict[str, Any]:
-    """A stored tree as host arrays, on whatever devices it was saved."""
-    return self._load(step, lambda names: names)
-
-  def load_variables(self, step: int) -> dict[str, Any]:
-    """The variables to evaluate with: averaged ones where the run has them."""
-    stored = self._load(step, lambda names: names & {'ema'} or names & {'params', 'batch_stats'})
-    return stored.get('ema', stored)
-
-  def _load(self, step: int, choose: Callable[[set[str]], set[str]]) -> dict[str, Any]:
-    """Some entries of a stored tree."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-    def read(beside: dict[str, Any], stored: Any) -> Any:
-      chosen = choose(set(stored))
-      abstract = {
-        name: jax.tree.map(
-          lambda leaf, wanted=name in chosen: (
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) if wanted else ...
-          ),
-          entry,
-        )
-        for name, entry in stored.items()
-      }
-      tree = self._read(step, abstract)
-      return {name: tree[name] for name in chosen}
-
-    return jax.device_get(self._checked(step, read, _alone)[0])
-
   def close(self) -> None:
-    """Waits for the save under way, and raises what went wrong in it."""
     if self._closed:
       return
     self._closed = True
@@ -282,29 +64,102 @@ class Checkpoints:
       self._checkpointer.close()
     finally:
       orbax_log.leave()
-    if self._here and self._here.index == 0:
-      self._take_back()
 
-  def _beside(self, step: int) -> tuple[dict[str, Any], Any]:
+  def steps(self) -> list[int]:
+    """Committed steps, oldest first, asked of the storage."""
+    self._checkpointer.reload()
+    return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+  def best_step(self) -> int | None:
+    """The committed step with the best metric (the latest of equals), if one was measured."""
+    return next(reversed(self._retention.by_worth(self.steps())), None)
+
+  def pick(self, which: str | int) -> int:
+    """The step that 'last', 'best' or a number means; raises a UserError if there is none."""
+    steps = self.steps()
+    if not steps:
+      raise UserError(_NONE.format(self._run))
+    if which == 'last':
+      return steps[-1]
+    if which == 'best' and (best := self.best_step()) is not None:
+      return best
+    if str(which).isdigit() and int(which) in steps:
+      return int(which)
+    known, name = ', '.join(map(str, steps)), self._options.best
+    if which == 'best':
+      raise UserError(
+        f'{self._run} has no best checkpoint: '
+        + (f'none of them has {name!r}' if name else 'config.checkpoint.best names no metric')
+        + f"; take 'last' or one of the steps {known}"
+      )
+    raise UserError(
+      f"--checkpoint is {str(which)!r}; it must be 'last', 'best' or one of the steps {known}"
+    )
+
+  def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
+    """(the tree on the shardings of `abstract`, what was saved beside it).
+
+    Raises:
+      Damaged: one of the processes cannot read it, or it is not what was saved.
+      UserError: it belongs to another model.
+    """
+
+    def read(beside: dict[str, Any], stored: Any) -> Any:
+      shapes = {name: leaf[:-1] for name, leaf in beside['leaves'].items()}
+      _check_shapes(shapes, abstract, f'checkpoint {self.directory / str(step)}')
+      return self._read(step, abstract)
+
+    return self._checked(step, read)
+
+  def load(self, step: int, *, variables: bool = False) -> dict[str, Any]:
+    """A stored tree as host arrays, whatever devices it was saved on.
+
+    Args:
+      variables: read only those to evaluate with: the averaged ones if the run has them.
+    """
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def read(beside: dict[str, Any], stored: Any) -> Any:
+      chosen = {*stored}
+      if variables:
+        chosen = {*stored} & {'ema'} or {*stored} & {'params', 'batch_stats'}
+
+      def abstract(path: Any, leaf: Any) -> Any:
+        if path[0].key not in chosen:
+          return ...
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+      tree = self._read(step, jax.tree_util.tree_map_with_path(abstract, stored))
+      return {name: tree[name] for name in chosen}
+
+    tree = jax.device_get(self._checked(step, read)[0])
+    return tree.get('ema', tree) if variables else tree
+
+  def _settle(self) -> None:
+    """Waits for a save under way; a reader has none."""
+
+  def _gather(self, value: Any) -> list[Any]:
+    """The value of each process that reads."""
+    return [value]
+
+  def _stored(self, step: int) -> tuple[dict[str, Any], Any]:
     """(what was saved beside a tree; names, shapes and dtypes of the tree)."""
     stored = self._checkpointer.metadata(step)
     return unseal(stored.custom_metadata), stored.metadata
 
   def _checked(
-    self, step: int, read: Callable[[dict[str, Any], Any], Any], gather: Gather | None = None
+    self, step: int, read: Callable[[dict[str, Any], Any], Any]
   ) -> tuple[Any, dict[str, Any]]:
-    """(what `read` makes of `_beside`, what was saved beside it), if all processes can read it and
-    its leaves are what was saved."""
+    """(what `read` makes of `_stored`, what was saved beside it), verified."""
     tree, beside, wrong = None, {}, ''
     try:
-      beside, stored = self._beside(step)
+      beside, stored = self._stored(step)
       tree = read(beside, stored)
     except UserError:
       raise
-    except Exception as error:  # whatever the reader makes of damaged files
-      wrong = f'{type(error).__name__}: {error}'.partition('\n')[0][:200]
-    gather = gather or (self._here.gather if self._here else _alone)
-    wrong = next(filter(None, gather(wrong)), '')
+    except Exception as error:  # damaged files raise anything
+      wrong = f'{type(error).__name__}: {first_line(error)}'[:200]
+    wrong = next(filter(None, self._gather(wrong)), '')
     if not wrong:
       sums = checksums({name: leaf for name, leaf in flatten(tree).items() if leaf is not ...})
       other = [name for name in sums if sums[name] != beside['leaves'][name][-1]]
@@ -324,37 +179,70 @@ class Checkpoints:
     ):
       return ocp.load(str(self.directory / str(step)), abstract, checkpointable_name='state')
 
-  @property
-  def _replaced(self) -> Path:
-    return self.directory.with_name('replaced')
 
-  def _make_way(self, step: int) -> None:
-    """Moves a checkpoint that is to be saved anew: Orbax would delete it before it writes."""
-    self._replaced.mkdir(exist_ok=True)
-    (self.directory / str(step)).rename(self._replaced / str(step))
+class Retention:
+  """Keeps the last checkpoints and the best ones: an Orbax preservation policy.
 
-  def _take_back(self) -> None:
-    """Puts back what made way and was not saved anew, and deletes what was."""
-    for old in self._replaced.glob('*'):
-      anew = self.directory / old.name
-      if anew.exists():
-        shutil.rmtree(old)
-      else:
-        old.rename(anew)
+  Metrics are stored beside the state, not in Orbax's own file: if that is damaged, Orbax does not
+  even list the steps.
+  """
 
-  def _put_aside(self, step: int) -> Path:
-    """Moves a damaged checkpoint out of the way, where it counts as kept no more."""
-    aside = self.directory.with_name('damaged') / str(step)
-    aside.parent.mkdir(exist_ok=True)
-    number = 0
-    while aside.exists():
-      number += 1
-      aside = aside.with_name(f'{step}-{number}')
-    return (self.directory / str(step)).rename(aside)
+  def __init__(
+    self, options: config.Checkpoint, read_metrics: Callable[[int], Mapping[str, float]]
+  ):
+    self._options, self._read = options, read_metrics
+    self._worth: dict[int, float | None] = {}  # by step; None: not measured
+
+  def add(self, step: int, metrics: Mapping[str, float]) -> None:
+    best = self._options.best
+    self._worth[step] = config.worth(best, metrics[best]) if best and best in metrics else None
+
+  def by_worth(self, steps: list[int]) -> list[int]:
+    """The steps that were measured, the best one last; of equals the later one."""
+    for step in steps:
+      if step not in self._worth:
+        try:
+          self.add(step, self._read(step))
+        except Exception:  # damaged files raise anything
+          self._worth[step] = None
+    measured = [(worth, step) for step in steps if (worth := self._worth[step]) is not None]
+    return [step for _, step in sorted(measured)]
+
+  def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+    steps = sorted(checkpoint.step for checkpoint in checkpoints)
+    kept = {*steps[-self._options.keep_last :]}
+    if self._options.keep_best:
+      kept |= {*self.by_worth(steps)[-self._options.keep_best :]}
+    return [checkpoint.step in kept for checkpoint in checkpoints]
+
+
+def check_path(run: Path) -> None:
+  """Raises a UserError if checkpoints could not be read back from this run folder."""
+  whole = str(run.absolute())
+  for text in MEANINGFUL:
+    if text in whole:
+      raise UserError(
+        f'{run} cannot be a run folder: checkpoints in a path with {text!r} cannot be read back; '
+        f'choose one without {" ".join(MEANINGFUL[:-1])}'
+      )
+  try:
+    whole.encode()
+  except UnicodeEncodeError:
+    raise UserError(f'{whole!r} cannot be a run folder: its name is not UTF-8') from None
 
 
 _NONE = '{} has no finished checkpoint; train there first'
 
 
-def _alone(value: Any) -> list[Any]:
-  return [value]
+def _check_shapes(has: Mapping[str, list[int]], wanted: Any, where: str) -> None:
+  """Raises a UserError that lists the leaves whose names or shapes differ."""
+  wants = {name: list(leaf.shape) for name, leaf in flatten(wanted).items()}
+  wrong = [
+    f'{name} is {tuple(has[name])}, not {tuple(wants[name])}'
+    for name in wants
+    if name in has and has[name] != wants[name]
+  ]
+  wrong += [f'{name} is missing' for name in wants if name not in has]
+  wrong += [f'{name} is not of this model' for name in has if name not in wants]
+  if wrong:
+    raise UserError(f'{where} belongs to another model: {first_few(wrong)}')

@@ -1,9 +1,8 @@
-"""One number per array, or per JSON object: whether what is read is what was written.
+"""Checksums of arrays and of JSON objects.
 
-That of an array is computed where it lives, and the same however it is sharded: the sum modulo
-2**32, over all elements, of a hash of the element's bits and its position. For a position the hash
-is a one-to-one map of the bits, so that a single wrong element never escapes; several wrong ones do
-with a probability of 2**-32.
+An array's is computed on its devices and does not depend on its sharding: the sum modulo 2**32 of a
+hash of each element's bits and position. At a position the hash is one-to-one, so a single wrong
+element is always found; several wrong ones escape with a probability of 2**-32.
 """
 
 import json
@@ -19,11 +18,11 @@ from vit_jax.trees import flatten
 
 
 def checksums(tree: Any) -> dict[str, int]:
-  """A checksum of each leaf, by name. All processes that hold a part of the tree call it."""
+  """A checksum of each leaf, by name. All processes that hold part of the tree call it."""
   return {name: int(value) for name, value in jax.device_get(_checksums(flatten(tree))).items()}
 
 
-@jax.jit  # one program: a pod compiles and starts it once, not once a shape
+@jax.jit  # one program for all shapes, so that a pod compiles and starts once
 def _checksums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
   return {name: _checksum(leaf) for name, leaf in leaves.items()}
 
@@ -47,12 +46,12 @@ def _mix(h: jax.Array) -> jax.Array:
 
 
 def seal(values: Mapping[str, Any]) -> dict[str, Any]:
-  """A JSON object with its checksum in it."""
+  """A JSON object with its checksum added."""
   return {**values, 'checksum': _crc(values)}
 
 
 def unseal(stored: Mapping[str, Any] | None) -> dict[str, Any]:
-  """What was sealed. Raises a ValueError where it is something else."""
+  """What was sealed; raises a ValueError if it has changed."""
   values = dict(stored or {})
   if values.pop('checksum', None) != _crc(values):
     raise ValueError('what was saved beside the state has another checksum')

@@ -5,7 +5,7 @@
   {"event": "spent", "time": t, "step": s, "seconds": {"data": .., "step": .., ...}}
   {"event": "end", "time": t, "step": s, "code": exit code}
 
-The seconds of a `spent` line are those since the line before, by what the main thread was doing;
+The seconds of a `spent` line are those since the previous line, by what the main thread was doing;
 they add up to the time between the two lines. A process that was killed leaves no end.
 """
 
@@ -20,7 +20,7 @@ from vit_jax.run.files import is_number, read_lines
 
 
 def read_events(path: Path, faults: list[str]) -> list[dict[str, Any]]:
-  """The events of a log, in the order of time."""
+  """The events of a log, in order of time."""
   return read_lines(path, _is_event, faults)
 
 
@@ -32,7 +32,7 @@ def _is_event(line: dict[str, Any]) -> bool:
 
 
 class EventLog:
-  """Writes nothing until `start`, whose line has the time at which the run began."""
+  """Writes nothing before `start`, whose line has the time at which the run began."""
 
   def __init__(self, path: Path, watch: Watchdog):
     self._path, self._watch = path, watch
@@ -42,7 +42,7 @@ class EventLog:
     self._lock = threading.Lock()  # a run may be ended by another thread
 
   def start(self, step: int, processes: int, devices: int) -> None:
-    """Goes on in the file, without a last line that a crash cut short."""
+    """Appends to the file, after removing a last line that a crash cut short."""
     if self._path.exists():
       text = self._path.read_bytes()
       with open(self._path, 'r+b') as file:
@@ -51,7 +51,7 @@ class EventLog:
     self._write('start', self._watch.began, step, processes=processes, devices=devices)
 
   def spent(self, step: int) -> None:
-    """Books the time since the last line."""
+    """Writes the time since the last line."""
     with self._lock:
       if self._file is not None:
         self._spent(step)

@@ -1,4 +1,4 @@
-"""Small files of a run folder: written whole or not at all, and read as far as they are good."""
+"""Small files of a run folder: written whole or not at all; bad parts are skipped in reading."""
 
 import json
 import os
@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from vit_jax.errors import first_line
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-  """A file to write to, which then replaces `path`: a reader sees the old one or the new one."""
+  """A file to write, which then replaces `path`: a reader sees the old one or the new one."""
   path.parent.mkdir(exist_ok=True)
   fresh = path.with_name(path.name + '.tmp')
   try:
@@ -34,7 +36,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_object(path: Path, faults: list[str]) -> dict[str, Any]:
-  """The JSON object in a file; {} where there is none, and a fault where that is an error."""
+  """The JSON object in a file; {} if there is none, and a fault if the file is damaged."""
   try:
     value = json.loads(path.read_bytes())
     if isinstance(value, dict):
@@ -51,14 +53,13 @@ def read_lines(
   path: Path, good: Callable[[dict[str, Any]], bool], faults: list[str]
 ) -> list[dict[str, Any]]:
   """The JSON objects of a file, one per line, that are `good`; a fault says which lines are not."""
-  found, bad = [], []
+  found, bad, lines = [], [], []
   try:
     lines = path.read_bytes().splitlines()
   except FileNotFoundError:
-    return []
+    pass
   except OSError as error:
     faults.append(f'{path} cannot be read: {_reason(error)}')
-    return []
   for number, line in enumerate(lines, 1):
     try:
       value = json.loads(line)
@@ -79,4 +80,4 @@ def is_number(value: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-  return str(getattr(error, 'strerror', None) or error).partition('\n')[0]
+  return getattr(error, 'strerror', None) or first_line(error)

@@ -5,16 +5,17 @@
     lock.json                while a process trains here (lock.py)
     metrics.jsonl            a row per log interval and evaluation (writers.py)
     events.jsonl             when it ran, and where the time went (events.py)
-    checkpoints/STEP/        (checkpoint.py); replaced/ and damaged/ beside it
+    checkpoints/STEP/        (checkpoint.py, checkpoint_writer.py); beside it replaced/, damaged/
     predictions/NAME.npz     what it predicted for each example (predictions.py)
     summary.json             the result, of a run that has ended
     evaluation-STEP.json     what `vit_jax evaluate` found later
     sharding.txt, report.html, figures/NAME.png
 
-Small files are replaced as a whole. A reader takes what is good of a file and says in
-`Run.faults` what is not.
+Small files are replaced as a whole. A reader keeps the good part of a file and says in
+`Run.faults` what it left out.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -31,7 +32,8 @@ from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.paths import local
-from vit_jax.run.checkpoint import Checkpoints
+from vit_jax.run.checkpoint import Checkpoints, check_path
+from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.events import EventLog, read_events
 from vit_jax.run.files import read_object, replacing, write_json, write_text
 from vit_jax.run.identity import Identity, differences, read_identity
@@ -39,31 +41,18 @@ from vit_jax.run.lock import Lock
 from vit_jax.run.predictions import Predictions, read_predictions, write_predictions
 from vit_jax.run.writers import MetricsWriter, read_metrics
 
-MEANINGFUL = ('[', ']', '*', '?', '\\', 'gs:/')  # Orbax: patterns, a separator, an address
-
 
 class Run:
-  """One run folder, which may not exist yet. A file is read once, when it is first asked for."""
+  """One run folder, which may not exist yet. A file is read once, when it is first needed.
+
+  Raises:
+    UserError: an address, or a path that checkpoints could not be read back from.
+  """
 
   def __init__(self, path: str | PathLike[str]):
-    """Touches nothing.
-
-    Raises:
-      UserError: an address, or a path that checkpoints could not be read back from.
-    """
     self.path = local(path)
     self.faults: list[str] = []  # a sentence for each part of a file that could not be read
-    whole = str(self.path.absolute())
-    for text in MEANINGFUL:
-      if text in whole:
-        raise UserError(
-          f'{self.path} cannot be a run folder: checkpoints in a path with {text!r} cannot be '
-          f'read back; choose one without {" ".join(MEANINGFUL[:-1])}'
-        )
-    try:
-      whole.encode()
-    except UnicodeEncodeError:
-      raise UserError(f'{whole!r} cannot be a run folder: its name is not UTF-8') from None
+    check_path(self.path)
 
   # What identifies the run.
 
@@ -72,28 +61,18 @@ class Run:
     """Whether training has begun here."""
     return (self.path / 'config.json').is_file()
 
-  @property
-  def has_checkpoints(self) -> bool:
-    """Whether there is something to go on from."""
-    folder = self.path / 'checkpoints'
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
-
   def write_config(self, x: Experiment) -> None:
     self.path.mkdir(parents=True, exist_ok=True)
     write_text(self.path / 'config.json', x.to_json())
 
   @cached_property
   def config(self) -> dict[str, Any]:
-    """config.json as it is stored.
-
-    Raises:
-      UserError: this is not a run folder, or config.json is damaged.
-    """
+    """config.json as stored; raises a UserError if this is no run folder or the file is damaged."""
     if not self.exists:
+      why = 'it has no config.json' if self.path.is_dir() else 'there is no such folder'
       raise UserError(
-        f'{self.path} is not a run folder: '
-        f'{"it has no config.json" if self.path.is_dir() else "there is no such folder"}; name the '
-        'folder that `vit_jax train` wrote, such as runs/earth_climate'
+        f'{self.path} is not a run folder: {why}; name the folder that `vit_jax train` wrote, such '
+        'as runs/earth_climate'
       )
     path, faults = self.path / 'config.json', []
     values = read_object(path, faults)
@@ -105,7 +84,7 @@ class Run:
 
   @cached_property
   def experiment(self) -> Experiment:
-    """The resolved recipe. Raises as `config` does."""
+    """The resolved recipe; raises as `config` does."""
     return resolve(self.config)
 
   @property
@@ -114,20 +93,19 @@ class Run:
 
   @cached_property
   def identity(self) -> Identity | None:
-    """None where identity.json is missing or damaged."""
+    """None if identity.json is missing or damaged."""
     return read_identity(self.path / 'identity.json', self.faults)
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """In the order of the labels; () where nothing in the folder names them."""
+    """In the order of the labels; () if nothing in the folder names them."""
     if self.identity:
       return self.identity.class_names
     return next((found.class_names for found in self.predictions.values()), ())
 
   def check_same(self, x: Experiment) -> None:
     """Raises a UserError unless the run here is of this experiment."""
-    changed = differences(self.experiment, x)
-    if changed:
+    if changed := differences(self.experiment, x):
       raise UserError(
         f'{self.path} holds another run: {"; ".join(changed[:4])}; choose another '
         '--workdir, or delete that folder to start again'
@@ -141,31 +119,36 @@ class Run:
   # Training: process 0 holds the lock, and writes.
 
   def lock(self, here: Processes) -> Lock:
-    """To be held while training; all processes enter it."""
     return Lock(self.path, here)
 
-  def claim(self, x: Experiment, identity: Identity, *, accept_data: bool = False) -> Identity:
-    """Writes recipe and identity of a run that starts; one that goes on must be the one here.
+  def goes_on(self, x: Experiment) -> bool:
+    """Whether there are checkpoints; raises a UserError if they are of another experiment."""
+    folder = self.path / 'checkpoints'
+    found = folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    if found:
+      self.check_same(x)
+    return found
+
+  def claim(
+    self, x: Experiment, identity: Identity, *, goes_on: bool = False, accept_data: bool = False
+  ) -> Identity:
+    """Writes the recipe and the identity that holds from now on, whose length is the first start's.
 
     Args:
       identity: what this start means.
-      accept_data: whether a run may go on with other data.
-
-    Returns the identity that holds from here on: the length of a run is that of its start.
+      goes_on: whether the run here resumes.
+      accept_data: whether it may do so on other data.
 
     Raises:
-      UserError: the run here has checkpoints and differs.
+      UserError: the run here differs.
     """
-    if self.has_checkpoints:
-      self.check_same(x)
-      if self.identity:
-        identity = self.identity.goes_on_as(identity, self.path, accept_data)
+    if goes_on and self.identity:
+      identity = self.identity.goes_on_as(identity, self.path, accept_data)
     self.write_config(x)
-    write_text(self.path / 'identity.json', identity.to_json())
+    write_json(self.path / 'identity.json', dataclasses.asdict(identity))
     return identity
 
   def metrics_writer(self, x: Experiment, resume_step: int) -> MetricsWriter:
-    """Keeps the rows up to that step."""
     return MetricsWriter(x, self.path, self.metrics, resume_step)
 
   def event_log(self, watch: Watchdog) -> EventLog:
@@ -178,15 +161,17 @@ class Run:
     write_predictions(self.path / 'predictions' / f'{name}.npz', found)
 
   def write_summary(self, summary: Mapping[str, Any]) -> None:
-    """The last thing that a run writes: with it, the run has ended."""
+    """The last write of a run: with it, the run has ended."""
     write_json(self.path / 'summary.json', summary)
 
   def write_evaluation(self, step: int, results: Mapping[str, Any]) -> None:
     write_json(self.path / f'evaluation-{step}.json', results)
 
   def write_report(self, html: str) -> Path:
-    write_text(self.path / 'report.html', html)
-    return self.path / 'report.html'
+    """Returns where it is."""
+    path = self.path / 'report.html'
+    write_text(path, html)
+    return path
 
   def figure(self, name: str) -> AbstractContextManager[IO[bytes]]:
     """A file to write a PNG to, which becomes figures/NAME.png."""
@@ -194,21 +179,15 @@ class Run:
 
   # What it has learned.
 
-  def checkpoints(
-    self, options: Checkpoint | None = None, here: Processes | None = None
-  ) -> Checkpoints:
-    """
-    Args:
-      options: those of the recipe by default.
-      here: of the run that trains; without it they are only read.
-    """
-    return Checkpoints(self.path, options or self.experiment.checkpoint, here)
+  def checkpoints(self, options: Checkpoint | None = None) -> Checkpoints:
+    """Those saved here, to read; `options` are the recipe's by default."""
+    return Checkpoints(self.path, options or self.experiment.checkpoint)
+
+  def checkpoint_writer(self, options: Checkpoint, here: Processes) -> CheckpointWriter:
+    return CheckpointWriter(self.path, options, here)
 
   def variables(self, which: str | int = 'last') -> tuple[dict[str, Any], int]:
-    """(the variables to evaluate with, as host arrays; the step they are of).
-
-    Args:
-      which: 'last', 'best' or a step.
+    """(the variables to evaluate with, as host arrays; their step) of 'last', 'best' or a step.
 
     Raises:
       UserError: there is no such checkpoint.
@@ -216,12 +195,12 @@ class Run:
     """
     with self.checkpoints() as checkpoints:
       step = checkpoints.pick(which)
-      return checkpoints.load_variables(step), step
+      return checkpoints.load(step, variables=True), step
 
   def export(
     self, target: str | PathLike[str], layout: str | None = None, checkpoint: str | int = 'last'
   ) -> str:
-    """Writes the model of a checkpoint to a file, .npz or .safetensors; returns a sentence.
+    """Writes the model of a checkpoint to a .npz or .safetensors file; returns a sentence.
 
     Args:
       layout: 'timm', 'hf', 'google' or 'big_vision'; by default what suits the file.
@@ -266,20 +245,21 @@ class Run:
     """By name: the evals that measure, then other splits."""
     files = {file.stem: file for file in sorted((self.path / 'predictions').glob('*.npz'))}
     names = [name for name in self.evals if name in files] if files else []
-    names += [name for name in files if name not in names]
-    found = {name: read_predictions(files[name], self.faults) for name in names}
-    return {name: each for name, each in found.items() if each is not None}
+    found = {}
+    for name in dict.fromkeys([*names, *files]):
+      if predictions := read_predictions(files[name], self.faults):
+        found[name] = predictions
+    return found
 
   @property
   def evals(self) -> list[str]:
-    """The evals of the model's own head: first the one that picks the best checkpoint, which
-    headlines report, then by name."""
+    """The evals of the model's own head: the one that picks the best checkpoint, then by name."""
     best = self.config['checkpoint']['best'].partition('/')[0]
     return sorted(self._evals('classify'), key=lambda name: (name != best, name))
 
   @property
   def headline(self) -> str:
-    """The eval that headlines report; '' where there is none."""
+    """The eval that headlines report; '' if there is none."""
     return next(iter(self.evals), '')
 
   def _evals(self, *kinds: str) -> list[str]:
@@ -301,7 +281,7 @@ class Run:
     return max((int(row['step']) for row in self.metrics), default=0)
 
   def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a metric. Where a step is there twice, the later row counts."""
+    """Steps and values of a metric. Of two rows of a step, the later one counts."""
     values = {row['step']: row[name] for row in self.metrics if name in row}
     steps = sorted(values)
     return np.array(steps, float), np.array([values[step] for step in steps], float)
@@ -310,8 +290,7 @@ class Run:
     """The final metrics of an eval split; of an unfinished run the latest ones, or none."""
     if eval_name in self.summary:
       return self.summary[eval_name]
-    prefix = f'{eval_name}/'
-    latest: dict[str, float] = {}
+    prefix, latest = f'{eval_name}/', {}
     for row in self.metrics:
       latest |= {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)}
     return latest

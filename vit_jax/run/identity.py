@@ -1,7 +1,7 @@
-"""What a run is: its recipe, its data, its classes, its length. Two runs that differ are not one.
+"""What a run is: its recipe, its data, its classes, its length.
 
-`RUN/identity.json` stands from the start of a run. A start that goes on in the folder is compared
-with it, and before the first step all processes of a run are compared with each other.
+A start that resumes is compared with `RUN/identity.json`, which is written when a run begins;
+before the first step all processes of a run are compared with each other.
 """
 
 import dataclasses
@@ -15,16 +15,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 import vit_jax
 from vit_jax.config import Experiment
 from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError, first_few
+from vit_jax.fields import plain
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.files import is_number, read_object
 
-# Keys that change how a run is watched and where it runs, not what it computes.
+# Keys that change where a run runs and how it is watched, not what it computes.
 FREE_TO_CHANGE = (
   'mesh',
   'limits',
@@ -38,7 +37,7 @@ FREE_TO_CHANGE = (
   'data.dir',
   'data.on_bad_record',
 )
-# Keys that may differ between the processes of a run: of the host that each runs on.
+# Keys that may differ between the processes of a run, because they depend on the host.
 PER_PROCESS = ('limits', 'log', 'data.threads', 'data.prefetch', 'data.cache', 'data.dir')
 SAME_VERSION = ('vit_jax', 'jax', 'jaxlib')  # in all processes of a run
 
@@ -46,52 +45,36 @@ log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
-  """Of what decides the numbers of a run."""
+  """Versions of the packages that decide the numbers of a run."""
   packages = {name: metadata.version(name) for name in ('jax', 'jaxlib', 'flax', 'optax')}
   return {'vit_jax': vit_jax.__version__, **packages, 'python': platform.python_version()}
 
 
 @dataclass(frozen=True)
 class Identity:
-  """What a run is beside its recipe. A digest is text; '' where there is nothing to digest.
+  """What a run is beside its recipe. Digests are text, '' where there is nothing to digest."""
 
-  Attributes:
-    class_names: in the order of the labels.
-    num_examples: in the training split.
-    data: digest of the training split.
-    steps: length of the run, fixed at its start.
-    evals: digest of the data of each eval. The name says which data it is, so that an eval that
-      the recipe moved to other data has another name, such as 'test: folder, test'.
-    weights: digest of the weights that training starts from.
-  """
-
-  class_names: tuple[str, ...]
-  num_examples: int
-  data: str
-  steps: int
+  class_names: tuple[str, ...]  # in the order of the labels
+  num_examples: int  # of the training split
+  data: str  # digest of the training split
+  steps: int  # length of the run, fixed at its start
+  # Digests of the data of each eval, by a name that says which data, such as 'test: folder, test':
+  # an eval that the recipe moves to other data is another one.
   evals: Mapping[str, str] = field(default_factory=dict)
-  weights: str = ''
+  weights: str = ''  # digest of the weights that training starts from
   versions: Mapping[str, str] = field(default_factory=versions)
 
-  def to_json(self) -> str:
-    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
-
-  @classmethod
-  def from_json(cls, text: str) -> Self:
-    values = json.loads(text)
-    return cls(**{**values, 'class_names': tuple(values['class_names'])})
-
   def goes_on_as(self, now: Self, folder: Path, accept_data: bool = False) -> Self:
-    """The identity of this run where it goes on with the data that is there `now`.
+    """The identity of this run if it resumes on the data that is there `now`.
 
     Args:
-      accept_data: whether the examples, but not their classes, may be others than at the start.
+      accept_data: whether the examples, but not their classes, may have changed since the start.
 
     Raises:
-      UserError: one sentence that says what differs.
+      UserError: says what differs.
     """
     if self.class_names != now.class_names:
-      match_classes(now.class_names, self.class_names, 'the training data', complete=True)
+      check_classes(now.class_names, self.class_names)
       raise UserError(
         f'{folder} was trained on the same classes in another order, which the training data has '
         'changed; restore that order, or choose another --workdir'
@@ -127,12 +110,12 @@ class Identity:
 
 
 def read_identity(path: Path, faults: list[str]) -> Identity | None:
-  """None where there is no such file, and a fault where it is damaged."""
+  """None if there is no such file or it is damaged, which is a fault."""
   values = read_object(path, faults)
   if not values:
     return None
   try:
-    identity = Identity.from_json(json.dumps(values))
+    identity = Identity(**{**values, 'class_names': tuple(values['class_names'])})
     if is_number(identity.steps) and isinstance(identity.data, str):
       return identity
   except (KeyError, TypeError):
@@ -141,37 +124,22 @@ def read_identity(path: Path, faults: list[str]) -> Identity | None:
   return None
 
 
-def match_classes(
-  names: Sequence[str], known: Sequence[str], where: str, *, complete: bool = False
-) -> np.ndarray:
-  """The label that each class of some data has in a run, matched by name: int [K of the data].
-
-  Args:
-    names: the classes of the data, in the order of its labels.
-    known: those of the run.
-    where: what the data is, for the sentence.
-    complete: whether the data must have all classes of the run.
-
-  Raises:
-    UserError: a class is unknown to the run, its name is that of two, or one is missing.
-  """
-  label_K = label_map(names, known, where)
-  faults = [
-    f'the run has no class {name!r}' for name, k in zip(names, label_K, strict=True) if k < 0
-  ]
-  if complete or faults:  # a class that is missing may be the one with an unknown name
-    faults += [f'class {name!r} is missing' for name in known if name not in set(names)]
+def check_classes(names: Sequence[str], known: Sequence[str]) -> None:
+  """Raises a UserError unless training data with classes `names` has the `known` ones of a run."""
+  label_map(names, known, 'the training data')  # two classes may have one name
+  has, wanted = set(names), set(known)
+  faults = [f'the run has no class {name!r}' for name in names if name not in wanted]
+  faults += [f'class {name!r} is missing' for name in known if name not in has]
   if faults:
     raise UserError(
-      f'{where} does not have the classes of the run, and labels are matched by class name: '
-      f'{first_few(faults)}; name the classes as they were'
+      'the training data does not have the classes of the run, and labels are matched by class '
+      f'name: {first_few(faults)}; name the classes as they were'
     )
-  return label_K
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-  """One line for each key that differs and decides the result: a run cannot go on across one."""
-  was, now = (_flat(json.loads(x.to_json())) for x in (old, new))
+  """One line for each key that decides the result and differs: a run cannot resume across one."""
+  was, now = _flat(plain(old)), _flat(plain(new))
   return [
     f'config.{key} was {was.get(key)!r} and is now {now.get(key)!r}'
     for key in _differing(was, now)
@@ -180,12 +148,8 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 
 def agree(here: Processes, x: Experiment, identity: Identity) -> None:
-  """Compares what all processes of a run are about to do; every one of them calls it.
-
-  Raises:
-    UserError: on every process, with a sentence that names those that differ from process 0.
-  """
-  config = _flat(json.loads(x.to_json()), 'config')
+  """Raises a UserError on all processes of a run, which all call it, if they do not agree."""
+  config = _flat(plain(x), 'config')
   free = [f'config.{key}' for key in PER_PROCESS]
   mine = {key: value for key, value in config.items() if not _below(key, free)} | _flat(
     {

@@ -1,9 +1,9 @@
-"""Who trains in a run folder: one process, named by a file in it.
+"""The lock of a run folder, so that one run trains in it.
 
-`RUN/lock.json` is created by the process that trains (process 0 of several), says which one it is,
-and is touched every few seconds. Only a process that was killed leaves it behind. An owner on this
-host is gone when no process with its number and start time is left; one elsewhere when it no longer
-touches the file. Creating a file exclusively works on network disks, where flock often does not.
+The process that trains (process 0 of several) creates `RUN/lock.json`, writes who it is into it,
+and touches it every few seconds. Only a process that was killed leaves it behind. An owner on this
+host is gone if no process has its number and start time; one elsewhere, if it stops touching the
+file. Exclusive creation of a file works on network disks, where flock often does not.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -20,19 +19,19 @@ import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, print_error
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.files import read_object, write_json
 
 POLL = 0.1  # seconds
 BEAT = 10.0  # seconds from one touch to the next
-SILENT = 120.0  # seconds without a touch, after which an owner elsewhere is taken to be gone
+SILENT = 120.0  # seconds without a touch, after which an owner elsewhere counts as gone
 
 log = logging.getLogger(__name__)
 
 
 class Lock:
-  """Held from `with` to its end, or that of the process. All processes of a run enter it."""
+  """Held until the end of `with` or of the process. All processes of a run enter it."""
 
   def __init__(self, folder: Path, here: Processes):
     self._folder, self._path, self._here = folder, folder / 'lock.json', here
@@ -40,7 +39,7 @@ class Lock:
     self._over = threading.Event()
 
   def __enter__(self) -> Self:
-    """Raises a UserError where another process trains in the folder."""
+    """Raises a UserError if another process trains in the folder."""
     self._here.share(self._take)
     return self
 
@@ -60,14 +59,14 @@ class Lock:
     threading.Thread(target=self._beat, name='lock', daemon=True).start()
 
   def _take_over(self, mine: dict[str, Any]) -> None:
-    """Replaces the lock of an owner that is gone; raises a UserError where it is not."""
+    """Replaces the lock of an owner that is gone; raises a UserError if it is not."""
     owner = self._owner()
     if self._lives(owner):
       raise UserError(
         f'{self._folder} is being trained by {_words(owner)} since {owner.get("since", "?")}; wait '
         'until that ends, stop it, or choose another --workdir'
       )
-    # Of several processes that have seen this, one at a time goes on, and looks again.
+    # Of several processes that get here, one at a time proceeds, and looks again.
     turn = self._path.with_name(f'lock.{zlib.crc32(json.dumps(owner).encode()):08x}')
     if not _create(turn):
       time.sleep(POLL)
@@ -82,7 +81,7 @@ class Lock:
       turn.unlink()
 
   def _lives(self, owner: dict[str, Any]) -> bool:
-    """Whether the owner runs; waits where that cannot be asked."""
+    """Whether the owner runs; on another host, waits for a touch."""
     this = _this_process()
     if all(owner.get(name) == this[name] for name in ('host', 'boot', 'namespace')):
       return _started(owner['pid']) in (0, owner['started'])
@@ -93,18 +92,18 @@ class Lock:
     while time.monotonic() < end:
       time.sleep(POLL)
       if self._owner() != owner:
-        return False  # this one, and the next look is at another
+        return False  # the lock is another's now, which the caller looks at next
       if self._path.stat().st_mtime != touched:
         return True
     return False
 
   def _owner(self) -> dict[str, Any]:
-    """What the lock says; {} where there is none, or it is being written."""
+    """What the lock says; {} if there is none or it is being written."""
     owner = read_object(self._path, [])
     return owner if _this_process().keys() <= owner.keys() else {}
 
   def _clock(self) -> float:
-    """The time by the clock of the disk, which may differ from that of this host."""
+    """The time by the clock of the disk, which may differ from this host's."""
     with tempfile.NamedTemporaryFile(prefix='lock.', dir=self._folder) as probe:
       return os.fstat(probe.fileno()).st_mtime
 
@@ -113,12 +112,7 @@ class Lock:
       with contextlib.suppress(OSError):
         owner = self._owner()
         if owner and owner != self._mine and not self._over.is_set():
-          print(
-            f'vit_jax: {self._folder} was taken over by {_words(owner)}, as this process gave no '
-            'sign of life',
-            file=sys.stderr,
-            flush=True,
-          )
+          print_error(f'{self._folder} was taken over by {_words(owner)}: this process was silent')
           self._here.leave(1)
         os.utime(self._path)
 
@@ -145,7 +139,7 @@ def _words(owner: dict[str, Any]) -> str:
 
 
 def _this_process() -> dict[str, Any]:
-  """`boot` and `namespace` tell hosts of one name, and containers on one host, apart."""
+  """`boot` and `namespace` distinguish hosts of one name, and containers on one host."""
   boot = namespace = ''
   with contextlib.suppress(OSError):
     boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
@@ -156,8 +150,10 @@ def _this_process() -> dict[str, Any]:
 
 
 def _started(pid: int) -> int:
-  """When a process started, in ticks since boot: numbers are used again. -1: there is none;
-  0: there is one, but this system does not say when it started."""
+  """When a process started, in ticks since boot, as numbers are reused.
+
+  -1: there is none; 0: there is one, but this system does not say when it started.
+  """
   with contextlib.suppress(OSError):
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return -1 if fields[0] in 'ZX' else int(fields[19])

@@ -1,13 +1,13 @@
-"""What Orbax logs while checkpoints are open: each file it touches, and why a save failed."""
+"""The log of Orbax while checkpoints are open."""
 
 import logging
 
 
 class OrbaxLog(logging.Filter):
-  """Drops it, and keeps the error of a save that failed.
+  """Drops every line, and keeps the error of a save that failed.
 
-  The future of a save has that error as well, but where there are several processes only when
-  all of them are through with the save: never, as they wait for the one that failed.
+  The future of a save has that error too, but with several processes only after all have ended the
+  save, which they never do: they wait for the one that failed.
   """
 
   def __init__(self):

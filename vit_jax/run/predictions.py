@@ -1,4 +1,4 @@
-"""predictions/NAME.npz: what the model predicted for each example of a split, and some images."""
+"""predictions/NAME.npz: the model's prediction for each example of a split, and some images."""
 
 import json
 import zipfile
@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.errors import first_line
 from vit_jax.run.files import replacing
 
 
 @dataclass(frozen=True)
 class Raster:
-  """Where in a large picture each example was cut out."""
+  """Where each example was cut out of a large picture."""
 
   row_N: np.ndarray  # of the patch's top left pixel
   col_N: np.ndarray
@@ -28,7 +29,7 @@ class Raster:
 
 @dataclass(frozen=True)
 class Predictions:
-  """One entry per example of a split, and a sample of the images."""
+  """Arrays with one entry per example of a split, and a sample of the images."""
 
   index_N: np.ndarray  # of the example in its split
   label_N: np.ndarray  # -1: no label
@@ -36,9 +37,9 @@ class Predictions:
   confidence_N: np.ndarray
   class_names: tuple[str, ...]
   images_SHWC: np.ndarray  # uint8
-  sample_S: np.ndarray  # the example that each shown image is
-  raster: Raster | None = None  # where the data set declares one
-  # Class name -> ('#rrggbb', what it is in words), where the data set declares it.
+  sample_S: np.ndarray  # which example each of these images is
+  raster: Raster | None = None  # if the data set declares one
+  # Class name -> ('#rrggbb', what it is in words), if the data set declares it.
   palette: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
   @property
@@ -59,38 +60,27 @@ class Predictions:
     return self.labeled_N & (self.label_N == self.prediction_N)
 
 
-ARRAYS = (
-  'index_N',
-  'label_N',
-  'prediction_N',
-  'confidence_N',
-  'images_SHWC',
-  'sample_S',
-)
+ARRAYS = ('index_N', 'label_N', 'prediction_N', 'confidence_N', 'images_SHWC', 'sample_S')
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-  arrays = {name: getattr(predictions, name) for name in ARRAYS}
-  arrays['class_names'] = np.array(predictions.class_names)
+  arrays: dict[str, Any] = {name: getattr(predictions, name) for name in ARRAYS}
+  arrays['class_names'] = predictions.class_names
   if predictions.palette:
-    arrays['palette'] = np.array(json.dumps(predictions.palette))
+    arrays['palette'] = json.dumps(predictions.palette)
   if raster := predictions.raster:
-    arrays |= {
-      'row_N': raster.row_N,
-      'col_N': raster.col_N,
-      'raster_size': np.array((raster.height, raster.width)),
-      'patch_size': np.array(raster.patch),
-    }
+    arrays |= {'row_N': raster.row_N, 'col_N': raster.col_N, 'patch_size': raster.patch}
+    arrays['raster_size'] = raster.height, raster.width
     if raster.held_out_N is not None:
       arrays['held_out_N'] = raster.held_out_N
     if raster.extent:
-      arrays['extent'] = np.array(raster.extent)
+      arrays['extent'] = raster.extent
   with replacing(path) as file:
     np.savez_compressed(file, **arrays)
 
 
 def read_predictions(path: Path, faults: list[str]) -> Predictions | None:
-  """None, and a fault that says why, where the file is damaged."""
+  """None, and a fault that says why, if the file is damaged."""
   try:
     with np.load(path, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
@@ -105,7 +95,7 @@ def read_predictions(path: Path, faults: list[str]) -> Predictions | None:
   except KeyError as error:
     why = f'it has no {error}'
   except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-    why = str(error).partition('\n')[0] or 'it is empty'
+    why = first_line(error) or 'it is empty'
   faults.append(f'{path} is damaged and left out: {why}')
   return None
 

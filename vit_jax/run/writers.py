@@ -1,5 +1,6 @@
 """Where metrics go: `metrics.jsonl` always, TensorBoard and Weights & Biases when asked."""
 
+import importlib
 import json
 import os
 import zlib
@@ -22,10 +23,12 @@ def _is_row(row: dict[str, Any]) -> bool:
 
 
 class MetricsWriter:
-  """All the places that metrics go to; metrics.jsonl is on disk before `write` returns."""
+  """Writes to all of them; metrics.jsonl is on disk before `write` returns.
+
+  Keeps the stored `rows` up to `resume_step`: later ones are of work that was lost.
+  """
 
   def __init__(self, x: Experiment, folder: Path, rows: list[dict[str, float]], resume_step: int):
-    """Keeps the stored `rows` up to `resume_step`; later ones are of work that was lost."""
     self._tensorboard = _tensorboard(folder, resume_step) if x.log.tensorboard else None
     self._wandb = _wandb(x, folder) if x.log.wandb else None
     path, kept = folder / 'metrics.jsonl', [row for row in rows if row['step'] <= resume_step]
@@ -51,19 +54,12 @@ class MetricsWriter:
 
 
 def _tensorboard(folder: Path, resume_step: int) -> Any:
-  try:
-    from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-  except ImportError:
-    raise _missing('tensorboard', 'tensorboardX') from None
-  return SummaryWriter(str(folder / 'tensorboard'), purge_step=resume_step + 1)
+  package = _imported('tensorboardX', 'tensorboard')
+  return package.SummaryWriter(str(folder / 'tensorboard'), purge_step=resume_step + 1)
 
 
 def _wandb(x: Experiment, folder: Path) -> Any:
-  try:
-    import wandb  # pyright: ignore[reportMissingImports]
-  except ImportError:
-    raise _missing('wandb', 'wandb') from None
-  return wandb.init(
+  return _imported('wandb', 'wandb').init(
     project='vit_jax',
     name=x.name,
     config=json.loads(x.to_json()),
@@ -74,10 +70,15 @@ def _wandb(x: Experiment, folder: Path) -> Any:
 
 
 def wandb_id(folder: Path) -> str:
-  """The same for the same folder, and another for a folder of the same name elsewhere."""
+  """Stable for a folder, and unlike that of a folder of the same name elsewhere."""
   path = folder.resolve()
   return f'{path.name}-{zlib.crc32(str(path).encode()):08x}'
 
 
-def _missing(key: str, package: str) -> UserError:
-  return UserError(f"config.log.{key} needs the package {package}: pip install 'vit-jax[log]'")
+def _imported(package: str, key: str) -> Any:
+  try:
+    return importlib.import_module(package)
+  except ImportError:
+    raise UserError(
+      f"config.log.{key} needs the package {package}: pip install 'vit-jax[log]'"
+    ) from None

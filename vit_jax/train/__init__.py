@@ -1,1 +1,1 @@
-"""How a model learns: losses, optimizer, task, state, step, checkpoints, and the loop."""
+"""How a model learns: task, optimizer, state, step, and the loop."""

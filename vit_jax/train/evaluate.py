@@ -1,6 +1,5 @@
 """Judging a run folder's checkpoint, by the evaluation table of its recipe or another one."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ def evaluate_run(
   Args:
     updates: key of the recipe -> value, of keys that do not decide what was learned: the mesh, or
       other lines of `evals`.
-    accept_data: judge data that is no longer what it was when the run began.
+    accept_data: judge data that has changed since the run began.
 
   Raises:
     UserError: there is no such checkpoint, a key decides more, the mesh does not fit, or the data
@@ -64,7 +63,7 @@ def evaluate_run(
   with run.checkpoints(x.checkpoint) as checkpoints:
     step = checkpoints.pick(checkpoint)
     tree, _ = checkpoints.restore(step, trainer.abstract_state.as_tree())
-  state = dataclasses.replace(trainer.abstract_state, **tree)
+  state = trainer.abstract_state.replace(**tree)
   judged = trainer.evaluate(state.eval_variables)
   results = {name: found.metrics for name, found in judged.items() if found.metrics}
   run.write_evaluation(step, {'step': step, **results, 'data': digests})

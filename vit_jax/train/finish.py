@@ -1,4 +1,4 @@
-"""The end of a run: what is still to be judged, predictions, summary.json."""
+"""The end of a run: remaining evaluations, predictions, summary.json."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,9 +24,9 @@ class End(NamedTuple):
 
 
 def finish(trainer: Trainer, run: Run, end: End, recorder: Recorder, pulse: Pulse) -> None:
-  """Writes predictions/*.npz and summary.json, and says the result.
+  """Writes predictions/*.npz and summary.json, and reports the result.
 
-  Every process calls it, for they predict together; process 0 writes.
+  Every process calls it, because they predict together; process 0 writes.
   """
   x = trainer.experiment
   missing = [name for name in trainer.evals if name not in end.judged]

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -18,11 +18,11 @@ from vit_jax.parallel import processes
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
-from vit_jax.run import Checkpoints, Run
+from vit_jax.run import Run
 from vit_jax.train.finish import End, finish
-from vit_jax.train.recorder import Recorder, Window
+from vit_jax.train.recorder import Recorder
 from vit_jax.train.start import Start, start
-from vit_jax.train.state import TrainState
+from vit_jax.train.state import TrainState, Window
 from vit_jax.train.trainer import Opened, Trainer
 
 
@@ -35,15 +35,15 @@ def train(
   accept_data: bool = False,
   opened: Opened | None = None,
 ) -> int:
-  """Trains, evaluates and leaves a run folder; returns the exit code, 0 or 75.
+  """Trains, evaluates and writes a run folder; returns the exit code, 0 or 75.
 
   Args:
-    accept_data: go on where the data has changed since the run began.
+    accept_data: resume even if the data has changed since the run began.
     opened: data in place of what the recipe names.
 
   Raises:
-    UserError: a fault in the input, a run folder that belongs to another experiment or to a
-      training that is under way, or a process that differs from the others.
+    UserError: a fault in the input, a run folder of another experiment or of a training that is
+      under way, or a process that differs from the others.
     RunFault: no good checkpoint is left, one could not be saved, or other processes are gone.
   """
   run = Run(workdir)
@@ -54,56 +54,45 @@ def train(
   ):
     preemption.attach(here)
     here.listen()
-    trainer, checkpoints, begun = start(
-      run, x, data_dir, here, stack, accept_data=accept_data, opened=opened
-    )
-    recorder = Recorder(
-      trainer,
-      run,
-      here,
-      watch,
-      step=begun.step,
-      train_seconds=begun.train_seconds,
-      total_seconds=begun.total_seconds,
-      began=preemption.began,
-    )
+    begun = start(run, x, data_dir, here, stack, accept_data=accept_data, opened=opened)
+    recorder = Recorder(begun, run, here, watch)
     for line in begun.lines:
       recorder.say(line)
-    code = 1
+    code, control = 1, Control(here, watch, preemption)
     try:
-      end = loop(trainer, begun, checkpoints, recorder, here, watch, preemption)
+      end = loop(begun, recorder, control)
       with watch.phase('save', x.limits.save):
-        checkpoints.close()
+        begun.checkpoints.close()
       if end.stopped:
         recorder.say(f'stopped and saved at step {end.step}; the same command goes on from there')
       else:
         preemption.finish()
         with watch.phase('evaluate', x.limits.start):
-          finish(trainer, run, end, recorder, _Pulse(here, watch, x))
+          finish(begun.trainer, run, end, recorder, _Pulse(control, x.limits))
       code = PREEMPTED if end.stopped else 0
     finally:
       recorder.close(code)
   return code
 
 
-def loop(
-  trainer: Trainer,
-  begun: Start,
-  checkpoints: Checkpoints,
-  recorder: Recorder,
-  here: Processes,
-  watch: Watchdog,
-  preemption: Preemption,
-) -> End:
+class Control(NamedTuple):
+  """What watches over the main thread: the other processes, its limits, and requests to stop."""
+
+  here: Processes
+  watch: Watchdog
+  preemption: Preemption
+
+
+def loop(begun: Start, recorder: Recorder, control: Control) -> End:
   """Runs from the step of `begun` to the last one, or until stopped; that step is saved either way.
 
   The law, at step s: evaluate what is due at s; then save, if a save is due or the evaluation is
   the best so far; then train on batch(s). Metrics of a step are fetched while the next one runs,
   so the device never waits for the host. Evaluation comes before the save, so a checkpoint carries
-  its own metrics, and the row of an evaluation is on disk before its save begins. What a checkpoint
-  at s needs to go on bit by bit is the state, s itself (the data position) and the window of sums
-  not yet logged.
+  its own metrics, and the row of an evaluation is on disk before its save begins. To resume bit by
+  bit, a checkpoint at s needs the state, s itself (the data position) and the sums not yet logged.
   """
+  trainer, checkpoints, (_, watch, preemption) = begun.trainer, begun.checkpoints, control
   x, steps, limits = trainer.experiment, trainer.steps, trainer.experiment.limits
   state, window, best, judged = begun.state, begun.window, begun.best, {}
   due_log, due_save = due(x.log.every, trainer), due(x.checkpoint.every, trainer)
@@ -137,7 +126,7 @@ def loop(
       if names or (save and not saved):
         window, pending, judged = fetch(window, pending), None, {}
         if names:
-          judged, stopped = evaluate(trainer, state, s, names, recorder, here, watch, preemption)
+          judged, stopped = evaluate(trainer, state, s, names, recorder, control)
         measured = as_row(judged)
         value = worth_of(x.checkpoint, measured, names)
         improved, best = x.checkpoint.keep_best > 0 and value > best, max(value, best)
@@ -174,7 +163,7 @@ def loop(
 
 
 def due(every: config.Duration, trainer: Trainer) -> Callable[[int], bool]:
-  """Whether something of this cadence is due at a step; all is due at the last one."""
+  """Whether something of this cadence is due at a step; everything is at the last one."""
   x, steps = trainer.experiment, trainer.steps
   period = every.to_steps(x.batch_size, trainer.sizes.num_examples)
   return lambda s: s == steps or (period > 0 and s > 0 and s % period == 0)
@@ -186,18 +175,17 @@ def evaluate(
   s: int,
   names: list[str],
   recorder: Recorder,
-  here: Processes,
-  watch: Watchdog,
-  preemption: Preemption,
+  control: Control,
 ) -> tuple[dict[str, Judged], bool]:
-  """Judges lines of the table and writes their row; ({}, True) where it was stopped on the way.
+  """Judges lines of the table and writes their row; ({}, True) if stopped on the way.
 
   Predictions are made at the end of the run.
   """
-  names = [name for name in names if trainer.experiment.evals[name].kind != 'predict']
-  pulse = _Pulse(here, watch, trainer.experiment, preemption)
+  x = trainer.experiment
+  names = [name for name in names if x.evals[name].kind != 'predict']
   try:
-    with watch.phase('evaluate', trainer.experiment.limits.start):
+    with control.watch.phase('evaluate', x.limits.start):
+      pulse = _Pulse(control, x.limits, stoppable=True)
       judged = trainer.evaluate(state.eval_variables, names, pulse)
   except Stopped:
     return {}, True
@@ -220,7 +208,7 @@ def as_row(judged: Mapping[str, Judged]) -> dict[str, float]:
 
 
 def worth_of(options: config.Checkpoint, measured: Mapping[str, float], names: list[str]) -> float:
-  """How good this evaluation is, more being better; -inf where the best one's metric is not due.
+  """How good this evaluation is, more being better; -inf if the metric of the best is not due.
 
   Raises:
     UserError: config.checkpoint.best names a metric that its eval does not give.
@@ -241,24 +229,22 @@ class Stopped(Exception):
 
 
 class _Pulse(Pulse):
-  """Renews the limit of the phase at each batch, and stops there when asked to."""
+  """Renews the limit of the phase at each batch, and if `stoppable` stops there when asked to."""
 
-  def __init__(
-    self, here: Processes, watch: Watchdog, x: Experiment, preemption: Preemption | None = None
-  ):
-    self._here, self._watch, self._limits = here, watch, x.limits
-    self._preemption = preemption
+  def __init__(self, control: Control, limits: config.Limits, *, stoppable: bool = False):
+    self._here, self._watch, self._preemption = control
+    self._limits, self._stoppable = limits, stoppable
     self._first = True  # it compiles
 
   def begin(self, title: str, total: int) -> None:
     self._watch.renew(self._limits.start)
 
   def beat(self, count: int) -> None:
-    if self._preemption is not None and self._preemption.tick():
+    if self._stoppable and self._preemption.tick():
       raise Stopped
     self._watch.renew(self._limits.start if self._first else self._limits.step)
     self._first = False
 
   def share(self, make: Callable[[], Any]) -> Any:
-    self._watch.renew(self._limits.start)  # methods on the host take as long as they take
+    self._watch.renew(self._limits.start)  # methods on the host may take long
     return self._here.share(make)

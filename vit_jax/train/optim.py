@@ -1,4 +1,4 @@
-"""Schedules and optimizers: optax, put together from `config.Optim`."""
+"""Schedules and optimizers of optax, from `config.Optim`."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def make_schedule(optim: Optim, steps: int, batch_size: int, num_examples: int) 
   """Learning rate by step: linear warm-up, then the named shape, then linear cool-down.
 
   The last update (step `steps` - 1) comes one step before the schedule reaches its end value.
-  rsqrt is lr / sqrt(1 + t / timescale) with t counted from the end of warm-up (Zhai et al.
-  2022, "Scaling Vision Transformers", sec. 3.5).
+  rsqrt is lr / sqrt(1 + t / timescale) with t counted from the end of warm-up (arXiv:2106.04560
+  section 3.5).
 
   Raises:
     UserError: warm-up and cool-down are longer than the run.

@@ -1,73 +1,40 @@
-"""What a run records while it goes: rows of metrics, events, seconds; and what a person sees."""
+"""What a run records as it goes: rows of metrics, events, seconds; and what a person sees."""
 
+import logging
+import sys
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
 
 import jax
+from tqdm import tqdm
 
 from vit_jax.models import flops
 from vit_jax.parallel import device
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.run import Run
-from vit_jax.train.progress import Progress
-from vit_jax.train.trainer import Trainer
+from vit_jax.train.start import Start
+from vit_jax.train.state import Window
 
-
-class Window(NamedTuple):
-  """Sums over the steps since the last logged row.
-
-  A checkpoint keeps `sums`: without them a resumed run would log other averages than an
-  undisturbed one. `steps` and `began`, in seconds of training, are of this process alone: what
-  throughput is measured over.
-  """
-
-  sums: Mapping[str, float]
-  steps: int
-  began: float
-
-  def add(self, metrics: Mapping[str, Any]) -> Self:
-    """With the metrics of one more step, fetched from the device."""
-    fetched = {**jax.device_get(metrics), 'updates': 1.0}
-    sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in fetched.items()}
-    return self._replace(sums=sums, steps=self.steps + 1)
+log = logging.getLogger(__name__)
 
 
 class Recorder:
-  """The writers of one start of a run; those of process 0 write, the others keep quiet."""
+  """The writers of one start of a run; only those of process 0 write."""
 
-  def __init__(
-    self,
-    trainer: Trainer,
-    run: Run,
-    here: Processes,
-    watch: Watchdog,
-    *,
-    step: int,
-    train_seconds: float,
-    total_seconds: float,
-    began: float,
-  ):
-    """
-    Args:
-      step: at which this start begins.
-      train_seconds, total_seconds: spent by the starts before it.
-      began: time.perf_counter() when this process started.
-    """
-    self._trainer, self._watch = trainer, watch
-    self._began = began - total_seconds
-    self._trained = train_seconds - self._training()
-    self._step = step
+  def __init__(self, begun: Start, run: Run, here: Processes, watch: Watchdog):
+    trainer = self._trainer = begun.trainer
+    self._watch, self._step = watch, begun.step
+    self._began = watch.began - begun.total_seconds
+    self._trained = begun.train_seconds - self._training()
     self.lead = here.index == 0
-    x = trainer.experiment
     self._peak = device.device_peak() * jax.device_count()
     self._flop_per_image = 6 * flops.forward_macs(trainer.model, trainer.image_shape, train=True)
-    self._progress = Progress(step, trainer.steps, quiet=not self.lead)
-    self._writer = run.metrics_writer(x, step) if self.lead else None
+    self._progress = Progress(begun.step, trainer.steps, quiet=not self.lead)
+    self._writer = run.metrics_writer(trainer.experiment, begun.step) if self.lead else None
     self._events = run.event_log(watch)
     if self.lead:
-      self._events.start(step, here.count, jax.device_count())
+      self._events.start(begun.step, here.count, jax.device_count())
       here.at_exit.append(self._end)  # also where another thread ends the process
 
   @property
@@ -76,7 +43,7 @@ class Recorder:
 
   @property
   def train_seconds(self) -> float:
-    """Seconds spent training, over all starts of the run."""
+    """Seconds of training, over all starts of the run."""
     return self._trained + self._training()
 
   def _training(self) -> float:
@@ -87,7 +54,7 @@ class Recorder:
     self._progress.say(line)
 
   def at(self, step: int) -> None:
-    """The run has come to this step."""
+    """Notes the step that the run has reached."""
     self._step = self._watch.step = step
 
   def advance(self) -> None:
@@ -130,3 +97,44 @@ class Recorder:
 
   def _end(self, code: int) -> None:
     self._events.end(self._step, code)
+
+
+class Progress:
+  """Counts steps; shows loss, images/s, fraction of peak and time left."""
+
+  def __init__(self, start: int, steps: int, quiet: bool = False):
+    self._steps, self._quiet = steps, quiet
+    self._first, self._began = start, time.perf_counter()
+    self._bar = None
+    if not quiet and sys.stderr.isatty():
+      self._bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True)
+
+  def advance(self) -> None:
+    if self._bar is not None:
+      self._bar.update()
+
+  def show(self, step: int, row: Mapping[str, float]) -> None:
+    """Shows a row of training metrics, as `Recorder.log` makes it."""
+    words = (
+      f'loss {row["train/loss"]:.4f}  {row["train/images_per_second"]:,.0f} img/s  '
+      f'{row["train/fraction_of_peak"]:.0%} of peak'
+    )
+    if self._bar is not None:
+      self._bar.set_postfix_str(words)
+      return
+    done = max(step - self._first, 1)
+    left = (time.perf_counter() - self._began) / done * (self._steps - step)
+    self.say(f'step {step}/{self._steps}  {words}  {tqdm.format_interval(left)} left')
+
+  def say(self, line: str) -> None:
+    """Logs one line without tearing the bar."""
+    if self._quiet:
+      return
+    if self._bar is not None:
+      self._bar.write(line)
+    else:
+      log.info(line)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()

@@ -1,4 +1,4 @@
-"""The start of a run, before its first step: whose folder it is, with which data, from what state.
+"""The start of a run: take its folder, compare its identity, restore or make its state.
 
 The start order: the newest good checkpoint of this run, else `init_from`, else fresh.
 """
@@ -12,31 +12,24 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.parallel import rules
 from vit_jax.parallel.processes import Processes
-from vit_jax.run import Checkpoints, Identity, Run, agree
-from vit_jax.train.recorder import Window
-from vit_jax.train.state import TrainState
+from vit_jax.run import CheckpointWriter, Run, agree
+from vit_jax.train.state import TrainState, Window
 from vit_jax.train.trainer import Opened, Trainer
 
 
 class Start(NamedTuple):
-  """Where the loop begins; the same on every process.
+  """Where the loop begins; the same on every process."""
 
-  Attributes:
-    window: sums of the steps since the last logged row.
-    best: how good the best evaluation so far was (`config.worth`).
-    evaluated: the evals whose metrics of this very step are stored.
-    train_seconds, total_seconds: spent by the starts before this one.
-    lines: what to print.
-  """
-
+  trainer: Trainer
+  checkpoints: CheckpointWriter
   step: int
   state: TrainState
-  window: Window
-  best: float
-  evaluated: frozenset[str]
-  train_seconds: float
+  window: Window  # since the last logged row
+  best: float  # worth of the best evaluation so far (`config.worth`)
+  evaluated: frozenset[str]  # evals whose metrics of this very step are stored
+  train_seconds: float  # spent by earlier starts, as total_seconds
   total_seconds: float
-  lines: list[str]
+  lines: list[str]  # to print
 
 
 def start(
@@ -48,8 +41,8 @@ def start(
   *,
   accept_data: bool,
   opened: Opened | None,
-) -> tuple[Trainer, Checkpoints, Start]:
-  """Takes the folder, compares the run in it and all processes with this one, restores the state.
+) -> Start:
+  """Takes the folder, compares it and all processes with this run, and restores the state.
 
   Args:
     stack: holds the lock and the checkpoints until the run ends.
@@ -60,20 +53,17 @@ def start(
     RunFault: the run has checkpoints, and none of them is good.
   """
   stack.enter_context(run.lock(here))
-  here.share(lambda: run.check_same(x) if run.has_checkpoints else None)
+  goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
   trainer = Trainer(x, data_dir, opened=opened)
-  goes_on = here.share(lambda: run.has_checkpoints)
   fresh = None if goes_on else trainer.begin()
   identity = trainer.identity(weights=fresh[2] if fresh else '')
   agree(here, x, identity)
-  identity = Identity.from_json(
-    here.share(lambda: run.claim(x, identity, accept_data=accept_data).to_json())
-  )
-  if identity.steps != trainer.steps:  # other data, that was accepted
+  steps = here.share(lambda: run.claim(x, identity, goes_on=goes_on, accept_data=accept_data).steps)
+  if steps != trainer.steps:  # other data, which was accepted
     opened = opened or Opened(trainer.loader.source, trainer.evals)
-    trainer = Trainer(x, data_dir, opened=opened, steps=identity.steps)
+    trainer = Trainer(x, data_dir, opened=opened, steps=steps)
   _ = trainer.frozen  # a fault in the teacher is found before the first step
-  checkpoints = stack.enter_context(run.checkpoints(x.checkpoint, here))
+  checkpoints = stack.enter_context(run.checkpoint_writer(x.checkpoint, here))
   restored = checkpoints.restore_newest(trainer.abstract_state.as_tree())
   if restored is None:
     state, line, _ = fresh or trainer.begin()
@@ -86,26 +76,24 @@ def start(
     here.share(lambda: run.write_sharding(rules.table(trainer.abstract_state, trainer.mesh)))
     held = rules.summary(trainer.abstract_state, trainer.mesh)
     lines.append(f'sharding: {held}; see sharding.txt')
-  step = beside['data_position'] // x.batch_size
+  step, train_seconds = beside['data_position'] // x.batch_size, beside['train_seconds']
   best, evaluated = here.share(lambda: _evaluated(run, x, step))
-  return (
+  return Start(
     trainer,
     checkpoints,
-    Start(
-      step,
-      state,
-      Window(beside['window'], 0, beside['train_seconds']),
-      best,
-      frozenset(evaluated),
-      beside['train_seconds'],
-      beside['total_seconds'],
-      lines,
-    ),
+    step,
+    state,
+    Window(beside['window'], 0, train_seconds),
+    best,
+    frozenset(evaluated),
+    train_seconds,
+    beside['total_seconds'],
+    lines,
   )
 
 
 def _evaluated(run: Run, x: Experiment, step: int) -> tuple[float, list[str]]:
-  """(how good the best stored evaluation up to this step is, the evals stored at it)."""
+  """(worth of the best stored evaluation up to this step, the evals stored at it)."""
   rows = [row for row in run.metrics if row['step'] <= step]
   key = x.checkpoint.best
   best = max((config.worth(key, row[key]) for row in rows if key in row), default=-math.inf)

@@ -1,7 +1,7 @@
-"""The train state: what a step changes, and nothing else."""
+"""What a run carries from step to step: the train state, and the metrics not yet logged."""
 
-import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import flax.struct
 import jax
@@ -11,30 +11,24 @@ import optax
 
 @flax.struct.dataclass
 class TrainState:
-  """Random keys are not here: they are derived, fold_in(key(seed), step)."""
+  """What a step changes. Random keys are not in it: they are fold_in(key(seed), step)."""
 
   step: jax.Array  # int32, updates done so far
   params: Any
   opt_state: optax.OptState
-  ema: Any = None  # averaged `variables`, where config.optim.ema asks for them
-  batch_stats: Any = None  # running statistics, where the model has a BatchNorm
+  ema: Any = None  # averaged `variables`, if config.optim.ema asks for them
+  batch_stats: Any = None  # running statistics, if the model has a BatchNorm
 
   @property
   def variables(self) -> dict[str, Any]:
     return as_variables(self.params, self.batch_stats)
 
   @property
-  def tree(self) -> dict[str, Any]:
-    """The parts that there are, by name: what a checkpoint stores."""
-    parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    return {name: part for name, part in parts.items() if part is not None}
-
-  @property
   def eval_variables(self) -> dict[str, Any]:
     return self.variables if self.ema is None else self.ema
 
   def as_tree(self) -> dict[str, Any]:
-    """The fields that are there, by name: what a checkpoint holds."""
+    """The fields that are not None, by name: what a checkpoint holds."""
     return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -50,13 +44,27 @@ def init_state(
   seed: int,
   ema: bool = False,
 ) -> TrainState:
-  """A fresh state; pure, so `jax.eval_shape` and `jax.jit` with shardings both take it.
-
-  Args:
-    image_shape: (H, W, C) of one image.
-  """
+  """A new state for images of shape (H, W, C); pure, for `jax.eval_shape` and `jax.jit`."""
   images_BHWC = jnp.zeros((1, *image_shape), jnp.float32)
   variables = model.init(jax.random.key(seed), images_BHWC, train=False)
   params, batch_stats = variables['params'], variables.get('batch_stats')
   averaged = jax.tree.map(jnp.copy, as_variables(params, batch_stats)) if ema else None
   return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), averaged, batch_stats)
+
+
+class Window(NamedTuple):
+  """Metrics summed over the steps since the last logged row.
+
+  A checkpoint stores `sums`, so that a resumed run logs the same averages as an undisturbed one.
+  `steps` and `began` (in seconds of training) are of this process alone, to measure throughput.
+  """
+
+  sums: Mapping[str, float]
+  steps: int
+  began: float
+
+  def add(self, metrics: Mapping[str, Any]) -> Self:
+    """Adds the metrics of one step, fetched from the device."""
+    fetched = {**jax.device_get(metrics), 'updates': 1.0}
+    sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in fetched.items()}
+    return self._replace(sums=sums, steps=self.steps + 1)

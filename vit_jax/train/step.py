@@ -17,15 +17,6 @@ from vit_jax.train.state import TrainState, as_variables
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
-# By platform. On some numbers of chips, 16 but not 64 or 256, XLA would split a product and the
-# gather of its weight into a ring of small ones, which takes more memory.
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
-  'tpu': {
-    'xla_tpu_enable_windowed_einsum_for_all_gather': False,
-    'xla_tpu_enable_windowed_einsum_for_reduce_scatter': False,
-  }
-}
-
 
 def make_train_step(
   model: Any,
@@ -56,22 +47,18 @@ def make_train_step(
   def micro_loss(params, batch_stats, batch, key, total, frozen):
     augment_key, dropout_key = jax.random.split(key)
     images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
-    counts = {} if batch_stats is None else {'mask_B': batch['mask']}
-    output, updated = model.apply(
-      as_variables(params, batch_stats),
-      images_BHWC,
-      train=True,
-      rngs={'dropout': dropout_key},
-      mutable=['batch_stats'],
-      **counts,
-    )
+    options = {'rngs': {'dropout': dropout_key}, 'mutable': ['batch_stats']}
+    if batch_stats is not None:
+      options['mask_B'] = batch['mask']
+    variables = as_variables(params, batch_stats)
+    output, updated = model.apply(variables, images_BHWC, train=True, **options)
     mask_B = batch['mask'].astype(jnp.float32)
     loss_B = task.loss(output, targets)
     sums = task.metrics(output, targets, loss_B, mask_B)
     return jnp.sum(loss_B * mask_B) / total, (sums, updated.get('batch_stats'))
 
   def micro_grad(*args):
-    """Gradients that lie as their parameters do: none is ever whole where those are not."""
+    """Gradients, sharded as their parameters are."""
     grads, beside = jax.grad(micro_loss, has_aux=True)(*args)
     return jax.lax.with_sharding_constraint(grads, state_shardings.params), beside
 
@@ -95,13 +82,9 @@ def make_train_step(
           return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
 
         xs = micro, jax.random.split(key, accumulate)
+        first = jax.tree.map(lambda x: x[0], xs)
         grads, (sums, _) = jax.eval_shape(
-          micro_grad,
-          state.params,
-          state.batch_stats,
-          *jax.tree.map(lambda x: x[0], xs),
-          total,
-          frozen,
+          micro_grad, state.params, state.batch_stats, *first, total, frozen
         )
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
         zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]
@@ -110,7 +93,7 @@ def make_train_step(
       params = optax.apply_updates(state.params, updates)
       averaged = state.ema
       if averaged is not None:
-        # Warmed up as in Adam's bias correction, or the first epochs would average the init.
+        # Warmed up as in Adam's bias correction: else the first epochs would average the init.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         averaged = jax.tree.map(
           lambda a, v: a * decay + v * (1 - decay), averaged, as_variables(params, batch_stats)
@@ -128,5 +111,10 @@ def make_train_step(
 
 
 def compiler_options(mesh: DeviceMesh) -> dict[str, Any]:
-  """How a training step is compiled for the devices of `mesh`."""
-  return COMPILER_OPTIONS.get(mesh.devices.flat[0].platform, {})
+  """Options of XLA for a training step on the devices of `mesh`."""
+  if mesh.devices.flat[0].platform != 'tpu':
+    return {}
+  # On some numbers of chips (16, but not 64 or 256), XLA would split a product and the gather of
+  # its weight into a ring of small ones, which takes more memory.
+  collectives = 'all_gather', 'reduce_scatter'
+  return {f'xla_tpu_enable_windowed_einsum_for_{name}': False for name in collectives}

@@ -18,7 +18,7 @@ Batch = dict[str, Array]
 
 
 class Targets(NamedTuple):
-  """What a step learns from: labels as distributions, and a teacher's logits if there is one."""
+  """Labels as distributions, and a teacher's logits if there is one."""
 
   labels_BK: Array
   teacher_BK: Array | None = None
@@ -83,7 +83,7 @@ class Distillation(Classification):
   def inputs(
     self, batch: Batch, key: Array, teacher_variables: Any = None
   ) -> tuple[Array, Targets]:
-    """Likewise; the targets hold the logits of `teacher` with `teacher_variables`."""
+    """Likewise; the targets hold the teacher's logits."""
     images_BHWC, labels_BK = self._augmented(batch, key)
     seen_BHWC = augment.normalize(images_BHWC, self.teacher_mean, self.teacher_std)
     teacher_BK = self.teacher.apply(teacher_variables, seen_BHWC, train=False).logits_BK

@@ -1,4 +1,4 @@
-"""The teacher of a distillation: another model, loaded once, that no step changes."""
+"""The teacher of a distillation: a model that is loaded once and never updated."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_task(x: Experiment, num_classes: int) -> Classification:
-  """Classification, beside a teacher where the loss asks for one.
+  """Classification, with a teacher if the loss asks for one.
 
   Images are normalized for the teacher as in its run, or as its published weights expect.
   """
@@ -33,7 +33,7 @@ def make_task(x: Experiment, num_classes: int) -> Classification:
 def abstract_frozen(
   task: Classification, image_shape: tuple[int, int, int], mesh: DeviceMesh
 ) -> tuple[Any, ...]:
-  """Shapes with shardings of what the task reads and no step changes: a teacher's variables."""
+  """Shapes with shardings of what the task reads but no step changes: a teacher's variables."""
   if not isinstance(task, Distillation):
     return ()
   return (rules.abstract(models.variable_shapes(task.teacher, image_shape), mesh),)
@@ -46,7 +46,7 @@ def load_frozen(
   class_names: tuple[str, ...],
   data_dir: Path,
 ) -> tuple[Any, ...]:
-  """The same as arrays where they will live; logs one line that says where from.
+  """The arrays of `abstract`; logs one line that says where from.
 
   Raises:
     UserError: they are not there, do not fit, or have a head of other classes.

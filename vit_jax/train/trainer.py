@@ -58,13 +58,10 @@ class Trainer:
         state, metrics = trainer.step(state, batch)
 
   Attributes:
-    experiment: the resolved recipe.
-    mesh: devices, along the axes of `config.mesh`.
-    sizes: of the training data.
-    source: the training split; None where the sizes were given.
+    source: the training split; None if the sizes were given.
     steps: the length of the run.
     abstract_state: shapes with shardings of the state; `abstract_frozen`: of what the task reads
-      and no step changes.
+      but no step changes.
   """
 
   def __init__(
@@ -83,12 +80,12 @@ class Trainer:
       data_dir: prepared data sets; None is `default_data_dir()`.
       mesh: by default over all devices.
       opened: data in place of what the recipe names.
-      sizes: in place of opening the training data: for a plan, or to evaluate.
+      sizes: in place of opening the training data, for a plan or to evaluate.
       steps: the length of a run that has begun; by default as the recipe says.
-      shapes: of the state, where another trainer of the same model and optimizer has them.
+      shapes: of the state, if another trainer of the same model and optimizer has them.
 
     Raises:
-      UserError: the data is not there, or keys do not fit each other, the data or the devices.
+      UserError: the data is missing, or keys do not fit each other, the data or the devices.
     """
     x = self.experiment = experiment
     self.data_dir = Path(data_dir) if data_dir else sources.default_data_dir()
@@ -112,7 +109,7 @@ class Trainer:
     self.abstract_frozen = teacher.abstract_frozen(self.task, self.image_shape, self.mesh)
 
   def varied(self, experiment: Experiment) -> Self:
-    """This one for a recipe that differs in what no shape depends on: remat, accumulation."""
+    """A copy for a recipe that differs in what no shape depends on: remat, accumulation."""
     other = copy.copy(self)
     other.experiment = experiment
     model = experiment.model
@@ -155,16 +152,14 @@ class Trainer:
     return init_state(self.model, self.tx, self.image_shape, x.seed, bool(x.optim.ema))
 
   def init(self) -> TrainState:
-    """A new state, initialized where it will live."""
-    return jax.jit(
-      self._init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-    )()
+    """A new state, initialized on its shardings."""
+    return jax.jit(self._init, out_shardings=_shardings(self.abstract_state))()
 
   def begin(self) -> tuple[TrainState, str, str]:
-    """(the state a run begins with, what was loaded in one line, a digest of those weights or '').
+    """(first state, what was loaded in one line, digest of those weights or '').
 
     Raises:
-      UserError: config.init_from is not there or does not fit.
+      UserError: config.init_from is missing or does not fit.
     """
     x, state = self.experiment, self.init()
     if not x.init_from:
@@ -177,7 +172,7 @@ class Trainer:
       class_names=self.sizes.class_names,
       data_dir=self.data_dir,
     )
-    variables = jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, state.variables))
+    variables = jax.device_put(loaded, _shardings(state.variables))
     ema = None if state.ema is None else jax.tree.map(lambda leaf: leaf.copy(), variables)
     return dataclasses.replace(state, ema=ema, **variables), line, digest
 
@@ -234,30 +229,17 @@ class Trainer:
 
   @cached_property
   def evals(self) -> dict[str, EvalSet]:
-    """The evaluation table, opened.
-
-    Raises:
-      UserError: data that are not there, or classes that the model does not have.
-    """
+    """The evaluation table, opened; raises a UserError for missing data or unknown classes."""
     x = self.experiment
     if self._opened:
       return {name: self._opened.evals[name] for name in x.evals}
     return open_evals(x.evals, x.data, self.sizes.class_names, self.data_dir)
 
   def identity(self, weights: str = '') -> Identity:
-    """What this run is beside its recipe.
-
-    Args:
-      weights: digest of those it begins with.
-    """
+    """What this run is beside its recipe; `weights` is the digest of those it begins with."""
     source = self.loader.source
     return Identity(
-      class_names=source.class_names,
-      num_examples=len(source),
-      data=source.digest(),
-      steps=self.steps,
-      evals=self.eval_digests(),
-      weights=weights,
+      source.class_names, len(source), source.digest(), self.steps, self.eval_digests(), weights
     )
 
   def eval_digests(self) -> dict[str, str]:
@@ -281,26 +263,11 @@ class Trainer:
 
   @cached_property
   def _backbone(self) -> Backbone:
-    x = self.experiment
-    variables = self.abstract_state.eval_variables
-    forward = Forward(
-      self.model,
-      variables,
-      mean=x.data.mean,
-      std=x.data.std,
-      loss=x.loss.name,
-      mesh=self.mesh,
-    )
+    x, variables = self.experiment, self.abstract_state.eval_variables
+    mean, std, names = x.data.mean, x.data.std, self.sizes.class_names
+    forward = Forward(self.model, variables, mean=mean, std=std, loss=x.loss.name, mesh=self.mesh)
     return Backbone(
-      x.name,
-      self.model,
-      variables,
-      forward,
-      self.view,
-      x.data,
-      self.mesh,
-      x.eval_batch_size,
-      self.sizes.class_names,
+      x.name, self.model, variables, forward, self.view, x.data, self.mesh, x.eval_batch_size, names
     )
 
   def evaluate(
@@ -309,3 +276,7 @@ class Trainer:
     """Judges lines of the evaluation table, by default all; the same on every process."""
     backbone = dataclasses.replace(self._backbone, variables=variables)
     return judge.judge(self.evals, backbone, pulse or Pulse(), names)
+
+
+def _shardings(tree: Any) -> Any:
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)

@@ -1,4 +1,4 @@
-"""A bag of visual words among networks: as a backbone of `transfer`, as a system of `compare`."""
+"""A bag of visual words as a backbone of `transfer` and as a system of `compare`."""
 
 import hashlib
 from collections.abc import Iterator

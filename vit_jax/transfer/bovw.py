@@ -6,10 +6,9 @@ The words are counted in the whole image, its quarters and its sixteenths (the s
 Lazebnik, Schmid and Ponce, CVPR 2006, with its weights). A chi-square map (Vedaldi and Zisserman
 2012) makes inner products of these counts, which a linear SVM sees, approximate their kernel.
 
-SIFT sees edges, not colors: it describes the gray image, or, where held-out training images are
-distinguished better by it, each of the three channels (RGB-SIFT; the descriptors are concatenated).
-Small images are enlarged first, for SIFT was made for large ones; held-out images choose by how
-much.
+SIFT sees edges, not colors. It describes the gray image or each of the three channels (RGB-SIFT;
+descriptors concatenated), whichever does better on held-out training images. These also choose by
+how much small images are enlarged first, as SIFT was made for large ones.
 """
 
 import time
@@ -45,7 +44,7 @@ CHUNK = 64  # images of one task of a thread; the features of one are made dense
 
 @dataclass(frozen=True)
 class BagOfWords:
-  """How images are cut, and the vocabulary of V words: `features_fn` is the encoder."""
+  """How images are cut, and the vocabulary of V words."""
 
   side: int  # pixels, to which the shorter side of smaller images is enlarged
   color: bool
@@ -54,21 +53,15 @@ class BagOfWords:
   def features_fn(self, images_NHWC: np.ndarray) -> np.ndarray:
     """Features of uint8 images of 1 or 3 channels: float32 [N, 63 V], rows of L2 norm 0.948.
 
-    An image's features are the same bits whatever it is batched with.
+    An image's features are the same bits in any batch.
     """
     features_ND = np.empty((len(images_NHWC), MAPPED * CELLS * len(self.words_VE)), np.float32)
-    for start in range(0, len(images_NHWC), CHUNK * decode.cores()):
-      rows = slice(start, start + CHUNK * decode.cores())
+    size = CHUNK * decode.cores()
+    for start in range(0, len(images_NHWC), size):
+      rows = slice(start, start + size)
       (counts,) = _count(images_NHWC[rows], [self])
       features_ND[rows] = _chi_square(counts).toarray()
     return features_ND
-
-
-class Choice(NamedTuple):
-  """A strength of the SVM, and the accuracy of it all on held-out training images."""
-
-  strength: float
-  validation_top1: float
 
 
 class Fitted(NamedTuple):
@@ -76,7 +69,8 @@ class Fitted(NamedTuple):
 
   bag: BagOfWords
   classifier: Any
-  choice: Choice
+  strength: float  # of the SVM
+  validation_top1: float  # on held-out training images
 
 
 def fit(
@@ -84,87 +78,73 @@ def fit(
 ) -> Fitted:
   """Chooses side, color, vocabulary and strength, in this order, then fits the SVM on all images.
 
-  Each choice is by accuracy on a random fifth of the images (for side and color, of at most
-  SOUGHT; for the others of JUDGED) with words and SVM fitted on the others. The vocabulary is
-  kept, so the fifth never shapes it; the SVM is fitted anew, on all. Two fits are the same bits.
+  Each choice is by accuracy on a random fifth of the images (at most SOUGHT for side and color,
+  JUDGED for the others), with words and SVM fitted on the rest. The vocabulary is kept, so the
+  fifth never shapes it; the SVM is fitted again, on all images. Two fits are the same bits.
 
   Args:
     images_NHWC: uint8, of 1 or 3 channels, at least five.
     labels_N: integers of at least two classes.
-    groups_N: images of one group (patches that overlap, drawings of one thing) are held out
-      together: else an image is recognized by its neighbor, and the choices follow that. Without
-      it each image is a group.
+    groups_N: images of one group (overlapping patches, drawings of one thing) are held out
+      together: else an image is recognized by its neighbor, and the choices follow that. By
+      default each image is a group.
   """
   rng = np.random.default_rng(seed)
   groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
   order_N = rng.permutation(len(labels_N))
   with threadpool_limits(1):  # k-means on several threads sums in no fixed order
     sought, judged = order_N[:SOUGHT], order_N[:JUDGED]
-    side, color = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
-
+    look = _look(images_NHWC[sought], labels_N[sought], groups_N[sought], rng)
     held, kept = (judged[part] for part in held_out.split(groups_N[judged, None], rng))
-    bags = [
-      BagOfWords(side, color, words)
-      for words in _vocabularies(images_NHWC, kept, side, color, VOCABULARIES, rng)
-    ]
+    bags = _bags(images_NHWC, kept, look, VOCABULARIES, rng)
     features = [_chi_square(counts) for counts in _count(images_NHWC, bags)]
     scores = [_score(rows, labels_N, kept, held) for rows in features]
-    best = int(np.argmax(scores))  # of equals the smallest
-    bag, rows = bags[best], features[best]
-    choice = max(
-      (Choice(strength, _score(rows, labels_N, kept, held, strength)) for strength in STRENGTHS),
-      key=lambda choice: choice.validation_top1,
-    )
-    return Fitted(bag, _svm(choice.strength).fit(rows, labels_N), choice)
+    best = int(np.argmax(scores))  # of equals the smallest, here and below
+    rows = features[best]
+    scores = [_score(rows, labels_N, kept, held, strength) for strength in STRENGTHS]
+    strength = STRENGTHS[int(np.argmax(scores))]
+    return Fitted(bags[best], _svm(strength).fit(rows, labels_N), strength, max(scores))
 
 
-def learn(
-  images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray | None = None, seed: int = 0
-) -> BagOfWords:
+def learn(images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray) -> BagOfWords:
   """A bag without its SVM, to be judged by its features as networks are.
 
   Side and color are chosen as by `fit`, on all of these images; the vocabulary is the smaller one,
   for the features of many images at once must fit into the memory.
   """
-  rng = np.random.default_rng(seed)
-  groups_N = np.arange(len(labels_N)) if groups_N is None else groups_N
+  rng = np.random.default_rng(0)
   with threadpool_limits(1):
-    side, color = _look(images_NHWC, labels_N, groups_N, rng)
-    (words_VE,) = _vocabularies(
-      images_NHWC, np.arange(len(images_NHWC)), side, color, VOCABULARIES[:1], rng
-    )
-  return BagOfWords(side, color, words_VE)
+    look = _look(images_NHWC, labels_N, groups_N, rng)
+    return _bags(images_NHWC, np.arange(len(images_NHWC)), look, VOCABULARIES[:1], rng)[0]
 
 
 def judge_bag_of_words(
-  train_images_NHWC: np.ndarray,
-  train_labels_N: np.ndarray,
-  test_images_NHWC: np.ndarray,
-  test_labels_N: np.ndarray,
-  train_groups_N: np.ndarray | None = None,
+  train: tuple[np.ndarray, np.ndarray],
+  test: tuple[np.ndarray, np.ndarray],
+  groups_N: np.ndarray | None = None,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Test accuracy of a bag of visual words; the test images are looked at once, at the end.
+  """What `fit` chose on `train`, (images_NHWC, labels_N), and its accuracy on `test`.
 
-  Returns 'top1', 'feature', 'classifier', 'side', 'color', 'vocabulary', 'strength',
-  'validation_top1', 'parameters', 'macs' and 'seconds', accuracies as fractions;
-  `parameters` are words and SVM, `macs` the multiply-accumulates of one image's products with them.
+  Accuracies are fractions; 'parameters' are words and SVM, 'macs' the multiply-accumulates of one
+  image's products with them.
   """
   start = time.perf_counter()
-  bag, classifier, choice = fit(train_images_NHWC, train_labels_N, train_groups_N, seed)
-  (counts,) = _count(test_images_NHWC, [bag])
-  top1 = classifier.score(_chi_square(counts), test_labels_N)
-  patches = _describe(test_images_NHWC[0], bag.side, False)[..., 0].size
+  bag, classifier, strength, validation_top1 = fit(*train, groups_N, seed)
+  images_NHWC, labels_N = test
+  (counts,) = _count(images_NHWC, [bag])
+  top1 = classifier.score(_chi_square(counts), labels_N)
+  patches = _describe(images_NHWC[0], bag.side, False)[..., 0].size
   kind = 'RGB-SIFT' if bag.color else 'SIFT of the gray image'
   return {
     'top1': float(top1),
     'feature': f'dense {kind} at {bag.side} pixels, {len(bag.words_VE)} words, spatial pyramid',
-    'classifier': f'linear SVM on the chi-square map, C = {choice.strength:g}',
+    'classifier': f'linear SVM on the chi-square map, C = {strength:g}',
     'side': bag.side,
     'color': bag.color,
     'vocabulary': len(bag.words_VE),
-    'strength': choice.strength,
-    'validation_top1': choice.validation_top1,
+    'strength': strength,
+    'validation_top1': validation_top1,
     'parameters': bag.words_VE.size + classifier.coef_.size + classifier.intercept_.size,
     'macs': patches * bag.words_VE.size + classifier.coef_.size,
     'seconds': round(time.perf_counter() - start, 2),
@@ -174,12 +154,12 @@ def judge_bag_of_words(
 def _look(
   images_NHWC: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, rng: np.random.Generator
 ) -> tuple[int, bool]:
-  """Side and color: first the side on gray images, then whether color is better at that side."""
+  """Side and color: the best side on gray images, then whether color is better at that side."""
   held, kept = held_out.split(groups_N[:, None], rng)
 
   def score(side: int, color: bool) -> float:
-    words = _vocabularies(images_NHWC, kept, side, color, VOCABULARIES[:1], rng)
-    (counts,) = _count(images_NHWC, [BagOfWords(side, color, words[0])])
+    bags = _bags(images_NHWC, kept, (side, color), VOCABULARIES[:1], rng)
+    (counts,) = _count(images_NHWC, bags)
     return _score(_chi_square(counts), labels_N, kept, held)
 
   shorter = min(images_NHWC.shape[1:3])
@@ -208,36 +188,32 @@ def _svm(strength: float) -> Any:
   return LinearSVC(C=strength, tol=1e-3, random_state=0)
 
 
-def _vocabularies(
+def _bags(
   images_NHWC: np.ndarray,
   kept: np.ndarray,
-  side: int,
-  color: bool,
+  look: tuple[int, bool],
   sizes: Sequence[int],
   rng: np.random.Generator,
-) -> list[np.ndarray]:
-  """words_VE for each size V (fewer where there are fewer patterns), from the images in `kept`."""
+) -> list[BagOfWords]:
+  """A bag of each size (smaller where there are fewer patterns), from the images in `kept`."""
   from sklearn.cluster import MiniBatchKMeans
 
+  side, color = look
   chosen = rng.permutation(kept)[:SAMPLE_IMAGES]
   described = _map_images(partial(_describe, side=side, color=color), images_NHWC[chosen])
-  sample_PE = np.concatenate(
-    [
-      rng.permutation(patches_RCE.reshape(-1, patches_RCE.shape[-1]))[:SAMPLE_PATCHES]
-      for patches_RCE in described
-    ]
-  )
+  flat = [patches_RCE.reshape(-1, patches_RCE.shape[-1]) for patches_RCE in described]
+  sample_PE = np.concatenate([rng.permutation(patches_PE)[:SAMPLE_PATCHES] for patches_PE in flat])
   distinct_PE = np.unique(sample_PE, axis=0)
-  vocabularies = []
+  bags = []
   for size in sizes:
-    if len(distinct_PE) <= size:
-      vocabularies.append(distinct_PE)
-      continue
-    kmeans: Any = MiniBatchKMeans(
-      size, batch_size=2048, max_iter=20, n_init='auto', random_state=int(rng.integers(2**31))
-    )
-    vocabularies.append(kmeans.fit(sample_PE).cluster_centers_.astype(np.float32))
-  return vocabularies
+    words_VE = distinct_PE
+    if len(distinct_PE) > size:
+      kmeans: Any = MiniBatchKMeans(
+        size, batch_size=2048, max_iter=20, n_init='auto', random_state=int(rng.integers(2**31))
+      )
+      words_VE = kmeans.fit(sample_PE).cluster_centers_.astype(np.float32)
+    bags.append(BagOfWords(side, color, words_VE))
+  return bags
 
 
 def _describe(image_HWC: np.ndarray, side: int, color: bool) -> np.ndarray:
@@ -252,14 +228,10 @@ def _describe(image_HWC: np.ndarray, side: int, color: bool) -> np.ndarray:
     planes = np.moveaxis(image_HWC, 2, 0)
   else:
     planes = [cv2.cvtColor(np.ascontiguousarray(image_HWC), cv2.COLOR_RGB2GRAY)]
-  sift = cv2.SIFT.create()
   columns, rows = (range(PATCH // 2, length - PATCH // 2 + 1, STRIDE) for length in size)
-  key_points = [
-    cv2.KeyPoint(float(x), float(y), KEY_POINT_SIZE, 0.0)  # 0: no rotation
-    for y in rows
-    for x in columns
-  ]
-  parts = []
+  no_rotation = 0.0
+  key_points = [cv2.KeyPoint(x, y, KEY_POINT_SIZE, no_rotation) for y in rows for x in columns]
+  sift, parts = cv2.SIFT.create(), []
   for plane_HW in planes:
     large_HW = cv2.resize(np.ascontiguousarray(plane_HW), size, interpolation=cv2.INTER_CUBIC)
     parts.append(sift.compute(large_HW, key_points)[1])
@@ -269,8 +241,7 @@ def _describe(image_HWC: np.ndarray, side: int, color: bool) -> np.ndarray:
 def _count(images_NHWC: np.ndarray, bags: Sequence[BagOfWords]) -> list[sparse.csr_array]:
   """The pyramid of word counts, [N, 21 V], for each bag; all bags cut the images in the same way.
 
-  A row sums to 1: the level of the whole image to a quarter, of its quarters to a quarter, of its
-  sixteenths to a half.
+  A row sums to 1, and the columns of a level to its weight in GRIDS.
   """
   side, color = bags[0].side, bags[0].color
 
@@ -281,12 +252,11 @@ def _count(images_NHWC: np.ndarray, bags: Sequence[BagOfWords]) -> list[sparse.c
   counted = _map_images(count, images_NHWC)
   arrays = []
   for b, bag in enumerate(bags):
-    bins = [image[b][0] for image in counted]
-    ends = np.cumsum([0, *map(len, bins)])
+    bins = [np.zeros(0, np.int32), *(image[b][0] for image in counted)]
     shares = np.concatenate([np.zeros(0, np.float32), *(image[b][1] for image in counted)])
-    columns = np.concatenate([np.zeros(0, np.int32), *bins])
+    ends = np.cumsum([len(each) for each in bins], dtype=np.int32)
     shape = (len(images_NHWC), CELLS * len(bag.words_VE))
-    arrays.append(sparse.csr_array((shares, columns, ends.astype(np.int32)), shape))
+    arrays.append(sparse.csr_array((shares, np.concatenate(bins), ends), shape))
   return arrays
 
 
@@ -299,11 +269,9 @@ def _nearest(patches_RCE: np.ndarray, words_VE: np.ndarray) -> np.ndarray:
 
 def _pyramid(words_RC: np.ndarray, V: int) -> tuple[np.ndarray, np.ndarray]:
   """The bins that are not empty, level by level, cell by cell, and the share of each."""
-  rows, columns = words_RC.shape
-  bins, shares = [], []
-  first = 0
+  bins, shares, first = [], [], 0
   for grid, weight in GRIDS.items():
-    row_R, column_C = (np.arange(length) * grid // length for length in (rows, columns))
+    row_R, column_C = (np.arange(length) * grid // length for length in words_RC.shape)
     cell_RC = row_R[:, None] * grid + column_C
     filled, counts = np.unique(first + cell_RC * V + words_RC, return_counts=True)
     bins.append(filled)
@@ -316,8 +284,7 @@ def _chi_square(counts: sparse.csr_array) -> sparse.csr_array:
   """[N, D] -> [N, 3 D], whose inner products approximate the additive chi-square kernel."""
   from sklearn.kernel_approximation import AdditiveChi2Sampler
 
-  sampler = AdditiveChi2Sampler(sample_steps=2)
-  return sparse.csr_array(sampler.fit_transform(counts))
+  return sparse.csr_array(AdditiveChi2Sampler(sample_steps=2).fit_transform(counts))
 
 
 def _map_images(function: Callable[[np.ndarray], Any], images_NHWC: np.ndarray) -> list[Any]:

@@ -2,7 +2,8 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.evaluate.backbone import Backbone, Featured
 from vit_jax.evaluate.sets import Part
+from vit_jax.paths import is_address, local
 from vit_jax.transfer import bag
 from vit_jax.weights import Opened
 from vit_jax.weights import open as open_weights
@@ -20,43 +22,36 @@ NAMED = re.compile(r'(?P<model>[A-Za-z][^=@:]*)(@(?P<size>\d+))?=(?P<weights>.+)
 
 
 class Candidate(NamedTuple):
-  """What is judged.
-
-  Attributes:
-    line: what was loaded.
-    featured: what gives features on a task, from the part that it learns from and whether images
-      are seen whole.
-    classifier: the model with its own head, from whether images are seen whole; None without one.
-    opened: the weights, to fine-tune; None where nothing can be trained further.
-    image_size: the side in pixels that was asked for; None where none was.
-  """
+  """A model, or a bag of visual words, to be judged."""
 
   name: str
-  line: str
+  line: str  # what was loaded
+  # (the part that a task learns from, whether images are seen whole) -> what gives features on it
   featured: Callable[[Part, bool], Featured]
+  # Whether images are seen whole -> the model with its own head, if it has one.
   classifier: Callable[[bool], Backbone | None] = lambda whole: None
-  opened: Opened | None = None
-  image_size: int | None = None
+  opened: Opened | None = None  # the weights to fine-tune
+  image_size: int | None = None  # the side in pixels that was asked for
 
 
 def candidates(
   weights: Sequence[str],
-  *,
-  model: str,
-  options: dict[str, Any],
-  checkpoint: str,
   data_dir: Path,
-  image_size: int | None,
   batch: int,
+  *,
+  model: str = '',
+  options: Mapping[str, Any] = {},
+  checkpoint: str = 'last',
+  image_size: int | None = None,
 ) -> list[Candidate]:
   """One for each of `weights`.
 
   Args:
     weights: each anything that `weights.open` takes, 'MODEL=SOURCE' or 'MODEL@PIXELS=SOURCE', or
       'bag_of_words', whose words are those of each task.
-    model, options, checkpoint: as `weights.open` takes them.
-    image_size: a side in pixels, where it is not said with the model.
     batch: images at a time on a device.
+    model, options, checkpoint: as `weights.open` takes them.
+    image_size: a side in pixels, for models given without one.
 
   Raises:
     UserError: there are no such weights, they fit no model, or two have the same name.
@@ -66,40 +61,45 @@ def candidates(
       f'--model is {model}, but --weights names {len(weights)}; say which is whose, '
       f'as in --weights {model}={weights[0]}'
     )
-  found = []
+  found, folder = [], data_dir / 'features'
   for text in weights:
     if text == bag.NAME:
-      featured = functools.partial(bag.open_bag, data_dir / 'features')
       line = f"{bag.NAME}: words of each task's training images"
-      found.append(Candidate(bag.NAME, line, lambda part, whole, f=featured: f(part)))
+      found.append(Candidate(bag.NAME, line, lambda part, whole: bag.open_bag(folder, part)))
       continue
-    named = None if Path(text).expanduser().exists() else NAMED.fullmatch(text)
-    side = image_size
-    if named:
-      model, text, side = named['model'], named['weights'], int(named['size'] or 0) or image_size
+    named = NAMED.fullmatch(text)
+    its, side = model, image_size
+    if named and not local(text).exists():
+      its, text, side = named['model'], named['weights'], int(named['size'] or 0) or image_size
     opened = open_weights(
       text,
-      model=model,
+      model=its,
       options=options,
       checkpoint=checkpoint,
       image_size=(side, side) if side else None,
       data_dir=data_dir,
     )
-    name = model or Path(text.partition('@')[0]).expanduser().resolve().name
-    found.append(_network(name, opened, side, batch))
-  names = [candidate.name for candidate in found]
-  for name in names:
-    if names.count(name) > 1:
+    place = text.partition('@')[0]
+    name = its or (Path(place) if is_address(place) else local(place).resolve()).name
+    found.append(_candidate(name, opened, side, batch))
+  for name, count in Counter(candidate.name for candidate in found).items():
+    if count > 1:
       raise UserError(f'--weights: two are called {name}; judge one after the other')
   return found
 
 
-def _network(name: str, opened: Opened, image_size: int | None, batch: int) -> Candidate:
+def network(name: str, opened: Opened, whole: bool, batch: int) -> Backbone:
+  """Opened weights as a backbone that sees images whole, or as the weights expect."""
+  view = opened.view
+  if whole:
+    view = View.whole(view.image_size, view.channels)
+  return Backbone.of(name, opened, view=view, batch_size=batch * jax.device_count())
+
+
+def _candidate(name: str, opened: Opened, image_size: int | None, batch: int) -> Candidate:
   @functools.cache
   def backbone(whole: bool) -> Backbone:
-    size = opened.view.image_size
-    view = View.whole(size, opened.view.channels) if whole else opened.view
-    return Backbone.of(name, opened, view=view, batch_size=batch * jax.device_count())
+    return network(name, opened, whole, batch)
 
   def classifier(whole: bool) -> Backbone | None:
     return backbone(whole) if opened.model.num_classes else None

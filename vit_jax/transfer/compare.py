@@ -1,9 +1,9 @@
 """`vit_jax compare`: several systems on the same data and budget, each choosing on held-out images.
 
 Where a recipe leaves a choice (a learning rate), each possibility is trained on a part of the
-training images, for a part of the budget, and judged on images held out from the others
-(`data.held_out`); the best is trained on all of them, once per seed, and judged on the test images.
-Every one is a run folder: what is done is not done again. comparison.json says which is which.
+training images, for a part of the budget, and judged on the rest (`data.held_out`). The best is
+trained on all training images, once per seed, and judged on the test images. Each training is a run
+folder, which is not trained again; comparison.json says which is which.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ class Interrupted(Exception):
   """A training was stopped and saved; `code` is the exit code to pass on."""
 
   def __init__(self, code: int):
-    super().__init__(code)
     self.code = code
 
 
@@ -52,10 +51,10 @@ class Member:
   runs: dict[int, Path]  # by seed
 
   @property
-  def best(self) -> tuple[dict[str, Any], Path] | None:
-    """The choice that held-out images prefer, of equals the first; None: there was none."""
+  def best(self) -> tuple[dict[str, Any], Path | None]:
+    """The choice that does best on held-out images, of equals the first, and its folder."""
     if not self.choices:
-      return None
+      return {}, None
     return max(self.choices, key=lambda choice: Run(choice[1]).summary['val']['top1'])
 
 
@@ -70,8 +69,17 @@ def compare(
 
   Raises:
     UserError: a fault in the recipe, or a folder that holds another run.
-    Interrupted: a training was stopped; the same call goes on.
+    Interrupted: a training was stopped; the same call continues it.
   """
+
+  def experiment(
+    system: System, choice: dict[str, Any], seed: int, teacher: Path | str | None
+  ) -> Experiment:
+    values = {**updates, 'seed': seed, **choice}
+    if system.teacher:
+      values['loss.distill.teacher_weights'] = str(teacher)
+    return config.recipe(f'{file}:{system.name}', values)
+
   members: dict[str, Member] = {}
   systems = load_comparison(file)
   for system in systems:
@@ -84,49 +92,30 @@ def compare(
       [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
       {seed: folder / f'seed-{seed}' for seed in seeds},
     )
-  for member in members.values():  # a fault is found before an hour of training
-    for choice, _ in member.choices:
-      _experiment(file, updates, member.system, choice, SEED, 'a run')
+    for choice in choices:  # a fault is found before an hour of training
+      experiment(system, choice, SEED, 'a run')
   for member in members.values():
     try:
-      _train(file, updates, member, members.get(member.system.teacher), data_dir)
+      _train(member, members.get(member.system.teacher), experiment, data_dir)
     finally:
       _write_index(root, members)
 
 
-def _experiment(
-  file: str,
-  updates: Mapping[str, Any],
-  system: System,
-  choice: dict[str, Any],
-  seed: int,
-  teacher: Path | str | None,
-) -> Experiment:
-  """The resolved recipe of a system with this choice."""
-  values = {**updates, 'seed': seed, **choice}
-  if system.teacher:
-    values['loss.distill.teacher_weights'] = str(teacher)
-  return config.recipe(f'{file}:{system.name}', values)
-
-
 def _train(
-  file: str, updates: Mapping[str, Any], member: Member, teacher: Member | None, data_dir: Path
+  member: Member, teacher: Member | None, experiment: Callable[..., Experiment], data_dir: Path
 ) -> None:
   """Chooses, then trains once per seed."""
   system = member.system
-  taught = teacher.best[1] if teacher and teacher.best else None
+  taught = teacher and teacher.best[1]
   for i, (choice, workdir) in enumerate(member.choices, 1):
-    x = _experiment(file, updates, system, choice, SEED, taught)
+    x = experiment(system, choice, SEED, taught)
     words = f'{system.name}, choice {i} of {len(member.choices)}: {words_of(choice)}'
     run_once(_as_choice(x), workdir, data_dir, words)
-  chosen = member.best[0] if member.best else {}
+  chosen, _ = member.best
   for seed, workdir in member.runs.items():
-    x = _experiment(file, updates, system, chosen, seed, teacher and teacher.runs[seed])
+    x = experiment(system, chosen, seed, teacher and teacher.runs[seed])
     words = f'{system.name}, seed {seed}: {words_of(chosen)}'
-    if system.method == bag.NAME:
-      _run_bag(x, workdir, data_dir, words)
-    else:
-      run_once(x, workdir, data_dir, words)
+    run_once(x, workdir, data_dir, words, method=system.method)
 
 
 def _as_choice(x: Experiment) -> Experiment:
@@ -150,18 +139,26 @@ def _share(length: Duration) -> Duration:
 
 
 def run_once(
-  x: Experiment, workdir: Path, data_dir: Path, words: str, opened: Opened | None = None
+  x: Experiment,
+  workdir: Path,
+  data_dir: Path,
+  words: str,
+  opened: Opened | None = None,
+  method: str = 'train',
 ) -> Run:
-  """Trains this experiment unless it is done; returns its run.
+  """The run of this experiment, trained by `method` of a `System` unless it is done.
 
   Raises:
-    Interrupted: the training was stopped; the same call goes on.
+    Interrupted: the training was stopped; the same call continues it.
   """
   run = Run(workdir)
   if run.summary:
     run.check_same(x)
     return run
   log.info('== %s', words)
+  if method == bag.NAME:
+    _train_bag(x, run, data_dir)
+    return run
   with Preemption() as preemption:
     code = train(x, workdir, data_dir, preemption, opened=opened)
   if code:
@@ -169,27 +166,18 @@ def run_once(
   return Run(workdir)
 
 
-def _run_bag(x: Experiment, workdir: Path, data_dir: Path, words: str) -> None:
+def _train_bag(x: Experiment, run: Run, data_dir: Path) -> None:
   """A bag of visual words as a run folder: config.json, and summary.json when it is done.
 
   All is chosen on training images, groups of which are held out whole.
   """
-  run = Run(workdir)
-  if run.summary:
-    run.check_same(x)
-    return
-  log.info('== %s', words)
   run.write_config(x)
   train_source, test_source = (
     sources.open_source(x.data, split, data_dir) for split in (x.data.train, x.evals[TEST].split)
   )
   began, view = time.perf_counter(), View.of(x.data)
-  found = bovw.judge_bag_of_words(
-    *bag.read_all(train_source, view),
-    *bag.read_all(test_source, view),
-    train_source.groups()[:, 0],
-    x.seed,
-  )
+  images = bag.read_all(train_source, view), bag.read_all(test_source, view)
+  found = bovw.judge_bag_of_words(*images, train_source.groups()[:, 0], x.seed)
   seconds = {'train': found['seconds'], 'total': round(time.perf_counter() - began, 2)}
   run.write_summary({TEST: {'top1': found['top1']}, **found, 'seconds': seconds, 'seed': x.seed})
   log.info('%s: top-1 %.2f %%; %s', TEST, 100 * found['top1'], found['feature'])
@@ -197,20 +185,18 @@ def _run_bag(x: Experiment, workdir: Path, data_dir: Path, words: str) -> None:
 
 def _write_index(root: Path, members: Mapping[str, Member]) -> None:
   """Which folders hold what, of the systems that are done."""
-  rows = []
-  for member in members.values():
-    if not all(Run(path).summary for path in member.runs.values()):
-      continue
-    rows.append(
-      {
-        'system': member.system.name,
-        'year': member.system.year,
-        'teacher': member.system.teacher,
-        'chosen': member.best[0] if member.best else {},
-        'choices': [str(path.relative_to(root)) for _, path in member.choices],
-        'runs': [str(path.relative_to(root)) for path in member.runs.values()],
-      }
-    )
+  rows = [
+    {
+      'system': member.system.name,
+      'year': member.system.year,
+      'teacher': member.system.teacher,
+      'chosen': member.best[0],
+      'choices': [str(path.relative_to(root)) for _, path in member.choices],
+      'runs': [str(path.relative_to(root)) for path in member.runs.values()],
+    }
+    for member in members.values()
+    if all(Run(path).summary for path in member.runs.values())
+  ]
   root.mkdir(parents=True, exist_ok=True)
   write_json(root / INDEX, rows)
 

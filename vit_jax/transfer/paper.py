@@ -20,12 +20,12 @@ AGREE = 0.5  # of the classes, whose names must be ours: else ObjectNet's are co
 
 
 def objectnet_labels(source: Any) -> np.ndarray:
-  """Every ImageNet class that is an image's: bool [N, 1000], none for 200 of the 313 folders.
+  """The ImageNet classes of each image: bool [N, 1000], none for 200 of the 313 folders.
 
-  The files are those that lie beside the images; any of all 1000 classes may be the model's answer.
+  Read from the files beside the images. Any of the 1000 classes may be the model's answer.
 
   Raises:
-    UserError: they are not there, or are none of ImageNet's classes.
+    UserError: the files are not there, or do not match ImageNet's classes.
   """
   folder = Path(source.root).parent / 'mappings'
   try:
@@ -60,12 +60,7 @@ TASKS = (
     test='validation',
     classes=CLASSES,
     others=(
-      OtherTest(
-        'ImageNet ReaL',
-        'imagenet2012_real',
-        'validation',
-        label='real_label',
-      ),
+      OtherTest('ImageNet ReaL', 'imagenet2012_real', 'validation', label='real_label'),
       OtherTest('ImageNet v2', 'imagenet_v2/matched-frequency', 'test'),
       # The authors framed every image in red, two pixels wide.
       OtherTest(

@@ -9,14 +9,14 @@ import numpy as np
 
 from vit_jax.errors import UserError, nearest
 from vit_jax.evaluate import judge
-from vit_jax.evaluate.backbone import Pulse
-from vit_jax.evaluate.judge import FeatureStore
+from vit_jax.evaluate.backbone import Backbone, Pulse
+from vit_jax.evaluate.judge import FeatureStore, Result
+from vit_jax.evaluate.sets import EvalSet, Part
 from vit_jax.transfer import paper, vtab
 from vit_jax.transfer.candidates import Candidate
 from vit_jax.transfer.tasks import Task, TaskData
 
-EMOJI_STYLES = 4
-# Kinds of evaluation; 'classify' judges the model's own head, and 'fine_tune' is in finetune.py.
+# 'classify' judges the model's own head; 'fine_tune' is in finetune.py.
 METHODS = ('few_shot', 'knn', 'linear', 'classify', 'fine_tune')
 
 # Runs with what the package registries hold.
@@ -25,17 +25,13 @@ OFFLINE = (
   Task('fashion_mnist', 'fashion_mnist'),
   *(
     Task(f'emoji_styles, unseen style {style}', 'emoji_styles', held_out=('style', style))
-    for style in range(EMOJI_STYLES)
+    for style in range(4)
   ),
   Task('noto_scripts', 'noto_scripts'),
   Task('mnist_10k', 'mnist_10k'),
   Task('digits', 'digits'),
 )
-SUITES: dict[str, tuple[Task, ...]] = {
-  'offline': OFFLINE,
-  'paper': paper.TASKS,
-  'vtab': vtab.TASKS,
-}
+SUITES = {'offline': OFFLINE, 'paper': paper.TASKS, 'vtab': vtab.TASKS}
 
 
 def tasks(suite: str | None, data: Sequence[str]) -> tuple[Task, ...]:
@@ -71,6 +67,29 @@ class TransferRow(NamedTuple):
   seconds: float
 
 
+def rows_of(
+  model: str, method: str, tests: Sequence[Part], found: Result, seconds: float
+) -> Iterator[TransferRow]:
+  """A row for each test of a result."""
+  for test, top1s, count in zip(tests, found.top1s, found.test_examples, strict=True):
+    mean, spread = float(np.mean(top1s)), float(np.std(top1s))
+    if found.spread_of == 'test':
+      spread = (mean * (1 - mean) / count) ** 0.5
+    yield TransferRow(
+      model=model,
+      task=test.name,
+      method=method,
+      metric=found.metric,
+      setting=found.setting,
+      top1=100 * mean,
+      spread=100 * spread,
+      spread_of=found.spread_of,
+      train_examples=found.train_examples,
+      test_examples=count,
+      seconds=round(seconds, 2),
+    )
+
+
 def judge_task(
   candidate: Candidate,
   task: Task,
@@ -79,17 +98,20 @@ def judge_task(
   folder: Path,
   pulse: Pulse,
 ) -> Iterator[TransferRow]:
-  """The rows of one task, as they are done: for each figure one per test.
+  """The rows of one task as they are done: for each figure one per test.
 
-  Args:
-    methods: kinds of evaluation.
-    folder: where features are kept.
+  Features are kept in `folder`.
 
   Raises:
     UserError: an example cannot be read, or none has a label.
   """
-  if 'classify' in methods:
-    yield from judge_head(candidate, task, data, pulse)
+  backbone = candidate.classifier(task.whole) if 'classify' in methods else None
+  if backbone and task.classes and backbone.model.num_classes == task.classes:
+    for test in data.tests:
+      began = time.perf_counter()
+      top1, count = judge_head(backbone, test, pulse)
+      found = Result('top1', 'its own head', [[top1]], 'test', 0, [count])
+      yield from rows_of(candidate.name, 'classify', [test], found, time.perf_counter() - began)
   kinds = [method for method in methods if method in judge.METHODS]
   if not kinds:
     return
@@ -98,55 +120,16 @@ def judge_task(
     store.of(part.source)
   began = time.perf_counter()  # of the judging alone: features are kept from run to run
   for kind in kinds:
-    for found in judge.probe(data.evals(kind), store):
+    for found in judge.probe(EvalSet(kind, data.tests, data.train), store):
       seconds, began = time.perf_counter() - began, time.perf_counter()
-      for test, top1s, count in zip(data.tests, found.top1s, found.test_examples, strict=True):
-        mean = float(np.mean(top1s))
-        spread = float(np.std(top1s)) if found.spread_of == 'seeds' else _error(mean, count)
-        yield TransferRow(
-          candidate.name,
-          test.name,
-          kind,
-          found.metric,
-          found.setting,
-          100 * mean,
-          100 * spread,
-          found.spread_of,
-          found.train_examples,
-          count,
-          round(seconds, 2),
-        )
+      yield from rows_of(candidate.name, kind, data.tests, found, seconds)
 
 
-def judge_head(
-  candidate: Candidate, task: Task, data: TaskData, pulse: Pulse
-) -> Iterator[TransferRow]:
-  """The rows of the classes that a model's own head gives; none where they are not the task's."""
-  backbone = candidate.classifier(task.whole)
-  if backbone is None or not task.classes or backbone.model.num_classes != task.classes:
-    return
-  for test in data.tests:
-    began = time.perf_counter()
-    rows = backbone.classify(test.source, pulse)
-    top1 = judge.classified(rows, test)['top1']
-    count = len(rows['label']) if test.keep_N is None else len(test.keep_N)
-    yield TransferRow(
-      candidate.name,
-      test.name,
-      'classify',
-      'top1',
-      'its own head',
-      100 * top1,
-      100 * _error(top1, count),
-      'test',
-      0,
-      count,
-      round(time.perf_counter() - began, 2),
-    )
-
-
-def _error(top1: float, count: int) -> float:
-  return (top1 * (1 - top1) / count) ** 0.5
+def judge_head(backbone: Backbone, test: Part, pulse: Pulse) -> tuple[float, int]:
+  """The accuracy of a model's own head, and the number of examples that count."""
+  rows = backbone.classify(test.source, pulse)
+  count = len(rows['label']) if test.keep_N is None else len(test.keep_N)
+  return judge.classified(rows, test)['top1'], count
 
 
 class GroupMean(NamedTuple):
@@ -161,11 +144,10 @@ class GroupMean(NamedTuple):
 
 def group_means(tasks: Sequence[Task], rows: Sequence[TransferRow]) -> list[GroupMean]:
   """The mean of each group of tasks, and of them all; without metrics that a task lacks."""
-  groups = {
-    name: [task.name for task in tasks if task.group == name]
-    for name in dict.fromkeys(task.group for task in tasks)
-    if name
-  }
+  groups: dict[str, list[str]] = {}
+  for task in tasks:
+    if task.group:
+      groups.setdefault(task.group, []).append(task.name)
   if groups:
     groups['all'] = [task.name for task in tasks]
   means = []

@@ -11,67 +11,45 @@ from vit_jax.config import Data
 from vit_jax.data import decode, sources
 from vit_jax.data.sources import MappedSource, Record, Source
 from vit_jax.errors import UserError
-from vit_jax.evaluate.sets import EvalSet, Part
+from vit_jax.evaluate.sets import Part
 
 Rule = Callable[[Any], np.ndarray]  # a source -> the label of each example, or bool [N, K]
 
 
 @dataclass(frozen=True)
 class OtherTest:
-  """Another data set on which to judge what was learned for a task, by the task's classes.
-
-  Attributes:
-    data: as in config.data.name; '{data_dir}' in it stands for the data folder.
-    label: as in config.data.
-    right: which classes are right for each example, bool [N, K]; an example without any does not
-      count.
-    border: pixels to cut off on each side.
-    origin: of a folder, where to get it and what to do with it.
-  """
+  """Another data set on which to judge what was learned for a task, by the task's classes."""
 
   name: str
-  data: str
+  data: str  # as in config.data.name; '{data_dir}' in it stands for the data folder
   split: str
-  label: str = ''
-  right: Rule | None = None
-  border: int = 0
-  origin: str = ''
+  label: str = ''  # as in config.data
+  right: Rule | None = None  # the right classes, bool [N, K]; an example without any does not count
+  border: int = 0  # pixels to cut off on each side
+  origin: str = ''  # of a folder: where to get it and what to do with it
 
 
 @dataclass(frozen=True)
 class Task:
-  """A data set to learn from and one to be judged on, or several.
-
-  Attributes:
-    data: its name, as in config.data.name.
-    recipe: what fine-tuning gives the recipe's `get_config`; '' is the name of the data set.
-    validation: how many of the last training examples a penalty or a rate is chosen by; with 0
-      a fifth of the groups that the data set declares.
-    held_out: (column, value): train without the examples that have it, and test on those alone.
-    group: of tasks whose results are averaged.
-    image, label: as in config.data.
-    rule: labels that no feature has as they are.
-    whole: images are resized whole, in place of the model's own crop.
-    gain: what pixels are multiplied by.
-    others: to be judged on as well.
-    classes: of a head that knows the task's classes in their order; 0 where there is none.
-  """
+  """A data set to learn from and one to be judged on, or several."""
 
   name: str
-  data: str
+  data: str  # as in config.data.name
   train: str = 'train'
   test: str = 'test'
-  recipe: str = ''
+  recipe: str = ''  # what fine-tuning gives the recipe's `get_config`; '': the name of the data set
+  # How many of the last training examples a penalty or a rate is chosen by; 0: a fifth of the
+  # groups that the data set declares.
   validation: int = 0
-  held_out: tuple[str, int] | None = None
-  group: str = ''
-  image: str = ''
+  held_out: tuple[str, int] | None = None  # (column, value) of examples for the test alone
+  group: str = ''  # of tasks whose results are averaged
+  image: str = ''  # as in config.data, like `label`
   label: str = ''
-  rule: Rule | None = None
-  whole: bool = False
-  gain: int = 1
-  others: tuple[OtherTest, ...] = ()
-  classes: int = 0
+  rule: Rule | None = None  # makes labels that no feature has
+  whole: bool = False  # images are resized whole, in place of the model's own crop
+  gain: int = 1  # factor of all pixels
+  others: tuple[OtherTest, ...] = ()  # to be judged on as well
+  classes: int = 0  # of a head that knows the task's classes in their order; 0: there is none
 
   @property
   def as_published(self) -> bool:
@@ -80,13 +58,8 @@ class Task:
 
 
 class TaskData(NamedTuple):
-  """The data of a task."""
-
   train: Part
   tests: list[Part]
-
-  def evals(self, kind: str) -> EvalSet:
-    return EvalSet(kind, self.tests, self.train)
 
 
 def open_task(task: Task, data_dir: Path) -> TaskData:
@@ -95,44 +68,34 @@ def open_task(task: Task, data_dir: Path) -> TaskData:
   Raises:
     UserError: a data set is not there or cannot be read, or has no such feature.
   """
-  data = Data(name=task.data, image=task.image, label=task.label)
-  train, test = (
-    _mapped(sources.open_source(data, split, data_dir, labeled=task.rule is None), task)
-    for split in (task.train, task.test)
-  )
-  keep = [None, None]
+  train, test = (_part(task, split, data_dir) for split in (task.train, task.test))
   if task.held_out is not None:
-    keep = [
-      _where(source, *task.held_out, wanted) for source, wanted in ((train, False), (test, True))
-    ]
-  held_N = None
+    train = train._replace(keep_N=np.flatnonzero(~_held_out(train.source, *task.held_out)))
+    test = test._replace(keep_N=np.flatnonzero(_held_out(test.source, *task.held_out)))
   if task.validation:
-    held_N = np.arange(len(train))[-task.validation :]
-  tests = [Part(task.name, test, keep[1]), *(_other(other, data_dir) for other in task.others)]
-  return TaskData(Part(task.name, train, keep[0], held_N=held_N), tests)
+    train = train._replace(held_N=np.arange(len(train.source))[-task.validation :])
+  return TaskData(train, [test, *(_other(other, data_dir) for other in task.others)])
 
 
-def _mapped(source: Any, task: Task) -> Source:
-  if task.rule is None and task.gain == 1:
-    return source
-  gain = np.uint8(task.gain)
+def _part(task: Task, split: str, data_dir: Path) -> Part:
+  data = Data(name=task.data, image=task.image, label=task.label)
+  source: Any = sources.open_source(data, split, data_dir, labeled=task.rule is None)
 
-  def pixels(record: Record) -> Record:
-    return decode.decode(record, 3) * gain
+  def brighter(record: Record) -> Record:
+    return decode.decode(record, 3) * np.uint8(task.gain)
 
-  return MappedSource(
-    source,
-    task.name,
-    labels=task.rule and task.rule(source),
-    pixels=pixels if task.gain != 1 else None,
-  )
+  if task.rule or task.gain != 1:
+    labels = task.rule and task.rule(source)
+    pixels = brighter if task.gain != 1 else None
+    source = MappedSource(source, task.name, labels=labels, pixels=pixels)
+  return Part(task.name, source)
 
 
-def _where(source: Source, column: str, value: int, wanted: bool) -> np.ndarray:
+def _held_out(source: Source, column: str, value: int) -> np.ndarray:
   values_N = source.column(column)
   if values_N is None:
     raise UserError(f'data set {source.name!r} has no feature {column!r} to hold out')
-  return np.flatnonzero((values_N == value) == wanted)
+  return values_N == value
 
 
 def _other(test: OtherTest, data_dir: Path) -> Part:

@@ -55,53 +55,43 @@ def binned(value_N: Sequence[float], edges: Sequence[float]) -> np.ndarray:
   return np.searchsorted(np.array(edges), np.array(value_N), side='left') - 1
 
 
-def _parts(
-  group: str, name: str, data: str, validation_at: int, test: str = 'test', **keys: Any
-) -> Task:
-  """A task whose validation part is the training split from some example on."""
-  return _task(group, name, data, f'train[{validation_at}:{validation_at + 200}]', test, keys)
-
-
-def _splits(
-  group: str, name: str, data: str, test: str = 'test', validation: str = 'validation', **keys: Any
-) -> Task:
-  """A task whose validation part is a split of its own."""
-  return _task(group, name, data, f'{validation}[:200]', test, keys)
-
-
 def _task(
-  group: str, name: str, data: str, validation: str, test: str, keys: dict[str, Any]
+  group: str,
+  name: str,
+  data: str,
+  validation: str | int = 'validation',
+  test: str = 'test',
+  **keys: Any,
 ) -> Task:
-  train = f'train[:800]+{validation}'
+  """A task; the validation part is of a split, or of the training split from some example on."""
+  if isinstance(validation, int):
+    train = f'train[:800]+train[{validation}:{validation + 200}]'
+  else:
+    train = f'train[:800]+{validation}[:200]'
   return Task(name, data, train, test, 'vtab', 200, group=group, whole=True, **keys)
 
 
+CLEVR = 'clevr', 63000, 'validation'
+DSPRITES = 'dsprites', 589824, 'train[663552:]'
+
 TASKS = (
-  _parts(NATURAL, 'Caltech101', 'caltech101', 2754),
-  _parts(NATURAL, 'CIFAR-100', 'cifar100', 45000),
-  _splits(NATURAL, 'DTD', 'dtd'),
-  _splits(NATURAL, 'Flowers102', 'oxford_flowers102'),
-  _parts(NATURAL, 'Pets', 'oxford_iiit_pet', 2944),
-  _splits(NATURAL, 'Sun397', 'sun397/tfds'),
-  _parts(NATURAL, 'SVHN', 'svhn_cropped', 65931),
-  _splits(SPECIALIZED, 'Camelyon', 'patch_camelyon'),
-  _parts(SPECIALIZED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
-  _parts(SPECIALIZED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
-  _splits(SPECIALIZED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
-  _parts(STRUCTURED, 'Clevr-Count', 'clevr', 63000, 'validation', rule=clevr_count),
-  _parts(STRUCTURED, 'Clevr-Dist', 'clevr', 63000, 'validation', rule=clevr_distance),
-  _splits(STRUCTURED, 'DMLab', 'dmlab'),
-  _parts(STRUCTURED, 'dSpr-Loc', 'dsprites', 589824, 'train[663552:]', rule=dsprites_x, gain=255),
-  _parts(
-    STRUCTURED,
-    'dSpr-Ori',
-    'dsprites',
-    589824,
-    'train[663552:]',
-    rule=dsprites_orientation,
-    gain=255,
-  ),
-  _splits(STRUCTURED, 'KITTI-Dist', 'kitti', rule=kitti_distance),
-  _splits(STRUCTURED, 'sNORB-Azim', 'smallnorb', 'test[50%:]', 'test', label='label_azimuth'),
-  _splits(STRUCTURED, 'sNORB-Elev', 'smallnorb', 'test[50%:]', 'test', label='label_elevation'),
+  _task(NATURAL, 'Caltech101', 'caltech101', 2754),
+  _task(NATURAL, 'CIFAR-100', 'cifar100', 45000),
+  _task(NATURAL, 'DTD', 'dtd'),
+  _task(NATURAL, 'Flowers102', 'oxford_flowers102'),
+  _task(NATURAL, 'Pets', 'oxford_iiit_pet', 2944),
+  _task(NATURAL, 'Sun397', 'sun397/tfds'),
+  _task(NATURAL, 'SVHN', 'svhn_cropped', 65931),
+  _task(SPECIALIZED, 'Camelyon', 'patch_camelyon'),
+  _task(SPECIALIZED, 'EuroSAT', 'eurosat/rgb', 16200, 'train[21600:]'),
+  _task(SPECIALIZED, 'Resisc45', 'resisc45', 18900, 'train[25200:]'),
+  _task(SPECIALIZED, 'Retinopathy', 'diabetic_retinopathy_detection/btgraham-300'),
+  _task(STRUCTURED, 'Clevr-Count', *CLEVR, rule=clevr_count),
+  _task(STRUCTURED, 'Clevr-Dist', *CLEVR, rule=clevr_distance),
+  _task(STRUCTURED, 'DMLab', 'dmlab'),
+  _task(STRUCTURED, 'dSpr-Loc', *DSPRITES, rule=dsprites_x, gain=255),
+  _task(STRUCTURED, 'dSpr-Ori', *DSPRITES, rule=dsprites_orientation, gain=255),
+  _task(STRUCTURED, 'KITTI-Dist', 'kitti', rule=kitti_distance),
+  _task(STRUCTURED, 'sNORB-Azim', 'smallnorb', 'test', 'test[50%:]', label='label_azimuth'),
+  _task(STRUCTURED, 'sNORB-Elev', 'smallnorb', 'test', 'test[50%:]', label='label_elevation'),
 )

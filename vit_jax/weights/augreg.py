@@ -1,6 +1,6 @@
 """The weights of "How to train your ViT?" (Steiner et al. 2021, arXiv:2106.10270), by their index.
 
-The index has a row for each pretraining and fine-tuning: its columns are those of
+The index has a row for each pretraining and fine-tuning; its columns are described in
 google-research/vision_transformer, vit_jax/checkpoint.py, get_augreg_df.
 """
 
@@ -17,11 +17,11 @@ _NUMBERS = ('epochs', 'lr', 'wd', 'do', 'sd', 'adapt_lr', 'adapt_steps', 'adapt_
 
 
 def address(spec: str, cache: Path, directory: str) -> str:
-  """Where the file of 'augreg:B/16' or 'augreg:B/16?ds=i1k&aug=light1' is stored.
+  """The address of the file of 'augreg:B/16' or 'augreg:B/16?ds=i1k&aug=light1'.
 
-  Of the rows that pass the filter, that with the best `final_val` is taken: as recommended, of
-  those pretrained on i21k unless the filter names a `ds`. A filter on an `adapt_` column asks
-  for fine-tuned weights, of which that with the best `adapt_final_val` is taken.
+  Takes the row with the best `final_val` that passes the filter, as recommended of those
+  pretrained on i21k unless the filter names a `ds`. A filter on an `adapt_` column asks for
+  fine-tuned weights: those with the best `adapt_final_val`.
 
   Raises:
     UserError: no row passes; names what the column could be.
@@ -43,15 +43,13 @@ def address(spec: str, cache: Path, directory: str) -> str:
       )
   adapted = any(column.startswith('adapt_') for column in filters)
 
-  def score(row: dict[str, str]) -> tuple[float, float]:
-    return float(row['final_val'] or 0), float(row['adapt_final_val'] or 0) if adapted else 0.0
-
-  best = max(rows, key=score)
+  scores = ('final_val', 'adapt_final_val') if adapted else ('final_val',)
+  best = max(rows, key=lambda row: [float(row[score] or 0) for score in scores])
   return f'{directory}/{best["adapt_filename" if adapted else "filename"]}.npz'
 
 
 def _same(column: str, value: str, wanted: str) -> bool:
-  """As numbers where the column holds numbers: 0.1 is 0.10."""
+  """Compares a column of numbers as numbers: 0.1 is 0.10."""
   if column in _NUMBERS:
     try:
       return float(value) == float(wanted)

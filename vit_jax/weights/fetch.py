@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 
 from vit_jax.errors import UserError
+from vit_jax.paths import is_address, local
 
 _CHUNK = 1 << 22
 _log = logging.getLogger(__name__)
@@ -19,25 +20,18 @@ class NotThere(UserError):
   """There is no file of that name."""
 
 
-def is_remote(source: str) -> bool:
-  """Whether `source` is an address such as gs://bucket/file, and no path."""
-  return bool(re.match(r'[a-zA-Z][a-zA-Z0-9+.-]*://', source))
-
-
 def fetch(source: str, cache: Path) -> Path:
-  """The local file of a path or an address; logs one line on what came from elsewhere.
+  """The local file of a path or an address, copied into the folder `cache`.
 
-  Args:
-    source: may end in '#sha256=' and the checksum, or its first digits, that the file must have.
-    cache: folder where copies stay.
+  The source may end in '#sha256=' and the checksum, or its first digits, that the file must have.
 
   Raises:
     NotThere: there is no such file.
     UserError: it cannot be read, or its checksum differs.
   """
   address, _, wanted = source.partition('#sha256=')
-  if not is_remote(address):
-    path = Path(address).expanduser()
+  if not is_address(address):
+    path = local(address)
     if wanted:
       _check(path, wanted)
     return path
@@ -64,15 +58,15 @@ def _check(path: Path, wanted: str) -> str:
 
 
 def _download(address: str, path: Path) -> None:
-  """Copies a file so that it is whole or not there."""
+  """Copies a whole file or none."""
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     filesystem, name = fsspec.core.url_to_fs(address)
     size = filesystem.size(name)
     _log.info('fetching %s%s', address, f', {size:,} bytes' if size else '')
-    with filesystem.open(name, 'rb') as remote, part.open('wb') as local:
-      shutil.copyfileobj(remote, local, _CHUNK)
+    with filesystem.open(name, 'rb') as remote, part.open('wb') as copy:
+      shutil.copyfileobj(remote, copy, _CHUNK)
     if size is not None and part.stat().st_size != size:
       raise UserError(
         f'{address} broke off after {part.stat().st_size:,} of {size:,} bytes; '
@@ -86,7 +80,7 @@ def _download(address: str, path: Path) -> None:
       f"{address} needs a package for that kind of address; install 'vit-jax[remote]'"
     ) from None
   except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
-    # Over http, what else goes wrong is called a missing file too, with its cause.
+    # Over http, any other failure is a FileNotFoundError too, but has a cause.
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
     if cause is None or getattr(cause, 'status', 0) == 404:
       raise NotThere(f'{address} cannot be fetched: there is no such file') from None

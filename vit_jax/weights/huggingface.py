@@ -1,6 +1,6 @@
-"""Folders and repositories of Hugging Face: config.json says which model, of transformers or timm.
+"""Folders and repositories of Hugging Face: config.json names a model of transformers or timm.
 
-Besides config.json there are model.safetensors, or shards of it with an index, and for transformers
+They also hold model.safetensors, or shards of it with an index, and for transformers
 preprocessor_config.json.
 """
 
@@ -29,7 +29,7 @@ HUB = 'https://huggingface.co'
 CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
 PREPROCESSOR = 'preprocessor_config.json'
 
-Get = Callable[[str], Path | None]  # the file of a name; None where there is none
+Get = Callable[[str], Path | None]  # the file of a name; None if there is none
 
 # transformers' model_type -> our family and variant.
 _FAMILIES = {
@@ -56,24 +56,20 @@ _TIMM = (
 
 
 def is_model(folder: Path) -> bool:
-  """Whether this is such a folder."""
   return bool({'model_type', 'architecture'} & _json(folder / CONFIG).keys())
 
 
 def read_folder(folder: Path) -> Stored:
-  """
-  Raises:
-    UserError: a file is missing or damaged.
-  """
-  return _read(str(folder), lambda name: _there(folder / name))
+  """Raises UserError if a file is missing or damaged; so does `read_repository`."""
+
+  def get(name: str) -> Path | None:
+    return folder / name if (folder / name).is_file() else None
+
+  return _read(str(folder), get)
 
 
 def read_repository(address: str, cache: Path) -> Stored:
-  """The weights of hf://ORG/NAME or hf://ORG/NAME@REVISION.
-
-  Raises:
-    UserError: it is not there, or a file of it is missing or damaged.
-  """
+  """The weights of hf://ORG/NAME or hf://ORG/NAME@REVISION."""
   repository, _, revision = address.removeprefix(PREFIX).partition('@')
   base = f'{HUB}/{repository}/resolve/{revision or "main"}'
 
@@ -87,8 +83,8 @@ def read_repository(address: str, cache: Path) -> Stored:
 
 
 def inputs_of(folder: Path) -> Inputs | None:
-  """The images that the weights expect, without reading them; None where nothing says so."""
-  return _inputs(_json(folder / CONFIG), _json(_there(folder / PREPROCESSOR)))[0]
+  """The images that the weights expect, without reading them; None if nothing says so."""
+  return _inputs(_json(folder / CONFIG), _json(folder / PREPROCESSOR))[0]
 
 
 def _read(where: str, get: Get) -> Stored:
@@ -135,7 +131,7 @@ def _arrays(where: str, get: Get) -> dict[str, np.ndarray]:
 
 
 def _of_transformers(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """(our name, options), ('', {}) where there is none that is the same model."""
+  """(our name, options) of the same model; ('', {}) if there is none."""
   get, kind = config.get, config['model_type']
   if kind not in _FAMILIES or get('hidden_act', 'gelu') not in _GELU:
     return '', {}
@@ -157,7 +153,6 @@ def _of_transformers(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _of_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  """Likewise."""
   others = set(config.get('model_args', {})) - {'img_size', 'num_classes'}
   for pattern, name in _TIMM:
     match = re.fullmatch(pattern, config['architecture'])
@@ -170,7 +165,7 @@ def _of_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _inputs(
   config: Mapping[str, Any], preprocessor: Mapping[str, Any]
 ) -> tuple[Inputs | None, tuple[str, ...]]:
-  """(what is said of images, what is taken otherwise than it is said)."""
+  """(the images that the weights expect, remarks on what is done differently)."""
   names = _class_names(config)
   if 'pretrained_cfg' in config:
     cfg = config['pretrained_cfg']
@@ -194,7 +189,7 @@ def _inputs(
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-  """() where they are not known: 'LABEL_0' is no name."""
+  """() if they are not known: 'LABEL_0' is not a name."""
   named = config.get('id2label') or {}
   if 'label_names' in config:
     found = tuple(config['label_names'])
@@ -212,13 +207,9 @@ def _sides(size: Any) -> tuple[int, int]:
 
 
 def _json(path: Path | None) -> dict[str, Any]:
-  """What a file holds; {} where there is none, or it is damaged."""
+  """The object in a file; {} if there is none, or it is damaged."""
   try:
     found = json.loads(path.read_text()) if path else {}
   except (OSError, ValueError):
     return {}
   return found if isinstance(found, dict) else {}
-
-
-def _there(path: Path) -> Path | None:
-  return path if path.is_file() else None

@@ -11,11 +11,11 @@ import numpy as np
 
 from vit_jax import fields, layouts, models
 from vit_jax.data import imagenet
-from vit_jax.data.data_dir import default_data_dir
 from vit_jax.data.view import View
 from vit_jax.errors import UserError, first_few
 from vit_jax.layouts import files
 from vit_jax.models import Inputs
+from vit_jax.paths import default_data_dir
 from vit_jax.trees import flatten
 from vit_jax.weights import sources, stored
 
@@ -27,8 +27,8 @@ class Opened:
   Attributes:
     source: what was opened, with its checkpoint, as `open` takes it.
     name: of the model.
-    model: a Linen module; its `inputs` say what images the weights expect.
-    variables: of the model, host arrays.
+    model: a Linen module whose `inputs` are the images that the weights expect.
+    variables: host arrays.
     line: what was loaded, and what was assumed.
   """
 
@@ -40,12 +40,11 @@ class Opened:
 
   @property
   def model_keys(self) -> dict[str, Any]:
-    """As `config.model` takes them."""
+    """The keys of `config.model`."""
     return {'name': self.name, **fields.plain(self.model.options)}
 
   @property
   def mean(self) -> tuple[float, ...]:
-    """Of pixels in [0, 1]."""
     return self.model.inputs.mean
 
   @property
@@ -54,12 +53,11 @@ class Opened:
 
   @property
   def view(self) -> View:
-    """How an image file becomes pixels."""
     return self.model.inputs.view
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """() where they are not known."""
+    """() if they are not known."""
     return self.model.inputs.class_names
 
   @property
@@ -68,7 +66,6 @@ class Opened:
     return self.model.grid(self.model.inputs.size)
 
   def digest(self) -> str:
-    """Of all leaves, by name and to the bit."""
     return digest(self.variables)
 
 
@@ -86,13 +83,13 @@ def open(
   """A model with the weights of a source, which `sources.read` describes.
 
   Args:
-    model: its name, where the source does not say.
-    options: of the model, in place of what the source says; values may be text.
-    num_classes: 0 leaves the head away; otherwise it must be that of the weights.
+    model: its name, if the source does not say.
+    options: of the model, overriding the source's; values may be text.
+    num_classes: 0 drops the head; otherwise it must be that of the weights.
     image_size: (H, W) of images; by default what the weights expect.
     checkpoint: of a run folder: 'last', 'best' or a step.
-    data_dir: files from elsewhere are kept in its folder weights; by default `default_data_dir()`.
-    new_head: whether there may be another number of classes, with a fresh head.
+    data_dir: its folder weights/ keeps files from elsewhere; by default `default_data_dir()`.
+    new_head: allow another number of classes, with a fresh head.
 
   Raises:
     UserError: there are no such weights, or they do not fit the model.
@@ -133,7 +130,7 @@ def open(
 def _assumed(
   kept: stored.Stored, name: str, built: Any, options: Mapping[str, Any]
 ) -> tuple[Inputs, list[str]]:
-  """(the images that weights expect, what was assumed where their source does not say)."""
+  """(the images that the weights expect, what was assumed because their source does not say)."""
   inputs, assumed, remarks = built.inputs, [], []
   usual = models.options_of(name)
   for key in ('pool', 'posemb'):
@@ -152,7 +149,7 @@ def _assumed(
 
 
 def load(source: str | Path, **keys: Any) -> tuple[Any, dict[str, Any]]:
-  """(model, variables), of what `open` opens with the same arguments."""
+  """(model, variables) of what `open` opens with the same arguments."""
   opened = open(source, **keys)
   return opened.model, opened.variables
 
@@ -168,12 +165,8 @@ def start_from(
 ) -> tuple[dict[str, Any], str, str]:
   """(variables of `model` from a source, one line that says what was done, a digest of them).
 
-  Leaves of a head of other classes are those of `variables`: classes are compared by name.
-
-  Args:
-    variables: freshly initialized leaves, or their shapes.
-    image_size: (H, W) of the images that the model is for.
-    class_names: of its classes; () where they are not known.
+  A head for other classes, compared by name, is kept from `variables`: freshly initialized leaves,
+  or their shapes.
 
   Raises:
     UserError: there is no such source, or it does not fit the model.
@@ -199,12 +192,9 @@ def convert(
   num_classes: int | None = None,
   **keys: Any,
 ) -> str:
-  """Writes the weights of a source to a file; returns a sentence.
+  """Writes the weights of a source to a file by `open` and `layouts.write`; returns a sentence.
 
-  Args: as of `layouts.write` and `open`; with another number of classes the head is fresh.
-
-  Raises:
-    UserError: the weights do not fit the model, or the file cannot hold it or be written.
+  With another number of classes the head is fresh.
   """
   files.format_of(Path(target))  # before much is read
   if num_classes is not None and num_classes < 0:
@@ -215,7 +205,7 @@ def convert(
 
 
 def digest(variables: Any) -> str:
-  """Of leaves, by name and to the bit."""
+  """A digest of leaves, by name and to the bit."""
   found = hashlib.sha256()
   for name, leaf in flatten(variables).items():
     found.update(name.encode() + np.ascontiguousarray(leaf).tobytes())

@@ -10,10 +10,11 @@ from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.layouts import files
 from vit_jax.models.options import Inputs
+from vit_jax.paths import is_address, local
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
 from vit_jax.weights import augreg, huggingface
-from vit_jax.weights.fetch import fetch, is_remote
+from vit_jax.weights.fetch import fetch
 from vit_jax.weights.stored import Stored, published
 
 
@@ -25,7 +26,7 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
       Face or of timm; an address of one of those files (gs://, https://), or hf://ORG/NAME; or
       augreg:NAME (see `augreg`). A folder or file whose own name has an '@' is taken as it is.
     checkpoint: of a run folder: 'last', 'best' or a step.
-    cache: folder where files from elsewhere stay.
+    cache: folder for files from elsewhere.
 
   Raises:
     UserError: it is missing, damaged, or of no known kind.
@@ -43,35 +44,39 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
   if source.startswith(augreg.PREFIX):
     address = augreg.address(source, cache, augreg.DIRECTORY)
   path, where = fetch(address, cache), address.partition('#')[0]
-  return _with_notes(published(files.read(path), where), files.notes(path))
+  stored, notes = published(files.read(path), where), files.notes(path)
+  if 'options' not in notes:
+    return stored
+  name, inputs = notes.get('model', ''), _inputs_of_notes(notes)
+  size = inputs and inputs.size
+  return replace(stored, name=name, options=notes['options'], inputs=inputs, table_size=size)
 
 
 def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
-  """(the folder, file or address that is meant, the checkpoint that is meant).
+  """(the folder, file or address that a source means, the checkpoint that it means).
 
   Raises:
     UserError: there is no such folder or file.
   """
-  path = Path(source).expanduser()
+  if is_address(source) or source.startswith(augreg.PREFIX):
+    return source, checkpoint
+  path = local(source)
   if path.exists():
     return path, checkpoint
-  if is_remote(source) or source.startswith(augreg.PREFIX):
-    return source, checkpoint
   run, at, which = source.rpartition('@')
-  if at and Path(run).expanduser().is_dir():
+  if at and local(run).is_dir():
     if checkpoint not in ('last', which):
       raise UserError(f'--checkpoint is {checkpoint!r}, but {source} names another checkpoint')
-    return Path(run).expanduser(), which
-  if not Path(source.partition('#')[0]).expanduser().exists():
+    return local(run), which
+  if not local(source.partition('#')[0]).exists():
     raise UserError(f'there is no run folder or file {source}')
   return source, checkpoint
 
 
 def inputs_of(source: str, name: str) -> Inputs:
-  """The images that a source's weights expect, by what can be read here without the weights.
+  """The images that a source's weights expect, without reading the weights.
 
-  Args:
-    name: of the model, whose published weights are asked where the source does not say.
+  If the source does not say, those of the published weights of the model `name`.
   """
   try:
     place, _ = locate(source)
@@ -80,20 +85,9 @@ def inputs_of(source: str, name: str) -> Inputs:
   found = None
   if isinstance(place, Path) and place.is_file():
     found = _inputs_of_notes(files.notes(place))
-  elif isinstance(place, Path) and huggingface.is_model(place):
-    found = huggingface.inputs_of(place)
   elif isinstance(place, Path):
-    found = Run(place).inputs
+    found = huggingface.inputs_of(place) if huggingface.is_model(place) else Run(place).inputs
   return found or models.inputs_of(name)
-
-
-def _with_notes(stored: Stored, notes: Mapping[str, Any]) -> Stored:
-  """With what a file of our own says."""
-  if 'options' not in notes:
-    return stored
-  name, options, inputs = notes.get('model', ''), notes['options'], _inputs_of_notes(notes)
-  size = inputs and inputs.size
-  return replace(stored, name=name, options=options, inputs=inputs, table_size=size)
 
 
 def _inputs_of_notes(notes: Mapping[str, Any]) -> Inputs | None:

@@ -11,7 +11,7 @@ from vit_jax.data import imagenet
 from vit_jax.data.view import View
 from vit_jax.errors import UserError, first_few
 from vit_jax.layouts import files, layout, positions, registry
-from vit_jax.layouts.adapt import Source, adapt
+from vit_jax.layouts.adapt import adapt
 from vit_jax.layouts.layout import Layout
 from vit_jax.models import Inputs
 from vit_jax.models.names import find
@@ -24,13 +24,13 @@ class Stored:
 
   Attributes:
     where: names the source in messages.
-    leaves: in float32, by their published names, or by ours where there is no layout.
+    leaves: in float32, by their published names, or by ours if there is no layout.
     layout: None for a run.
-    name: of the model; '' where the source does not say.
+    name: of the model; '' if the source does not say.
     options: keys of that model's options.
-    inputs: the images that the weights expect; None where the source does not say.
+    inputs: the images that the weights expect; None if the source does not say.
     table_size: (H, W) of the images that the positions are for; likewise.
-    remarks: what else is to be said of them.
+    remarks: more to say about them.
   """
 
   where: str
@@ -44,32 +44,28 @@ class Stored:
 
   @property
   def num_classes(self) -> int:
-    """Of the head; 0 where there is none."""
+    """Of the head; 0 if there is none."""
     if self.layout is None:
       return len(self.leaves.get('head/bias', ()))
     return self.size('head/kernel', 'K')
 
   @property
   def traits(self) -> dict[str, Any]:
-    """Options that hold whatever the model is called; see `layouts.traits`."""
+    """Options that hold whatever the name of the model; see `layouts.TRAITS`."""
     known = {name: value for name, value in self.options.items() if name in layouts.TRAITS}
     return {**(self.layout.traits if self.layout else {}), **known}
 
-  @property
-  def class_names(self) -> tuple[str, ...]:
-    return self.inputs.class_names if self.inputs else ()
-
   def size(self, our_name: str, letter: str) -> int:
-    """Size of an axis of one of our leaves; 0 where it is not there."""
+    """Size of an axis of one of our leaves; 0 if it is absent."""
     assert self.layout is not None
     return layout.size(self.layout, self.leaves, our_name, letter, self.where)
 
 
 def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
-  """Weights of a file in whatever layout its names are.
+  """Weights of a file, in the layout that its names tell.
 
   Raises:
-    UserError: it is none, or a number is not finite.
+    UserError: no layout has these names, or a number is not finite.
   """
   word, prefix = registry.recognize(arrays, where)
   known = registry.LAYOUTS[word]
@@ -88,12 +84,12 @@ def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
 def build(
   stored: Stored, name: str = '', num_classes: int | None = None, keys: Mapping[str, Any] = {}
 ) -> Any:
-  """The model of these weights, with `inputs` that they expect.
+  """The model of these weights, with the `inputs` that they expect.
 
   Args:
-    name: of the model, where the source does not say.
+    name: of the model, if the source does not say.
     num_classes: another number of classes than theirs.
-    keys: options of the model that override what the source says; values may be text.
+    keys: options of the model, overriding the source's; values may be text.
 
   Raises:
     UserError: no name is known, or the model does not have such options.
@@ -108,8 +104,7 @@ def build(
     found |= _read_off(stored)
   found |= stored.options if named else {}
   if classes not in (0, stored.num_classes):
-    # New classes are for fine-tuning, whose head takes the place of both layers
-    # (arXiv:2010.11929 section 3.2).
+    # New classes are for fine-tuning, where one layer replaces both (arXiv:2010.11929 section 3.2).
     found['representation'] = False
   found = {key: value for key, value in found.items() if key in types}
   found |= {
@@ -158,29 +153,28 @@ def fit(
   """(variables of a model with these weights, one line that says what was done).
 
   Args:
-    variables: collections of freshly initialized leaves, or of their shapes; a head of other
-      classes is kept from here.
-    model: whose `inputs` have the size of its images.
-    class_names: of the model's classes, where the head is to be theirs; () if they are not known.
+    variables: collections of freshly initialized leaves, or of their shapes, which keep their head
+      if the classes differ.
+    model: its `inputs` have the size of its images.
+    class_names: that the head must be for; () if not known, None for whatever it is for.
 
   Raises:
     UserError: they do not fit; lists names and shapes.
   """
-  wanted, leaves, remarks = flatten_variables(variables), dict(stored.leaves), [*stored.remarks]
-  source = Source(stored.where)
+  wanted, remarks = flatten_variables(variables), [*stored.remarks]
+  reading, resize = layout.Reading(dict(stored.leaves)), 'bilinear'
   if stored.layout is not None:
     shapes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
     reading = layout.to_ours(stored.layout, stored.leaves, shapes)
     smooth = stored.layout.antialiased in stored.leaves
     resize = 'bicubic_antialias' if smooth else stored.layout.resize
-    leaves, faults = reading.ours, tuple(reading.faults)
-    source = source._replace(resize=resize, left=reading.left, faults=faults)
-  if stored.table_size is not None:
-    source = source._replace(grid=model.grid(stored.table_size))
   if class_names is not None:
-    leaves, remark = _match_head(leaves, wanted, stored.class_names, class_names)
-    remarks += [remark] if remark else []
-  out, line = adapt(leaves, wanted, source, model.grid(model.inputs.size))
+    theirs = stored.inputs.class_names if stored.inputs else ()
+    leaves, remark = _match_head(reading.ours, wanted, theirs, class_names)
+    reading, remarks = reading._replace(ours=leaves), remarks + [remark] * bool(remark)
+  old_grid = stored.table_size and model.grid(stored.table_size)
+  grid = model.grid(model.inputs.size)
+  out, line = adapt(reading, wanted, stored.where, grid, old_grid, resize)
   return unflatten_variables(out), ', '.join([line, *remarks])
 
 
@@ -190,7 +184,7 @@ def _match_head(
   theirs: Sequence[str],
   ours: Sequence[str],
 ) -> tuple[dict[str, np.ndarray], str]:
-  """Leaves whose head is of our classes, in our order, or is not there; and what was done."""
+  """(leaves whose head is for our classes, in our order, or absent; what was done)."""
   heads = [name for name in leaves if name.startswith(('head/', 'head_dist/')) and name in wanted]
   if not heads or leaves[heads[0]].shape[-1] != wanted[heads[0]].shape[-1]:
     return leaves, ''

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ import tensorflow_datasets as tfds
 
 from vit_jax.data import prepared
 from vit_jax.errors import UserError, nearest, storage_sentence
+from vit_jax.paths import local
 
-# Name -> builder class in the module of that name.
+# Name -> builder class, in the module of that name.
 OURS = {
   'earth_climate': 'EarthClimate', 'fashion_mnist': 'FashionMnist', 'emoji_styles': 'EmojiStyles',
   'noto_scripts': 'NotoScripts', 'mnist_10k': 'Mnist10k', 'digits': 'Digits',
@@ -21,20 +23,17 @@ OURS = {
 STALE_SECONDS = 3600  # older remains of a killed preparation are removed
 
 
-def prepare(name: str, data_dir: Path) -> Path:
-  """Finds data set `name` in `data_dir`; builds it if it is one of ours and missing or outdated.
+def prepare(name: str, data_dir: str | os.PathLike[str]) -> Path:
+  """The folder of a data set's version in `data_dir`; builds one of ours if missing or outdated.
 
-  It is built in another folder and renamed when complete: a killed preparation leaves nothing that
-  looks like a data set, and of several processes the first to finish wins.
-
-  Returns:
-    The folder of its version.
+  TFDS builds it in another folder and renames it when complete: a killed preparation leaves nothing
+  that looks like a data set, and of several processes the first to finish wins.
 
   Raises:
     UserError: not one of ours and not prepared (with the command that prepares it), a package it
       is made from is not installed, or `data_dir` cannot be written.
   """
-  data_dir = Path(data_dir).expanduser().absolute()
+  data_dir = local(data_dir).absolute()
   found = prepared.find(name, data_dir)
   base, _, version = name.partition(':')
   if base not in OURS or (found and version):
@@ -64,7 +63,6 @@ def prepare(name: str, data_dir: Path) -> Path:
 
 
 def _not_prepared(name: str, data_dir: Path) -> UserError:
-  """The error for a data set that is not prepared: the nearest known names, or the command."""
   base = name.partition(':')[0].partition('/')[0]
   if base == 'folder':
     return UserError('an image folder is read as it is: there is nothing to prepare')

@@ -1,10 +1,9 @@
 """digits: 1,797 handwritten digits of 8 x 8 gray pixels, for tests and first steps.
 
-They come with scikit-learn (`load_digits`), which has them from the UCI machine learning
-repository ("Optical Recognition of Handwritten Digits", its test part).
+They are scikit-learn's `load_digits`: the test part of "Optical Recognition of Handwritten Digits"
+of the UCI machine learning repository.
 
-Splits: train and test, by a hash of an image's index in scikit-learn's order. Who wrote a digit is
-not known, so one person's digits may be in both.
+Splits: train and test, by a hash of an image's index. One person's digits may be in both.
 
 Features: `image` (the 17 levels of ink, stretched to 0-255), `label` and `index`.
 """
@@ -33,11 +32,8 @@ class Digits(packages.PackageBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    return {split: self._generate_examples(split) for split in ('train', 'test')}
-
-  def _generate_examples(self, split):
     from sklearn.datasets import load_digits  # slow to import, and unused once it is prepared
 
     bunch: Any = load_digits()
     images_BHW = (bunch.images * 255 / INK).round().astype(np.uint8)
-    return self.indexed(split, images_BHW, bunch.target)
+    return self.by_index(images_BHW, bunch.target)

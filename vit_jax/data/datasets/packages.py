@@ -1,14 +1,13 @@
 """What our builders share: a base class, a split by hash, and where to find installed packages of
 PyPI, npm and Debian, which are read as files and never imported or run."""
 
-import importlib.metadata
 import io
 import json
 import os
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,17 +15,13 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from vit_jax.errors import UserError
-
-Item = TypeVar('Item')
+from vit_jax.paths import local
 
 TEST_SHARE = 5  # a hash puts one example in so many into the test
 
 
 class PackageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """A data set made from installed packages; nothing is downloaded.
-
-  It needs file_format='array_record' to do without TensorFlow.
-  """
+  """A data set made from installed packages, without TensorFlow with file_format='array_record'."""
 
   url_infos = {}
 
@@ -34,43 +29,42 @@ class PackageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self,
     shape: tuple[int, int, int],
     classes: Iterable[str],
-    columns: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Any] = {},
+    metadata: Mapping[str, Any] = {},
     **info: Any,
   ) -> tfds.core.DatasetInfo:
-    """What `_info` returns.
+    """What `_info` returns: images of `shape` (H, W, C), with `columns` beside image and label.
 
-    Args:
-      shape: of the images, (height, width, channels).
-      classes: their names.
-      columns: features beside `image` and `label`.
-      metadata: what the data set declares; see docs/datasets.md.
-      info: description, license and homepage.
+    `metadata` is what the data set declares (docs/datasets.md).
     """
     features = {
       'image': tfds.features.Image(shape=shape, encoding_format='png'),
       'label': tfds.features.ClassLabel(names=list(classes)),
-      **(columns or {}),
     }
     return tfds.core.DatasetInfo(
       builder=self,
-      features=tfds.features.FeaturesDict(features),
-      metadata=tfds.core.MetadataDict(metadata or {}),
+      features=tfds.features.FeaturesDict({**features, **columns}),
+      metadata=tfds.core.MetadataDict(metadata),
       supervised_keys=('image', 'label'),
       **info,
     )
 
-  def progress(self, items: Collection[Item], split: str, unit: str = 'image') -> Iterable[Item]:
+  def _generate_examples(self, examples: Iterable[Any]) -> Iterable[Any]:
+    return examples  # `_split_generators` may make them itself
+
+  def progress(self, items: Collection[Any], split: str, unit: str = 'image') -> Iterable[Any]:
     """The items, with a progress bar if there is a terminal."""
     return tqdm(items, f'preparing {self.name}, {split}', unit=unit, disable=None)
 
-  def indexed(
-    self, split: str, images_BHW: np.ndarray, labels_B: np.ndarray
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The examples whose index a hash puts into `split`, with it as a column."""
-    mine = [i for i in range(len(labels_B)) if side(str(i)) == split]
-    for i in self.progress(mine, split):
-      yield i, {'image': png(images_BHW[i]), 'label': int(labels_B[i]), 'index': i}
+  def by_index(self, images_BHW: np.ndarray, labels_B: np.ndarray) -> dict[str, Iterator[Any]]:
+    """Splits by a hash of an example's index, which becomes a column."""
+
+    def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+      mine = [i for i in range(len(labels_B)) if side(str(i)) == split]
+      for i in self.progress(mine, split):
+        yield i, {'image': png(images_BHW[i]), 'label': int(labels_B[i]), 'index': i}
+
+    return {split: examples(split) for split in ('train', 'test')}
 
 
 def side(identity: str) -> str:
@@ -78,51 +72,23 @@ def side(identity: str) -> str:
   return 'train' if zlib.crc32(identity.encode()) % TEST_SHARE else 'test'
 
 
-def pip(data_set: str, package: str, extra: str, name: str) -> Path:
-  """A file of an installed Python package.
-
-  Args:
-    data_set: for messages.
-    extra: of vit-jax, which installs the package.
-    name: of the file.
-
-  Raises:
-    UserError: the package is not installed, or does not contain the file.
-  """
-  command = f"pip install 'vit-jax[{extra}]'"
-  try:
-    files = importlib.metadata.distribution(package).files or []
-  except importlib.metadata.PackageNotFoundError as error:
-    raise UserError(missing(data_set, f'package {package}', command)) from error
-  found = [Path(str(file.locate())) for file in files if file.name == name]
-  if not found:
-    raise UserError(
-      f'package {package} does not contain {name}, from which data set {data_set!r} is made; '
-      f'install the right version: {command}'
-    )
-  return found[0]
-
-
-def missing(data_set: str, what: str, command: str) -> str:
-  """Says what is not installed, and the command that does."""
-  return f'data set {data_set!r} is made with the {what}, which is not installed: {command}'
+def missing(data_set: str, what: str, command: str) -> UserError:
+  return UserError(
+    f'data set {data_set!r} is made with the {what}, which is not installed: {command}'
+  )
 
 
 def npm(data_set: str, versions: Mapping[str, str], data_dir: Path) -> dict[str, Path]:
-  """The folders of npm packages, name -> folder.
+  """The folders of npm packages by name, from `versions` (package -> version).
 
-  They are looked for in `data_dir`/node_modules, then in the folders of NODE_PATH, Node's own
-  environment variable. Another version is refused: its images may differ.
-
-  Args:
-    data_set: for messages.
-    versions: package -> its version.
+  Searches `data_dir`/node_modules, then the folders of Node's own variable NODE_PATH. Another
+  version is refused: its images may differ.
 
   Raises:
     UserError: a package is missing or has another version, with the command that installs all.
   """
   more = os.environ.get('NODE_PATH', '').split(os.pathsep)
-  places = [data_dir / 'node_modules', *(Path(place).expanduser() for place in more if place)]
+  places = [data_dir / 'node_modules', *(local(place) for place in more if place)]
   wanted = ' '.join(f'{name}@{version}' for name, version in versions.items())
   command = (
     f'npm install --prefix {data_dir} {wanted} (without a network, copy '
@@ -132,7 +98,7 @@ def npm(data_set: str, versions: Mapping[str, str], data_dir: Path) -> dict[str,
   for name, version in versions.items():
     found = [place / name for place in places if (place / name / 'package.json').is_file()]
     if not found:
-      raise UserError(missing(data_set, f'npm package {name}', command))
+      raise missing(data_set, f'npm package {name}', command)
     installed = read_json(found[0] / 'package.json').get('version')
     if installed != version:
       raise UserError(
@@ -144,11 +110,7 @@ def npm(data_set: str, versions: Mapping[str, str], data_dir: Path) -> dict[str,
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """The object in a JSON file of a package.
-
-  Raises:
-    UserError: missing or damaged.
-  """
+  """The object in a JSON file of a package; raises UserError if it is missing or damaged."""
   try:
     content = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
@@ -159,11 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def debian(data_set: str, package: str, folder: Path, data_dir: Path) -> Path:
-  """`folder`, where a package of Debian is installed, or its copy unpacked in `data_dir`.
-
-  Raises:
-    UserError: neither exists, with the commands for both.
-  """
+  """`folder`, where a package of Debian is installed, or its copy unpacked in `data_dir`."""
   for place in (folder, data_dir / folder.relative_to('/')):
     if place.is_dir():
       return place
@@ -171,7 +129,7 @@ def debian(data_set: str, package: str, folder: Path, data_dir: Path) -> Path:
     f'apt-get install {package} (or, without root, apt-get download {package} && '
     f'dpkg -x {package}_*.deb {data_dir})'
   )
-  raise UserError(missing(data_set, f'Debian package {package}', command))
+  raise missing(data_set, f'Debian package {package}', command)
 
 
 def png(image: np.ndarray) -> io.BytesIO:

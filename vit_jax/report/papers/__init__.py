@@ -1,8 +1,7 @@
-"""The tables of the papers: for each a CSV file in this folder, and a section of tables.toml.
+"""The tables of the papers: for each a CSV file here, with a source in every row, and a section of
+tables.toml."""
 
-To add one, put its CSV file here, with a source in every row, and a section into tables.toml.
-"""
-
+import csv
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -11,19 +10,12 @@ FOLDER = Path(__file__).parent
 
 
 class Result(NamedTuple):
-  """Which runs have the accuracy of a column.
+  """Which runs have the accuracy of a column."""
 
-  Attributes:
-    data: their data set.
-    split: the eval; if empty the one named test, else the first.
-    metric: of that eval.
-    pretrained: what they were pretrained on, where the column and not the row decides that.
-  """
-
-  data: str
-  split: str = ''
+  data: str  # their data set
+  split: str = ''  # the eval; if empty the one named test, else the first
   metric: str = 'top1'
-  pretrained: str = ''
+  pretrained: str = ''  # what they were pretrained on, where the column decides, not the row
 
 
 # Columns that runs can fill; they do not measure the others.
@@ -61,3 +53,9 @@ TABLES = {
   name: Table(**section)
   for name, section in tomllib.loads((FOLDER / 'tables.toml').read_text()).items()
 }
+
+
+def read_paper(name: str) -> list[dict[str, str]]:
+  """The rows of a table as published."""
+  with (FOLDER / f'{name}.csv').open(newline='') as file:
+    return list(csv.DictReader(file))

@@ -1,0 +1,181 @@
+"""Write checkpoints: asynchronous saves by Orbax, of which the last and the best are kept."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vit_jax import config
+from vit_jax.errors import RunFault
+from vit_jax.parallel.processes import Processes
+from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.checksums import checksums, seal
+from vit_jax.run.orbax_log import orbax_log
+from vit_jax.trees import flatten
+
+READ_BACK = 2**30  # bytes at a time: there may be no room for a second state
+
+
+class CheckpointWriter(Checkpoints):
+  """The checkpoints of the run that trains here. All its processes call all methods together."""
+
+  def __init__(self, run: Path, options: config.Checkpoint, here: Processes):
+    super().__init__(run, options, writes=True)
+    self._here = here
+    self._under_way: tuple[int, Any] | None = None  # a save: its step, and a future
+    self._restored = -1  # the step restored at the start, which may be saved again
+    here.share(self._take_back)
+
+  def save(
+    self, step: int, tree: Any, beside: Mapping[str, Any], metrics: Mapping[str, float] | None
+  ) -> None:
+    """Starts a save and returns once the tree is copied; first waits for the previous save.
+
+    Until a checkpoint of this run has been read, waits for this save too and reads it back. The
+    checkpoint that was restored stays until its step is saved again.
+
+    Args:
+      beside: JSON that `restore` gives back.
+      metrics: those measured at this step, if any.
+
+    Raises:
+      RunFault: the previous save was not committed, or this one was refused or cannot be read back.
+    """
+    self._settle()
+    if step == self._restored:
+      self._here.share(lambda: self._make_way(step))
+      self._here.gather(self.steps())  # every process has seen the move before any writes
+    sums = checksums(tree)
+    beside = {
+      **beside,
+      'metrics': dict(metrics or {}),
+      'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
+    }
+    self._retention.add(step, beside['metrics'])
+    orbax_log.failure = None
+    started = self._checkpointer.save_async(
+      step, tree, force=True, overwrite=True, custom_metadata=seal(beside)
+    )
+    if started is None:
+      raise RunFault(f'the checkpoint of step {step} was not saved: the writer skipped it')
+    self._under_way = step, started
+    if not self._proved:
+      self._settle()
+      self._read_back(step, tree)
+
+  def check(self) -> None:
+    """Raises what went wrong in the save under way, as soon as that is known."""
+    if self._under_way is not None and orbax_log.failure is not None:
+      raise orbax_log.failure
+
+  def restore_newest(self, abstract: Any) -> tuple[Any, dict[str, Any], str] | None:
+    """(tree, what was saved beside it, lines that say so) of the newest good checkpoint.
+
+    None if the run has no checkpoint yet. Damaged ones are moved away, but only if a good one is
+    left.
+
+    Raises:
+      RunFault: none of them is good.
+      UserError: they belong to another model.
+    """
+    faults: dict[int, str] = {}
+    for step in reversed(self._here.share(self.steps)):
+      try:
+        tree, beside = self.restore(step, abstract)
+      except Damaged as error:
+        faults[step] = str(error)
+        continue
+      aside = self._here.share(lambda: [str(self._put_aside(bad)) for bad in faults])
+      self.steps()  # on every process, without the damaged ones
+      lines = [
+        f'{fault}; moved to {path}' for fault, path in zip(faults.values(), aside, strict=True)
+      ]
+      self._restored = step
+      lines.append(f'start: checkpoint of step {step} in {self.directory}')
+      return tree, beside, '\n'.join(lines)
+    if faults:
+      raise RunFault(
+        f'no checkpoint in {self.directory} is good: {"; ".join(faults.values())}; '
+        'put a copy of one there, or delete that folder to start again'
+      )
+    return None
+
+  def close(self) -> None:
+    """Waits for the save under way, and raises what went wrong in it."""
+    already = self._closed
+    super().close()
+    if not already and self._here.index == 0:
+      self._take_back()
+
+  def _settle(self) -> None:
+    """Waits for the save under way, and raises what went wrong in it or if it is not stored."""
+    if self._under_way is None:
+      return
+    step, started = self._under_way
+    while True:
+      try:
+        started.result(timeout=0.1)
+        break
+      except TimeoutError:
+        self.check()
+    self._under_way = None
+    if step not in self.steps():
+      raise RunFault(
+        f'the checkpoint of step {step} is not in {self.directory}, although its '
+        'save ended without an error'
+      )
+
+  def _gather(self, value: Any) -> list[Any]:
+    return self._here.gather(value)
+
+  def _read_back(self, step: int, tree: Any) -> None:
+    """Raises a RunFault unless what is read, a part at a time, is what was saved."""
+    try:
+      for part in _parts(tree, READ_BACK):
+        self._checked(step, lambda beside, stored, part=part: self._read(step, part))
+    except Damaged as error:
+      raise RunFault(
+        f'what is saved in {self.directory} cannot be read back: {error}; choose another '
+        '--workdir, on another disk'
+      ) from error
+
+  @property
+  def _replaced(self) -> Path:
+    return self.directory.with_name('replaced')
+
+  def _make_way(self, step: int) -> None:
+    """Moves a checkpoint that is about to be saved again: Orbax would delete it first."""
+    self._replaced.mkdir(exist_ok=True)
+    (self.directory / str(step)).rename(self._replaced / str(step))
+
+  def _take_back(self) -> None:
+    """Deletes what was replaced, and puts back what was moved for a save that did not end."""
+    for old in self._replaced.glob('*'):
+      fresh = self.directory / old.name
+      if fresh.exists():
+        shutil.rmtree(old)
+      else:
+        old.rename(fresh)
+
+  def _put_aside(self, step: int) -> Path:
+    """Moves a damaged checkpoint to damaged/, where retention does not count it."""
+    aside = self.directory.with_name('damaged') / str(step)
+    aside.parent.mkdir(exist_ok=True)
+    number = 0
+    while aside.exists():
+      number += 1
+      aside = aside.with_name(f'{step}-{number}')
+    return (self.directory / str(step)).rename(aside)
+
+
+def _parts(tree: Any, size: int) -> Iterator[Any]:
+  """Shapes of `tree`, `size` bytes of leaves at a time with `...` in place of all others."""
+  leaves, structure = jax.tree.flatten(tree)
+  part: dict[int, Any] = {}
+  for i, leaf in enumerate(leaves):
+    part[i] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    if i == len(leaves) - 1 or sum(leaves[j].nbytes for j in part) >= size:
+      yield jax.tree.unflatten(structure, [part.get(j, ...) for j in range(len(leaves))])
+      part = {}
