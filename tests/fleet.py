@@ -13,7 +13,12 @@ from pathlib import Path
 
 from vit_jax.run.folder import Run
 
-CLOCKED = ('train/images_per_second', 'train/fraction_of_peak', 'train/seconds')
+CLOCKED = (
+  'train/images_per_second',
+  'train/tokens_per_second',
+  'train/fraction_of_peak',
+  'train/seconds',
+)
 
 
 class Nursery:
@@ -131,6 +136,11 @@ class Life:
       for line in lines
       if len(line.split()) == 2
     )
+
+  def times_in(self, index: int, phase: str) -> int:
+    """How often a process has turned to a phase."""
+    lines = self._places(index).read_text().splitlines()
+    return sum(line.split()[0] == phase for line in lines)
 
   def running(self) -> list[int]:
     return [pid for pid in self.pids if self._nursery.code(pid) is None]

@@ -16,7 +16,7 @@ def test_figures_add_up():
   figures = timing.measure(
     'Ti/16',
     8,
-    image_size=32,
+    shape=(32, 32, 3),
     dtypes=('float32', 'bfloat16'),
     seconds=1,
     options=dict(width=64, depth=1, heads=2, mlp=128),
@@ -24,8 +24,8 @@ def test_figures_add_up():
   assert json.loads(json.dumps(figures)) == figures
   assert [row['name'] for row in figures['contenders']] == ['vit_jax float32', 'vit_jax bfloat16']
   for row in figures['contenders']:
-    assert 0 < row['slowest_turn'] <= row['images_per_second'] <= row['fastest_turn']
-    flops = row['images_per_second'] * figures['gflop_per_image'] * 1e9
+    assert 0 < row['slowest_turn'] <= row['examples_per_second'] <= row['fastest_turn']
+    flops = row['examples_per_second'] * figures['gflop_per_example'] * 1e9
     assert row['flop_per_second'] == pytest.approx(flops)
     rate = figures['matmul_flop_per_second'][row['name'].split()[1]]
     assert row['fraction_of_matmul'] == pytest.approx(flops / rate)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vit_jax import commands, config
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
 from vit_jax.evaluate.images import open_images
@@ -88,8 +88,8 @@ def test_flags(command, home, monkeypatch, capsys):
 @pytest.mark.parametrize(
   'opened',
   [
-    lambda place: open_source(Data(name='folder', dir=place), 'train').where(0),
-    lambda place: open_source(Data(name=f'folder:{place}'), 'train').where(0),
+    lambda place: open_source(ImageData(name='folder', dir=place), 'train').where(0),
+    lambda place: open_source(ImageData(name=f'folder:{place}'), 'train').where(0),
     lambda place: open_images([f'{place}/a']).names[0],
   ],
   ids=['data.dir', 'data.name', '--input'],

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import math
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,6 +16,11 @@ def bounded(
 ) -> Any:
   """A field whose number, or each of whose numbers, must be in [low, high]."""
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
+
+
+def tag(kind: str) -> Any:
+  """The field `kind`, which says what a group of keys is; a recipe always has it."""
+  return dataclasses.field(default=kind, metadata={'tag': True})
 
 
 def build(cls: Any, values: Any, where: str) -> Any:
@@ -49,6 +55,8 @@ def build(cls: Any, values: Any, where: str) -> Any:
 def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any:
   """`value` as type `hint`; else raises a UserError that says what would be right."""
   origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if isinstance(hint, types.UnionType):
+    hint = _variant(hint, value, where)
   if dataclasses.is_dataclass(hint):
     return build(typing.cast(type, hint), value, where)
   if value is None:
@@ -77,12 +85,31 @@ def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any
   return value
 
 
+def _variant(hint: types.UnionType, value: Any, where: str) -> Any:
+  """Which dataclass of a union is meant by the key `kind`; without it the first."""
+  first, *others = [cls for cls in typing.get_args(hint) if cls is not types.NoneType]
+  if not isinstance(value, Mapping) or 'kind' not in value:
+    return first
+  kinds = {
+    kind: cls
+    for cls in (first, *others)
+    for kind in typing.get_args(typing.get_type_hints(cls).get('kind'))
+  }
+  if others and value['kind'] not in kinds:
+    raise UserError(f'{where}.kind is {value["kind"]!r}; it must be one of: {", ".join(kinds)}')
+  return kinds.get(value['kind'], first)
+
+
 def plain(value: Any) -> Any:
-  """A dataclass as nested dictionaries that JSON can hold; `build` reads it back."""
+  """A dataclass as nested dictionaries that JSON can hold; `build` reads it back.
+
+  A field that is None has no key.
+  """
   if hasattr(value, 'to_keys'):
     value = value.to_keys()
   elif dataclasses.is_dataclass(value):
-    value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    value = {name: field for name, field in fields.items() if field is not None}
   if isinstance(value, Mapping):
     return {key: plain(item) for key, item in value.items()}
   return [plain(item) for item in value] if isinstance(value, tuple) else value
@@ -93,12 +120,12 @@ def changes(value: Any, default: Any) -> dict[str, Any]:
   changed = {}
   for field in dataclasses.fields(value):
     ours, theirs = getattr(value, field.name), getattr(default, field.name)
-    if ours == theirs:
+    if (ours == theirs or ours is None) and 'tag' not in field.metadata:
       continue
-    if hasattr(ours, 'changes'):
+    if ours is not None and hasattr(ours, 'changes'):
       changed[field.name] = ours.changes()
     elif dataclasses.is_dataclass(ours):
-      changed[field.name] = changes(ours, theirs)
+      changed[field.name] = changes(ours, theirs if type(theirs) is type(ours) else type(ours)())
     elif isinstance(ours, Mapping):  # of the user's own names
       changed[field.name] = {
         name: changes(item, type(item)()) if dataclasses.is_dataclass(item) else plain(item)
@@ -112,7 +139,10 @@ def changes(value: Any, default: Any) -> dict[str, Any]:
 def type_of(hint: Any, path: Sequence[str]) -> Any:
   """The type of the key at `path` below a dataclass or mapping of type `hint`, or None."""
   for key in path:
-    if typing.get_origin(hint) is Mapping:
+    if isinstance(hint, types.UnionType):
+      found = (type_of(cls, [key]) for cls in typing.get_args(hint))
+      hint = next((hint for hint in found if hint is not None), None)
+    elif typing.get_origin(hint) is Mapping:
       hint = typing.get_args(hint)[1]
     elif hasattr(hint, 'types'):
       hint = hint.types().get(key)

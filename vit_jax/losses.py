@@ -11,6 +11,19 @@ def softmax_cross_entropy(logits_BK: Array, targets_BK: Array) -> Array:
   return -jnp.sum(targets_BK * jax.nn.log_softmax(logits_BK), axis=-1)
 
 
+def token_cross_entropy(logits_BTV: Array, target_BT: Array, label_smoothing: float = 0.0) -> Array:
+  """loss_BT of the right tokens in nats, 0 at padding (token 0).
+
+  Args:
+    label_smoothing: mass spread evenly over the vocabulary (arXiv:1512.00567 section 7).
+  """
+  logp_BTV = jax.nn.log_softmax(logits_BTV)
+  right_BT = jnp.take_along_axis(logp_BTV, target_BT[..., None], axis=-1)[..., 0]
+  even_BT = jnp.mean(logp_BTV, axis=-1)
+  loss_BT = (1 - label_smoothing) * right_BT + label_smoothing * even_BT
+  return jnp.where(target_BT == 0, 0.0, -loss_BT)
+
+
 def sigmoid_cross_entropy(logits_BK: Array, targets_BK: Array) -> Array:
   """loss_B: binary cross-entropy summed over classes ("Are we done with ImageNet?", sec. 4)."""
   log_p, log_not_p = jax.nn.log_sigmoid(logits_BK), jax.nn.log_sigmoid(-logits_BK)

@@ -322,6 +322,63 @@ FIGURES: dict[str, tuple[Column, ...]] = {
   ),
 }
 
+FIGURES |= {
+  'transformer': (
+    Column(
+      'encoder',
+      (
+        Box('source tokens', 'data'),
+        Box('embedding, positions', 'conv'),
+        Repeat((Skip((ATTENTION,)), NORM, Skip((Box('MLP, ReLU', 'mlp'),)), NORM), '× depth'),
+        Box('to the decoder', 'data'),
+      ),
+    ),
+    Column(
+      'decoder',
+      (
+        Box('target so far', 'data'),
+        Box('embedding, positions', 'conv'),
+        Repeat(
+          (
+            Skip((Box('causal self-attention', 'mix'),)),
+            NORM,
+            Skip((Box('attention to encoder', 'mix'),)),
+            NORM,
+            Skip((Box('MLP, ReLU', 'mlp'),)),
+            NORM,
+          ),
+          '× depth',
+        ),
+        Box('tied table, next token', 'head'),
+      ),
+    ),
+  ),
+  'rnn': (
+    Column(
+      'encoder',
+      (
+        Box('source tokens', 'data'),
+        Box('embedding', 'conv'),
+        Repeat((Box('forward, backward cell', 'mix'),), '× source length'),
+        Box('h of each token', 'data'),
+        Box('last state to decoder', 'data'),
+      ),
+    ),
+    Column(
+      'step i of the decoder',
+      (
+        Box('state s of step i - 1', 'data'),
+        Box('scores with each h', 'mix'),
+        Box('softmax: alpha', 'mix'),
+        Box('context: sum alpha h', 'mix'),
+        Box('cell, with token i - 1', 'mix'),
+        Box('linear of [s; c], tanh', 'mlp'),
+        Box('linear, token i', 'head'),
+      ),
+    ),
+  ),
+}
+
 
 if __name__ == '__main__':
   for name, columns in FIGURES.items():

@@ -21,12 +21,21 @@ RECIPES = {
   'hybrid:R26+S/32': {},
   'convnets:AlexNet': {},
   'convnets:LeNet-5': {},
+  'wmt:base': {'data.name': 'pairs:wmt14'},
+  'wmt:big': {'data.name': 'pairs:wmt14'},
   'scaling': {},
+  'lecture:RNN': {},
+  'lecture:RNN with attention': {},
+  'lecture:Transformer': {},
   'before_after:bag of words': {},
   'before_after:AlexNet': {},
   'before_after:ResNet': {},
   'before_after:DeiT': {'loss.distill.teacher_weights': 'run'},
   'before_after:CaiT': {},
+  'translate:rnn': {},
+  'translate:rnn_attention': {},
+  'translate:transformer': {},
+  'translate:transformer,libreoffice_help:de': {},
 }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_every_recipe_is_listed_here():
 @pytest.mark.parametrize('spec', RECIPES)
 def test_golden_resolved_config(spec):
   """What differs from the defaults."""
-  golden = GOLDEN / f'{spec.replace(":", "_").replace("/", "_").replace(" ", "_")}.json'
+  golden = GOLDEN / f'{re.sub("[:/, ]", "_", spec)}.json'
   text = json.dumps(resolved(spec).changes(), indent=2, sort_keys=True) + '\n'
   if os.environ.get('UPDATE_GOLDEN'):
     golden.parent.mkdir(parents=True, exist_ok=True)

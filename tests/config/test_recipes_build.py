@@ -6,7 +6,8 @@ from all_recipes import RECIPES, resolved
 
 from vit_jax import config
 from vit_jax.parallel import mesh as meshes
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.domain import Sizes
+from vit_jax.train.trainer import Trainer
 
 
 @pytest.mark.parametrize('spec', [spec for spec in RECIPES if 'bag' not in spec])
@@ -14,13 +15,12 @@ def test_every_recipe_builds_abstractly(spec):
   x = resolved(spec)
   if hasattr(x.model.options, 'unroll'):  # as straight code, layers take seconds to trace
     x = config.update(x, {'model.unroll': False})
-  num_classes = x.data.num_classes or 7
-  trainer = Trainer(
-    x,
-    'nowhere',
-    mesh=meshes.make_mesh(x.mesh, jax.devices()[:1]),
-    sizes=Sizes(1_281_167, num_classes),
-  )
+  if text := isinstance(x.data, config.PairData):
+    num_classes, sizes = 700, Sizes(40_000, 700, num_batches=300)
+  else:
+    num_classes = x.data.num_classes or 7
+    sizes = Sizes(1_281_167, num_classes)
+  trainer = Trainer(x, 'nowhere', mesh=meshes.make_mesh(x.mesh, jax.devices()[:1]), sizes=sizes)
   state, metrics = jax.eval_shape(
     trainer.train_step,
     trainer.abstract_state,
@@ -31,5 +31,11 @@ def test_every_recipe_builds_abstractly(spec):
     lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, trainer.abstract_state
   )
   assert all(jax.tree.leaves(same))
-  assert trainer.steps > 0 and set(metrics) == {'loss', 'top1', 'examples', 'grad_norm'}
-  assert state.params['head']['kernel'].shape[-1] == num_classes
+  sums = {'loss', 'accuracy', 'tokens'} if text else {'loss', 'top1', 'examples'}
+  assert trainer.steps > 0 and set(metrics) == {*sums, 'grad_norm'}
+  if text:
+    tables = {name: part for name, part in state.params['lexicon'].items() if name != 'head'}
+    assert 'target' in tables
+    assert all(part['table'].shape[0] == num_classes for part in tables.values())
+  else:
+    assert state.params['head']['kernel'].shape[-1] == num_classes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data.loader import Loader
 
 N, BATCH = 1003, 64
@@ -47,7 +47,7 @@ class Memory:
 
 def make(source=None, train=True, rows=None, seed=0, batch_size=BATCH, view=None, **data):
   plain = dict(image_size=(SIZE, SIZE), eval_resize=SIZE, crop='none', flip=False, threads=2)
-  data = Data(**{**plain, **data})
+  data = ImageData(**{**plain, **data})
   keys = dict(seed=seed, batch_size=batch_size, train=train, rows=rows, view=view)
   return Loader(source or Memory(), data, **keys)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import datasets, decode, loader, prepared
 from vit_jax.data.datasets import earth_climate, fashion_mnist
 from vit_jax.data.sources import open_source
@@ -50,7 +50,7 @@ def rasters():
 
 
 def splits(data_dir):
-  data = Data(name='earth_climate')
+  data = ImageData(name='earth_climate')
   return {name: open_source(data, name, data_dir) for name in ('train', 'test', 'world')}
 
 
@@ -215,7 +215,7 @@ def debian(tmp_path, monkeypatch):
 def test_fashion_mnist_from_the_files_of_debian(debian, tmp_path):
   _, content = debian
   for split, part in (('train', 'train'), ('test', 't10k')):
-    source = open_source(Data(name='fashion_mnist'), split, tmp_path / 'data')
+    source = open_source(ImageData(name='fashion_mnist'), split, tmp_path / 'data')
     assert source.class_names[9] == 'Ankle boot'
     read = source.read(range(len(source)))
     assert sorted((decode.decode(png, 1).tobytes(), label) for png, label in read) == content[part]
@@ -229,7 +229,7 @@ def test_the_first_examples_of_fashion_mnist_are_a_fair_sample(tmp_path, monkeyp
     write_idx(tmp_path / f'{part}-images-idx3-ubyte.gz', images.repeat(28, 2))
     write_idx(tmp_path / f'{part}-labels-idx1-ubyte.gz', labels)
   monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', tmp_path)
-  data = Data(
+  data = ImageData(
     name='fashion_mnist', channels=1, image_size=(28, 28), eval_resize=28, crop='none', flip=False
   )
   first, more, whole = (
@@ -249,7 +249,7 @@ def test_the_first_examples_of_fashion_mnist_are_a_fair_sample(tmp_path, monkeyp
 def test_fashion_mnist_that_is_nowhere_names_both_commands(tmp_path, monkeypatch):
   monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', tmp_path / 'nonesuch')
   with pytest.raises(UserError) as caught:
-    open_source(Data(name='fashion_mnist'), 'train', tmp_path / 'data')
+    open_source(ImageData(name='fashion_mnist'), 'train', tmp_path / 'data')
   assert 'apt-get install dataset-fashion-mnist' in str(caught.value)
   assert f'tfds build fashion_mnist --data_dir={tmp_path}/data' in str(caught.value)
 
@@ -278,7 +278,7 @@ def test_damaged_idx_files_are_named(debian, tmp_path, fault):
   else:
     file.unlink()
   with pytest.raises(UserError, match=str(file)):
-    open_source(Data(name='fashion_mnist'), 'train', tmp_path / 'data')
+    open_source(ImageData(name='fashion_mnist'), 'train', tmp_path / 'data')
 
 
 def test_earth_climate_documents_the_classes_it_has():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_source import picture
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import MappedSource, open_source
 from vit_jax.errors import UserError
@@ -22,7 +22,7 @@ def fill(folder, classes, count=30):
 
 
 def folder_data(directory, **options):
-  return Data(name='folder', dir=str(directory), **options)
+  return ImageData(name='folder', dir=str(directory), **options)
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +73,7 @@ def test_a_folder_with_its_own_test_part(tmp_path, held_out):
   (tmp_path / '.hidden').mkdir()
   (tmp_path / 'train' / '.cache').mkdir()
   (tmp_path / 'train' / 'a' / 'notes.txt').write_text('no image')
-  data = Data(name=f'folder:{tmp_path}')
+  data = ImageData(name=f'folder:{tmp_path}')
   assert len(open_source(data, 'train')) == 18
   for split in ('test', 'val', 'validation'):
     source = open_source(data, split)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data.held_out import hold_out
 from vit_jax.data.prepared import PreparedSource
 from vit_jax.data.sources import MappedSource, open_source
@@ -74,7 +74,7 @@ def test_a_declared_column_that_is_missing():
 
 
 def test_the_parts_of_a_folder(tiny_folder):
-  data = Data(name='folder', dir=str(tiny_folder))
+  data = ImageData(name='folder', dir=str(tiny_folder))
   whole, held, kept = (open_source(data, f'train{part}') for part in ('', ':held', ':kept'))
   assert (len(whole), len(held), len(kept)) == (75, 15, 60)
   files = [source.where(i) for source in (held, kept) for i in range(len(source))]

@@ -14,7 +14,7 @@ import pytest
 from made_up_font import write_font
 from sklearn.datasets import load_digits
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import datasets, decode
 from vit_jax.data.datasets import emoji_styles, noto_scripts
 from vit_jax.data.sources import open_source
@@ -30,7 +30,7 @@ def data_dir(tmp_path, monkeypatch):
 
 
 def both(name, data_dir):
-  return {split: open_source(Data(name=name), split, data_dir) for split in ('train', 'test')}
+  return {split: open_source(ImageData(name=name), split, data_dir) for split in ('train', 'test')}
 
 
 def images(source, channels):

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from made_up_source import picture
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data.datasets import prepare
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import MappedSource, match_classes, open_source
@@ -109,7 +109,7 @@ def data_dir(tmp_path_factory):
 
 def test_one_of_several_features_is_meant(data_dir):
   def labels(**data):
-    source = open_source(Data(**data), 'test', data_dir)
+    source = open_source(ImageData(**data), 'test', data_dir)
     record = source.read([0])[0][0]
     assert (cv2.imdecode(np.frombuffer(record, np.uint8), 1).max() > 0) == ('image' not in data)
     return sorted(label for _, label in source.read(range(len(source))))
@@ -132,8 +132,8 @@ def test_one_of_several_features_is_meant(data_dir):
 
 
 def test_a_label_may_be_a_set_of_classes(data_dir):
-  plain = open_source(Data(name='real'), 'validation', data_dir)
-  source = open_source(Data(name='real', label='real_label'), 'validation', data_dir)
+  plain = open_source(ImageData(name='real'), 'validation', data_dir)
+  source = open_source(ImageData(name='real', label='real_label'), 'validation', data_dir)
   assert plain.label_sets() is None and source.class_names == plain.class_names == ('x', 'y', 'z')
   right_NK = source.label_sets()
   assert right_NK is not None
@@ -144,16 +144,16 @@ def test_a_label_may_be_a_set_of_classes(data_dir):
     assert tuple(np.flatnonzero(right_K)) == expected[original]
     assert first == {0: -1, 1: 2, 2: 1}[original]
   assert source.digest() != plain.digest()
-  data = Data(name='real', label='real_label', image_size=(8, 8))
+  data = ImageData(name='real', label='real_label', image_size=(8, 8))
   Loader(source, data, seed=0, batch_size=2, train=False).batch(0)
   with pytest.raises(UserError, match="data.label is 'real_label'.*for evaluation"):
     Loader(source, data, seed=0, batch_size=2, train=True)
   with pytest.raises(UserError, match="data.label is 'scores'"):
-    open_source(Data(name='real', label='scores'), 'validation', data_dir)
+    open_source(ImageData(name='real', label='scores'), 'validation', data_dir)
 
 
 def test_a_mapped_source_passes_on_what_it_does_not_change(data_dir):
-  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  source = open_source(ImageData(name='tiny_set'), 'train', data_dir)
   number_N = source.column('number')
   indices_N = np.flatnonzero(number_N >= 15)[::-1]
   some = MappedSource(source, 'large', indices_N=indices_N)
@@ -167,7 +167,7 @@ def test_a_mapped_source_passes_on_what_it_does_not_change(data_dir):
 
 
 def test_a_mapped_source_has_other_labels_and_pixels(data_dir):
-  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  source = open_source(ImageData(name='tiny_set'), 'train', data_dir)
   number_N = source.column('number')
   indices_N = np.array([3, 9])
 
@@ -195,7 +195,7 @@ def test_a_mapped_source_has_other_labels_and_pixels(data_dir):
 
 
 def test_labels_are_matched_by_class_name(data_dir):
-  source = open_source(Data(name='tiny_set'), 'train', data_dir)
+  source = open_source(ImageData(name='tiny_set'), 'train', data_dir)
   assert match_classes(source, ('x', 'y', 'z')) is source
   matched = match_classes(source, ('z', 'a', 'y', 'x'))
   assert matched.class_names == ('z', 'a', 'y', 'x')
@@ -204,7 +204,7 @@ def test_labels_are_matched_by_class_name(data_dir):
   with pytest.raises(UserError, match="'tiny_set' has classes .* not trained on: y; it knows x; z"):
     match_classes(source, ('x', 'z'))
 
-  sets = open_source(Data(name='real', label='real_label'), 'validation', data_dir)
+  sets = open_source(ImageData(name='real', label='real_label'), 'validation', data_dir)
   matched = match_classes(sets, ('z', 'a', 'y', 'x'))
   before_NK, after_NK = sets.label_sets(), matched.label_sets()
   assert before_NK is not None and after_NK is not None
@@ -223,7 +223,7 @@ def numbers(source):
 
 def test_a_prepared_data_set_by_name_and_version(data_dir):
   for name in ('tiny_set', 'tiny_set:1.2.0'):
-    source = open_source(Data(name=name), 'train', data_dir)
+    source = open_source(ImageData(name=name), 'train', data_dir)
     assert len(source) == 20 and source.class_names == ('x', 'y', 'z')
     column = source.column('number')
     assert sorted(column) == list(range(20))
@@ -237,7 +237,7 @@ def test_a_prepared_data_set_by_name_and_version(data_dir):
 
 
 def test_split_syntax_of_prepared_data(data_dir):
-  data = Data(name='tiny_set')
+  data = ImageData(name='tiny_set')
   first = open_source(data, 'train[:25%]', data_dir)
   rest = open_source(data, 'train[25%:]', data_dir)
   assert (len(first), len(rest)) == (5, 15)
@@ -250,7 +250,7 @@ def test_split_syntax_of_prepared_data(data_dir):
 
 
 def test_prepared_data_reaches_the_batch(data_dir):
-  data = Data(name='tiny_set', image_size=(8, 8), eval_resize=8)
+  data = ImageData(name='tiny_set', image_size=(8, 8), eval_resize=8)
   source = open_source(data, 'train', data_dir)
   batch = Loader(source, data, seed=0, batch_size=20, train=False).batch(0)
   column = source.column('number')
@@ -260,7 +260,7 @@ def test_prepared_data_reaches_the_batch(data_dir):
 
 def test_data_that_is_not_prepared_names_the_command(tmp_path):
   with pytest.raises(UserError) as caught:
-    open_source(Data(name='imagenet2012:5.1.0'), 'train', tmp_path)
+    open_source(ImageData(name='imagenet2012:5.1.0'), 'train', tmp_path)
   command = f'tfds build imagenet2012:5.1.0 --data_dir={tmp_path} --file_format=array_record'
   assert command in str(caught.value)
 
@@ -274,18 +274,18 @@ def test_an_unknown_name_gives_the_nearest(tmp_path):
     ('digits ', "'digits'"),
   ]:
     with pytest.raises(UserError, match=f"no data set '{name}'.*did you mean.*{hint}"):
-      open_source(Data(name=name), 'train', tmp_path)
+      open_source(ImageData(name=name), 'train', tmp_path)
   known = 'digits, earth_climate, emoji_styles, fashion_mnist, folder, mnist_10k, noto_scripts'
   for name in ('qqqqqqqq', '/data/qqqqqqqq', ''):
     with pytest.raises(UserError, match=f"no data set '{name}'.*known: {known}"):
-      open_source(Data(name=name), 'train', tmp_path)
+      open_source(ImageData(name=name), 'train', tmp_path)
   with pytest.raises(UserError, match='an image folder is read as it is'):
     prepare('folder:/x', tmp_path)
 
 
 def test_another_version_of_ours_is_refused(tmp_path):
   with pytest.raises(UserError, match="built as version 1.2.0, not '7.0.0'"):
-    open_source(Data(name='earth_climate:7.0.0'), 'train', tmp_path)
+    open_source(ImageData(name='earth_climate:7.0.0'), 'train', tmp_path)
 
 
 def test_data_without_random_access_names_the_conversion(data_dir, tmp_path):
@@ -296,20 +296,20 @@ def test_data_without_random_access_names_the_conversion(data_dir, tmp_path):
   info['fileFormat'] = 'tfrecord'
   info_file.write_text(json.dumps(info))
   with pytest.raises(UserError) as caught:
-    open_source(Data(name='tiny_set'), 'train', tmp_path)
+    open_source(ImageData(name='tiny_set'), 'train', tmp_path)
   command = f'convert_format --dataset_version_dir={copy}/1.2.0 --out_file_format=array_record'
   assert command in str(caught.value)
 
 
 def test_too_few_classes_are_refused(data_dir):
   with pytest.raises(UserError, match='data.num_classes is 2.*has 3 classes'):
-    open_source(Data(name='tiny_set', num_classes=2), 'train', data_dir)
+    open_source(ImageData(name='tiny_set', num_classes=2), 'train', data_dir)
 
 
 def test_the_data_dir_comes_from_the_environment(monkeypatch, data_dir):
   monkeypatch.setenv('VIT_JAX_DATA_DIR', str(data_dir))
   assert default_data_dir() == data_dir
-  assert len(open_source(Data(name='tiny_set'), 'test')) == 5
+  assert len(open_source(ImageData(name='tiny_set'), 'test')) == 5
   monkeypatch.delenv('VIT_JAX_DATA_DIR')
   assert default_data_dir().parts[-2:] == ('.cache', 'vit_jax')
 
@@ -320,7 +320,7 @@ def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_mea
   shutil.copytree(data_dir / 'several', tmp_path / 'several')
 
   def content(**data):
-    return open_source(Data(name='several', **data), 'test', tmp_path).content()
+    return open_source(ImageData(name='several', **data), 'test', tmp_path).content()
 
   first = content()
   assert content() == first
@@ -332,7 +332,7 @@ def test_the_content_of_a_prepared_set_is_that_of_its_files_and_the_features_mea
 
 def test_the_digest_of_a_prepared_set_survives_a_copy_and_a_second_preparation(data_dir, tmp_path):
   def digest(folder, split='test', **data):
-    return open_source(Data(name='several', **data), split, folder).digest()
+    return open_source(ImageData(name='several', **data), split, folder).digest()
 
   first = digest(data_dir)
   shutil.copytree(data_dir / 'several', tmp_path / 'copy' / 'several')

@@ -12,7 +12,7 @@ import pytest
 from made_up_source import Memory, make
 from PIL import Image
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.data.view import View
 
@@ -70,7 +70,7 @@ def test_a_whole_view_is_resized_whatever_its_aspect(channels, mode):
 @pytest.mark.parametrize('kind', ['PNG', 'JPEG'])
 def test_the_view_of_a_recipe_is_its_central_crop(kind):
   image = record(128, 96, kind)
-  data = Data(image_size=(24, 32), eval_resize=40)
+  data = ImageData(image_size=(24, 32), eval_resize=40)
   expected = np.zeros((24, 32, 3), np.uint8)
   box = functools.partial(decode.central_box, target=(24, 32), shorter=40)
   decode.decode_box(image, box, expected)
@@ -79,7 +79,7 @@ def test_the_view_of_a_recipe_is_its_central_crop(kind):
 
 
 def test_a_view_is_known_by_its_fields():
-  data = Data(image_size=(24, 32), eval_resize=40)
+  data = ImageData(image_size=(24, 32), eval_resize=40)
   views = [View.of(data), View.published((24, 32), 3, 0.9), View.whole((24, 32), 3)]
   assert len({*views, View.of(data)}) == len({repr(view) for view in views}) == 3
   assert repr(views[0]) == (

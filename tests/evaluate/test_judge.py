@@ -8,7 +8,7 @@ import pytest
 
 from tests.evaluate.made_up import FirstPixels, MadeUp
 from tests.weights import made_up
-from vit_jax.config import Data, Mesh
+from vit_jax.config import ImageData, Mesh
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
@@ -30,7 +30,7 @@ def backbone(devices: int, batch_size: int = 16) -> Backbone:
   mesh = meshes.make_mesh(Mesh(), jax.devices()[:devices])
   variables = jax.device_put(variables, rules.shardings(variables, mesh))
   forward = Forward(model, variables, mean=HALF, std=HALF, loss='softmax', mesh=mesh)
-  data = Data(image_size=(16, 16), eval_resize=16, cache='never')
+  data = ImageData(image_size=(16, 16), eval_resize=16, cache='never')
   return Backbone(
     'made up', model, variables, forward, View.of(data), data, mesh, batch_size, ('a', 'b', 'c')
   )

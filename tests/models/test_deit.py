@@ -242,7 +242,7 @@ def test_what_the_names_stand_for():
     ('DINOv2-S', {}, 'as in DINOv2-S/14'),
     ('DeiT-S/16-distilled', dict(pool='mean'), "pool is 'mean', but a distilled model has 'cls'"),
     ('S/16', dict(distilled=True, representation=True), 'representation is True, but a distilled'),
-    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be one of: gelu, swiglu"),
+    ('S/16', dict(mlp_kind='glu'), "mlp_kind is 'glu'; it must be one of: gelu, relu, swiglu"),
   ],
 )
 def test_wrong_names_and_options(name, options, words):

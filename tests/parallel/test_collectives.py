@@ -10,7 +10,8 @@ from jax import export
 from vit_jax import config
 from vit_jax.config import Mesh
 from vit_jax.parallel import mesh as meshes
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.domain import Sizes
+from vit_jax.train.trainer import Trainer
 
 
 def step_of(mesh: Mesh, pixels: int = 16, accumulate: int = 1, **options):

@@ -77,7 +77,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_does():
 def test_a_batch_lies_over_replica_and_fsdp_in_order():
   mesh = meshes.make_mesh(Mesh(2, 2, 2))
   assert meshes.local_rows(16, mesh) == list(range(16))
-  batch = meshes.put_batch({'x': np.arange(16)}, mesh, 16)
+  batch = meshes.put_batch({'x': np.arange(16)}, mesh)
   assert batch['x'].sharding.spec == meshes.BATCH_SPEC
   np.testing.assert_array_equal(batch['x'], np.arange(16))
   assert {shard.data.shape for shard in batch['x'].addressable_shards} == {(4,)}

@@ -56,7 +56,6 @@ def batch_of(count: int, device_mesh, seed: int = 0):
       'mask': np.ones(count, bool),
     },
     device_mesh,
-    count,
   )
 
 

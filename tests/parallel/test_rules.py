@@ -128,15 +128,21 @@ def test_bytes_are_those_a_device_holds():
 
 # The first name of every entry; one of each family at every run, the others with -m slow.
 NAMES = [next(iter(entry.names(base))) for base, entry in models.MODELS.items()]
-OFTEN = ('B/16', 'G/14', 'DINOv2-g/14', 'CaiT-XXS36', 'R26+S/32', 'ResNet-18', 'AlexNet')
+OFTEN = (
+  'B/16', 'G/14', 'DINOv2-g/14', 'CaiT-XXS36', 'R26+S/32', 'ResNet-18', 'AlexNet', 'RNN-LSTM',
+  'Transformer-base',
+)  # fmt: skip
 EVERY = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 def state_of(name: str):
   """The AdamW state of a model as shapes."""
-  inputs = models.inputs_of(name)
-  model, tx = models.build(name, 1000), make_optimizer(Optim(), lambda step: 1e-3)
-  shape = *inputs.size, len(inputs.mean)
+  tx = make_optimizer(Optim(), lambda step: 1e-3)
+  if models.reads_text(name):
+    model, shape = models.build(name, 32_000, inputs=models.Texts(32_000)), (8, 8)
+  else:
+    inputs = models.inputs_of(name)
+    model, shape = models.build(name, 1000), (*inputs.size, len(inputs.mean))
   return jax.eval_shape(lambda: init_state(model, tx, shape, 0))
 
 

@@ -14,7 +14,8 @@ from vit_jax.parallel import topology
 from vit_jax.parallel.mesh import make_mesh
 from vit_jax.plan import describe, estimate, program, search
 from vit_jax.plan.program import Case
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.domain import Sizes
+from vit_jax.train.trainer import Trainer
 
 SMALL = (
   *PLAIN,

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.errors import UserError
 from vit_jax.parallel import chips, topology
 from vit_jax.plan import compilers, sizes
@@ -94,13 +94,19 @@ def test_the_datasheet_of_a_device(kind, peak):
 
 
 def test_sizes_of_data_sets():
-  assert sizes.data_size(Data(name='imagenet2012:5.1.0', train='train[:99%]')) == (1_268_355, 1000)
-  assert sizes.data_size(Data(name='imagenet21k', train='full[51200:]')) == (14_145_922, 21_843)
-  assert sizes.data_size(Data(name='earth_climate')) == (8_282, 14)
-  assert sizes.data_size(Data(name='folder', dir='x', train='train'), 500, 7) == (500, 7)
+  assert sizes.data_size(ImageData(name='imagenet2012:5.1.0', train='train[:99%]')) == (
+    1_268_355,
+    1000,
+  )
+  assert sizes.data_size(ImageData(name='imagenet21k', train='full[51200:]')) == (
+    14_145_922,
+    21_843,
+  )
+  assert sizes.data_size(ImageData(name='earth_climate')) == (8_282, 14)
+  assert sizes.data_size(ImageData(name='folder', dir='x', train='train'), 500, 7) == (500, 7)
   with pytest.raises(UserError, match='give --num_examples'):
-    sizes.data_size(Data(name='folder', dir='x'))
+    sizes.data_size(ImageData(name='folder', dir='x'))
   with pytest.raises(UserError, match='give --num_classes'):
-    sizes.data_size(Data(name='nobody'), 500)
+    sizes.data_size(ImageData(name='nobody'), 500)
   with pytest.raises(UserError, match='has no split'):
-    sizes.data_size(Data(name='cifar10', train='nothing'))
+    sizes.data_size(ImageData(name='cifar10', train='nothing'))

@@ -106,7 +106,7 @@ def test_documented_figures():
   rows = documented()
   for cost in zoo.costs(rows):
     pixels, parameters, gmacs = rows[cost.model]
-    assert (pixels, parameters) == (str(cost.image_size), f'{cost.parameters:,}'), cost.model
+    assert (pixels, parameters) == (str(cost.size), f'{cost.parameters:,}'), cost.model
     digits = len(gmacs.partition('.')[2])
     assert digits >= 2 and float(gmacs) == round(cost.gmacs, digits), cost.model
 

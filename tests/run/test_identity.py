@@ -49,6 +49,7 @@ def test_a_file_that_is_none_is_a_fault(text, tmp_path):
     (other(data='0000'), ['f00d', '0000']),
     (other(evals={'test: folder': '0000'}), ["eval 'test: folder'"]),
     (other(steps=61), ['60 steps', '61', 'length']),
+    (other(vocabularies='feed'), ['vocabularies.json']),
   ],
 )
 def test_what_differs_is_named(now, words):
@@ -59,9 +60,11 @@ def test_what_differs_is_named(now, words):
 
 
 def test_other_data_is_accepted_where_the_user_says_so():
-  now = other(data='0000', num_examples=76, steps=61, evals={'val: x': '1'}, weights='')
+  now = other(
+    data='0000', num_examples=76, num_batches=9, steps=61, evals={'val: x': '1'}, weights=''
+  )
   found = START.goes_on_as(now, Path('run'), accept_data=True)
-  assert (found.data, found.num_examples) == ('0000', 76)
+  assert (found.data, found.num_examples, found.num_batches) == ('0000', 76, 9)
   assert (found.steps, found.weights) == (60, 'beef')  # as at the start
   assert found.evals == {'test: folder': 'cafe', 'val: x': '1'}
   with pytest.raises(UserError, match='is missing'):

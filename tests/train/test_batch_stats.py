@@ -56,7 +56,7 @@ def run(steps=2, batch=BATCH, mesh=ONE, accumulate=1, ema=0.0):
   device_mesh, fresh, shardings, step = start(mesh, accumulate, ema)
   state, metrics = jax.device_put(fresh, shardings), {}
   for _ in range(steps):
-    state, metrics = step(state, meshes.put_batch(batch, device_mesh, len(batch['label'])))
+    state, metrics = step(state, meshes.put_batch(batch, device_mesh))
   return jax.device_get(state), jax.device_get(metrics)
 
 
@@ -157,12 +157,12 @@ def test_evaluation_is_by_what_ran(plain):
   step = Forward(
     MODEL, state.eval_variables, mean=TASK.mean, std=TASK.std, loss='softmax', mesh=mesh
   ).classify
-  whole = step(state.eval_variables, meshes.put_batch(BATCH, mesh, 16))
+  whole = step(state.eval_variables, meshes.put_batch(BATCH, mesh))
   part = rows_of(BATCH, slice(0, 4))
-  few = step(state.eval_variables, meshes.put_batch(part, mesh, 4))
+  few = step(state.eval_variables, meshes.put_batch(part, mesh))
   np.testing.assert_allclose(whole['loss'][:4], few['loss'], rtol=1e-4)
   other = {**state.eval_variables, 'batch_stats': run(0)[0].batch_stats}
-  assert np.abs(step(other, meshes.put_batch(part, mesh, 4))['loss'] - few['loss']).max() > 1e-3
+  assert np.abs(step(other, meshes.put_batch(part, mesh))['loss'] - few['loss']).max() > 1e-3
 
 
 @pytest.mark.parametrize('name', ['ResNet-50', 'BiT-R101x3', 'AlexNet', 'R50+L/32'])

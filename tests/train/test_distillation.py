@@ -147,7 +147,7 @@ def run(teaching, *, mesh=ONE, accumulate=1, name='DeiT-S/8-distilled', seed=3, 
       'label': rng.integers(0, 5, 16, np.int32),
       'mask': np.ones(16, bool),
     }
-    state, metrics = step(state, meshes.put_batch(batch, device_mesh, 16), *frozen)
+    state, metrics = step(state, meshes.put_batch(batch, device_mesh), *frozen)
     rows.append({key: float(value) for key, value in metrics.items()})
     params.append(jax.device_get(state.params))
   return rows, params

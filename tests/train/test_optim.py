@@ -37,6 +37,24 @@ def test_rsqrt_with_cooldown():
   assert lr[100] == 0
 
 
+def test_noam_is_that_of_the_paper():
+  """arXiv:1706.03762 equation 3 with the values of its base model."""
+  optim = Optim(lr=512**-0.5, schedule='noam', warmup=Duration(steps=4000))
+  schedule = make_schedule(optim, 100_000, batch_size=10, num_examples=100)
+  for s in (1, 2, 100, 3999, 4000, 4001, 50_000, 100_000):  # the paper counts from 1
+    expected = 512**-0.5 * min(s**-0.5, s * 4000**-1.5)
+    np.testing.assert_allclose(schedule(s - 1), expected, rtol=1e-6)
+  rising, falling = (np.diff([schedule(s) for s in steps]) for steps in ((0, 3999), (3999, 90_000)))
+  assert rising > 0 > falling
+
+
+def test_noam_in_epochs():
+  lr = rates(schedule='noam', warmup=Duration(epochs=2), cooldown=Duration(steps=10))  # 20 steps
+  np.testing.assert_allclose(lr[[0, 19, 79]], [20**-1.5, 20**-0.5, 80**-0.5], rtol=1e-6)
+  np.testing.assert_allclose(lr[95], 96**-0.5 / 2, rtol=1e-6)
+  assert lr[100] == 0
+
+
 def test_constant():
   np.testing.assert_array_equal(rates(schedule='constant'), 1)
 

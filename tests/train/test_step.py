@@ -72,7 +72,7 @@ def run(
   rows = []
   for s in range(steps):
     batch = batch_of(count, s) if batches is None else batches[s]
-    state, metrics = step(state, meshes.put_batch(batch, device_mesh, len(batch['label'])))
+    state, metrics = step(state, meshes.put_batch(batch, device_mesh))
     rows.append({name: float(value) for name, value in metrics.items()})
   return rows, state
 
@@ -213,7 +213,7 @@ def test_every_example_is_judged_once_on_one_and_on_eight_devices(plain):
     step = Forward(
       model, variables, mean=(0.5,) * 3, std=(0.5,) * 3, loss='softmax', mesh=mesh
     ).classify
-    rows = metrics.concatenate([jax.device_get(step(variables, meshes.put_batch(batch, mesh, 16)))])
+    rows = metrics.concatenate([jax.device_get(step(variables, meshes.put_batch(batch, mesh)))])
     assert list(rows['index']) == list(range(13))
     results.append(metrics.summarize(rows))
   assert results[0]['top1'] == results[1]['top1'] and results[0]['top5'] == 1

@@ -59,7 +59,8 @@ def data_dir(tmp_path_factory) -> Path:
 
 def test_every_family_is_there():
   tested = {models.find(name)[0].family for name, *_ in ROWS}
-  assert tested == {entry.family for entry in models.MODELS.values()}
+  entries = models.MODELS.values()
+  assert tested == {each.family for each in entries if not isinstance(each.inputs, models.Texts)}
 
 
 @pytest.mark.slow

@@ -47,6 +47,19 @@ def get_config(name):
   return c
 """
 
+COLUMNS = [
+  'system',
+  'year',
+  'pixels',
+  'top1',
+  'spread',
+  'seeds',
+  'parameters',
+  'mflops',
+  'seconds',
+  'seconds_in_all',
+  'chosen',
+]
 WORDS_ALONE = """
 def get_comparison():
   return all_of_it()[:1]
@@ -219,7 +232,7 @@ def test_the_table_says_what_the_runs_do(recipe, stand_in, capsys):
   rows = {row.system: row for row in read_rows(root)}
   assert list(rows) == ['teacher', 'old words', 'student']  # by year
   teacher, words, student = rows.values()
-  assert teacher.top1 == pytest.approx(60) and teacher.spread == pytest.approx(200**0.5)
+  assert teacher.headline == pytest.approx(60) and teacher.spread == pytest.approx(200**0.5)
   assert '60.00' in text and '1998' in text and teacher.seeds == 2 and teacher.parameters == 1000
   summaries = summaries_of(root)
   seconds = {name: summary['seconds']['train'] for name, summary in summaries.items()}
@@ -230,13 +243,14 @@ def test_the_table_says_what_the_runs_do(recipe, stand_in, capsys):
   assert student.seconds_in_all == pytest.approx(
     teacher.seconds_in_all + seconds['student/choice-0'] + student.seconds
   )
-  assert (words.top1, words.parameters, words.mflops, words.seconds_in_all) == (25, 7, 1e-5, 3)
+  assert (words.headline, words.parameters, words.mflops, words.seconds_in_all) == (25, 7, 1e-5, 3)
   macs = flops.forward_macs(models.build('LeNet-5', 3), (32, 32, 3))
   assert teacher.mflops == student.mflops == pytest.approx(2 * macs / 1e6)
   stored = list(csv.DictReader((out / 't.csv').open()))
   told = json.loads((out / 't.json').read_text())['rows']
+  assert list(stored[0]) == COLUMNS
   for row, line, entry in zip(rows.values(), stored, told, strict=True):
-    assert float(line['top1']) == entry['top1'] == row.top1
+    assert float(line['top1']) == entry['top1'] == row.headline
     assert line['chosen'] == entry['chosen'] == row.chosen
   assert Image.open(out / 't.png').size[0] > 1000
 
@@ -279,7 +293,7 @@ def test_the_whole_of_it(recipe, capsys):
   assert len(rows) == 3 and len(summaries) == 6
   for row in rows:
     summary = summaries[f'{row.system.replace(" ", "_")}/seed-0']
-    assert row.top1 == 100 * summary['test']['top1'] and row.parameters == summary['parameters']
+    assert row.headline == 100 * summary['test']['top1'] and row.parameters == summary['parameters']
   assert f'teacher: {root / "teacher" / "seed-0"}' in (out := capsys.readouterr().out)
   assert '== ' in out
   assert commands.main(flags) == 0  # nothing left to do: the table alone

@@ -20,46 +20,52 @@ from vit_jax import config, models
 from vit_jax.bench.rival import Timm
 from vit_jax.config import Mesh
 from vit_jax.models import flops
+from vit_jax.models.texts import UNKNOWN
 from vit_jax.parallel import chips, device, rules
 from vit_jax.parallel import mesh as meshes
 from vit_jax.tables import as_text
 from vit_jax.train import optim, step
 from vit_jax.train.state import init_state
-from vit_jax.train.task import Classification
+from vit_jax.train.task import Classification, Translation
 
 LOG = logging.getLogger(__name__)
-NUM_CLASSES = 1000
+NUM_CLASSES, VOCABULARY = 1000, 32_000
 OPTIM = config.Optim(lr=1e-3, weight_decay=0.05, schedule='constant')
 TURN_SECONDS = 2.0
 FEWEST_TURNS = 3
+FRACTIONS = ('GFLOP/s', 'of matmul', 'of datasheet')
 
 
 class Ours:
   """vit_jax: the train step over all devices of this process."""
 
   def __init__(
-    self, model_name: str, batch: int, image_size: int, dtype: str, options: Mapping[str, Any]
+    self,
+    model_name: str,
+    batch: int,
+    shape: tuple[int, ...],
+    dtype: str,
+    options: Mapping[str, Any],
   ):
     self.name = f'vit_jax {dtype}'
     mesh = meshes.make_mesh(Mesh())
     meshes.check_batch(batch, mesh, '--batch')
-    self.model = models.build(model_name, NUM_CLASSES, dtype=dtype, **options)
+    classes = NUM_CLASSES
+    if models.reads_text(model_name):
+      classes, inputs, task = VOCABULARY, models.Texts(VOCABULARY), Translation(0.1)
+    else:
+      inputs = None
+      task = Classification(classes, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
+    self.model = models.build(model_name, classes, None, inputs, dtype=dtype, **options)
     schedule = optim.make_schedule(OPTIM, 1, batch, batch)
     tx = optim.make_optimizer(OPTIM, schedule)
-    task = Classification(NUM_CLASSES, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
 
     def init():
-      return init_state(self.model, tx, (image_size, image_size, 3), seed=0)
+      return init_state(self.model, tx, shape, seed=0)
 
     shapes = jax.eval_shape(init)
     self._state = jax.jit(init, out_shardings=rules.shardings(shapes, mesh))()
-    rng = np.random.default_rng(0)
-    rows = {
-      'image': rng.integers(0, 256, (batch, image_size, image_size, 3), np.uint8),
-      'label': rng.integers(0, NUM_CLASSES, batch, np.int32),
-      'mask': np.ones(batch, bool),
-    }
-    self._batch = meshes.put_batch(rows, mesh, batch)
+    self._batch = meshes.put_batch(_made_up(batch, shape), mesh)
     train_step = step.make_train_step(self.model, task, tx, mesh=mesh, state=shapes)
     self._step = train_step.lower(self._state, self._batch).compile()
 
@@ -75,11 +81,21 @@ class Ours:
     return seconds
 
 
+def _made_up(batch: int, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+  """Rows of images (H, W, C), or of pairs (S, T) without padding."""
+  rng, mask = np.random.default_rng(0), np.ones(batch, bool)
+  if len(shape) == 3:
+    images = rng.integers(0, 256, (batch, *shape), np.uint8)
+    return {'image': images, 'label': rng.integers(0, NUM_CLASSES, batch, np.int32), 'mask': mask}
+  sides = [rng.integers(UNKNOWN, VOCABULARY, (batch, length), np.int32) for length in shape]
+  return {'source': sides[0], 'target': sides[1], 'mask': mask}
+
+
 def measure(
   model_name: str,
   batch: int,
   *,
-  image_size: int,
+  shape: tuple[int, ...],
   dtypes: tuple[str, ...],
   against: str | None = None,
   seconds: float = 20.0,
@@ -92,6 +108,7 @@ def measure(
   program really executes.
 
   Args:
+    shape: (H, W, C) of images, or (S, T) of pairs of sentences.
     options: of our model, as `models.build` takes them.
 
   Raises:
@@ -99,10 +116,10 @@ def measure(
   """
   if against == 'timm':
     Timm.check(model_name)
-  ours = [Ours(model_name, batch, image_size, dtype, options or {}) for dtype in dtypes]
-  macs = flops.forward_macs(ours[0].model, (image_size, image_size, 3))
+  ours = [Ours(model_name, batch, shape, dtype, options or {}) for dtype in dtypes]
+  macs = flops.forward_macs(ours[0].model, shape)
   rivals = itertools.product(dtypes, (False, True)) if against == 'timm' else ()
-  timms = [Timm(model_name, batch, image_size, *kind) for kind in rivals]
+  timms = [Timm(model_name, batch, shape[0], *kind) for kind in rivals]
   contenders: list[Ours | Timm] = [*ours, *timms]
   turn_seconds = min(TURN_SECONDS, seconds / FEWEST_TURNS)
   step_seconds: dict[str, float] = {}
@@ -128,7 +145,8 @@ def measure(
       spent[name] += took
   for timm in timms:
     timm.close()
-  asked = {'model': model_name, 'batch': batch, 'image_size': image_size}
+  examples = 'images' if len(shape) == 3 else 'pairs'
+  asked = {'model': model_name, 'batch': batch, 'shape': list(shape), 'examples': examples}
   return asked | _figures(rates, matmul, macs)
 
 
@@ -147,7 +165,7 @@ def _figures(
     row = {
       'name': name,
       'turns': len(turns),
-      'images_per_second': rate,
+      'examples_per_second': rate,
       'slowest_turn': min(turns),
       'fastest_turn': max(turns),
       'flop_per_second': flop,
@@ -158,7 +176,7 @@ def _figures(
     rows.append(row)
   versions = {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'flax')}
   return {
-    'gflop_per_image': 6 * macs / 1e9,
+    'gflop_per_example': 6 * macs / 1e9,
     'device': f'{devices} x {jax.devices()[0].device_kind}',
     'cores': os.cpu_count(),
     'matmul_flop_per_second': matmul_rate,
@@ -171,22 +189,24 @@ def table(figures: dict[str, Any]) -> str:
   """The figures as text; ratios are to the first contender."""
   matmul = figures['matmul_flop_per_second'].items()
   rates = ', '.join(f'{dtype} {rate / 1e9:,.0f} GFLOP/s' for dtype, rate in matmul)
-  first = figures['contenders'][0]['images_per_second']
+  shape = ' x '.join(map(str, figures['shape']))
+  first = figures['contenders'][0]['examples_per_second']
   rows = [
     [
       row['name'],
-      f'{row["images_per_second"]:,.1f}',
+      f'{row["examples_per_second"]:,.1f}',
       f'({row["slowest_turn"]:,.1f} - {row["fastest_turn"]:,.1f})',
       f'{row["flop_per_second"] / 1e9:,.0f}',
       f'{row["fraction_of_matmul"]:.1%}',
       f'{row["fraction_of_datasheet"]:.1%}' if 'fraction_of_datasheet' in row else '-',
-      f'{first / row["images_per_second"]:.2f}x',
+      f'{first / row["examples_per_second"]:.2f}x',
     ]
     for row in figures['contenders']
   ]
-  head = ['', 'images/s', '(slowest - fastest)', 'GFLOP/s', 'of matmul', 'of datasheet', 'ours is']
+  examples = figures['examples']
+  head = ['', f'{examples}/s', '(slowest - fastest)', *FRACTIONS, 'ours is']
   return (
-    f'{figures["model"]}, {figures["batch"]} images of {figures["image_size"]} px per step, '
-    f'{figures["gflop_per_image"]:.2f} GFLOP per trained image, {figures["device"]}\n'
+    f'{figures["model"]}, {figures["batch"]} {examples} of {shape} per step, '
+    f'{figures["gflop_per_example"]:.2f} GFLOP to train on one, {figures["device"]}\n'
     f'matmul rate here: {rates}\n\n{as_text(head, rows, "<>>>>>>")}'
   )

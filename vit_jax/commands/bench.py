@@ -2,6 +2,7 @@
 
 import json
 
+from vit_jax import models
 from vit_jax.bench import timing
 from vit_jax.commands import flags
 from vit_jax.errors import writing
@@ -12,8 +13,9 @@ def main(argv: list[str]) -> int:
   parser = flags.parser('bench')
   add = parser.add_argument
   add('--model', default='B/16')
-  add('--batch', type=flags.count, default=128, help='images per step, over all devices')
+  add('--batch', type=flags.count, default=128, help='examples per step, over all devices')
   add('--image_size', type=flags.count, default=224)
+  add('--length', type=flags.count, default=64, help='tokens of each side, of a translation model')
   add('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
   add('--against', choices=('timm',), help='also time the PyTorch rival')
   add('--seconds', type=flags.positive, default=20.0, help='of timing, for each contender')
@@ -24,7 +26,7 @@ def main(argv: list[str]) -> int:
   figures = timing.measure(
     args.model,
     args.batch,
-    image_size=args.image_size,
+    shape=(args.length,) * 2 if models.reads_text(args.model) else (args.image_size,) * 2 + (3,),
     dtypes=('float32', 'bfloat16') if args.dtype == 'both' else (args.dtype,),
     against=args.against,
     seconds=args.seconds,

@@ -12,14 +12,15 @@ from vit_jax.transfer.compare import Interrupted, compare
 def main(argv: list[str]) -> int:
   parser = flags.parser('compare')
   add = parser.add_argument
-  words = 'a recipe of several systems, such as before_after; --config.KEY=VALUE changes all'
+  words = 'such as before_after or lecture; --config.KEY=VALUE changes all systems'
   add('--config', required=True, metavar='NAME|FILE', help=words)
   add('--workdir', type=local, help='the folder of run folders (default: runs/NAME)')
   words = 'one training each, after the choices are made'
   add('--seeds', type=flags.at_least(0), nargs='+', default=[0], help=words)
   add('--csv', type=flags.output(), help='also write the table here')
   add('--json', type=flags.output(), help='also write the table here')
-  add('--plot', type=flags.output('.png'), help='also write the plot here')
+  words = 'also draw here: accuracy against costs, or translations by length of the source'
+  add('--plot', type=flags.output('.png'), help=words)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
   keep_cpu_memory()

@@ -1,10 +1,12 @@
-"""`vit_jax predict`."""
+"""`vit_jax predict`: images through any model, sentences through a translation run."""
 
+import argparse
 from pathlib import Path
 
 from vit_jax import weights
 from vit_jax.commands import flags
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
+from vit_jax.evaluate import translate
 from vit_jax.evaluate.images import open_images
 from vit_jax.evaluate.predict import attend, predict, top_lines
 
@@ -15,10 +17,15 @@ def main(argv: list[str]) -> int:
   parser = flags.parser('predict')
   flags.add_weights(parser)
   add = parser.add_argument
-  words = 'image files, folders, or an .npy (N, H, W, C): float32 goes in as it is'
-  add('--input', required=True, nargs='+', metavar='IMAGES', help=words)
-  words = 'for logits (N, K), features (N, D) and files (N,)'
-  add('--output', type=flags.output('.npz'), metavar='OUT.npz', help=words)
+  words = (
+    'image files, folders, or an .npy (N, H, W, C), where float32 goes in as it is; of a '
+    'translation run a text file, one sentence per line'
+  )
+  add('--input', required=True, nargs='+', metavar='INPUT', help=words)
+  words = 'OUT.npz for logits (N, K), features (N, D) and files (N,); OUT.txt for translations'
+  add('--output', type=flags.output(), metavar='OUT', help=words)
+  add('--beam', type=flags.count, help='hypotheses of a translation (default: 1, greedy)')
+  add('--length_penalty', type=flags.positive, help='with --beam (default: 0.6)')
   add('--top', type=flags.count, default=5, help='classes to print per image')
   add('--batch', type=flags.count, default=32, help='images at a time on a device')
   words = 'a side, or height and width (default: that of the weights)'
@@ -28,6 +35,12 @@ def main(argv: list[str]) -> int:
   add('--attention', type=flags.output('.png'), metavar='OUT.png', help=words)
   add('--rollout', action='store_true', help='with --attention: over all layers')
   args = parser.parse_args(argv)
+  if translate.is_translation(args.weights):
+    return _translate(args)
+  if args.output and args.output.suffix != '.npz':
+    raise UserError(f'--output: {str(args.output)!r} must be a .npz file, for images')
+  if args.beam or args.length_penalty:
+    raise UserError('--beam and --length_penalty are for translation runs; leave them out')
   if args.rollout and not args.attention:
     raise UserError('--rollout is a kind of --attention; add --attention=OUT.png')
   if args.image_size and len(args.image_size) > 2:
@@ -53,4 +66,32 @@ def main(argv: list[str]) -> int:
   if args.output:
     answers.save(args.output)
   print('\n'.join([*top_lines(answers, opened.class_names, args.top), *answers.unreadable]))
+  return 0
+
+
+def _translate(args: argparse.Namespace) -> int:
+  for name in ('image_size', 'num_classes', 'rollout', 'model', 'option'):
+    if getattr(args, name):
+      raise UserError(f'--{name} is for images; leave it out with a translation run')
+  if args.output and args.output.suffix != '.txt':
+    raise UserError(f'--output: {str(args.output)!r} must be a .txt file, for translations')
+  opened = translate.open_run(args.weights, args.checkpoint)
+  texts = [text for path in args.input for text in translate.read_sentences(path)]
+  print(opened.line, flush=True)
+  found = translate.translate(
+    opened.translator,
+    texts,
+    beam=args.beam or 1,
+    alpha=args.length_penalty or 0.6,
+    batch=args.batch,
+  )
+  if args.attention:
+    from vit_jax.report.alignment import draw  # here: matplotlib takes a second to import
+
+    draw(opened.translator.alignments([(texts[0], found[0])]), texts[0], found[0], args.attention)
+    print(f'{args.attention}: attention of the first sentence')
+  if args.output:
+    with writing(args.output):
+      args.output.write_text('\n'.join([*found, '']), 'utf-8')
+  print('\n'.join(found))
   return 0

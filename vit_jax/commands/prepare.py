@@ -1,14 +1,16 @@
 """`vit_jax prepare`."""
 
 from vit_jax.commands import flags
-from vit_jax.data import datasets
+from vit_jax.data import datasets, pairs
 
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('prepare')
-  parser.add_argument('name', help='earth_climate, fashion_mnist, or a TFDS name')
+  words = 'earth_climate, number_words, libreoffice_help:de ... (docs/datasets.md), or a TFDS name'
+  parser.add_argument('name', help=words)
   flags.add_data_dir(parser)
   args = parser.parse_args(argv)
 
-  datasets.prepare(args.name, flags.data_dir(args))
+  prepare = pairs.prepare_pairs if pairs.is_ours(args.name) else datasets.prepare
+  prepare(args.name, flags.data_dir(args))
   return 0

@@ -1,37 +1,40 @@
 """The experiment schema, and recipes that fill it."""
 
 from vit_jax.config.durations import Duration
-from vit_jax.config.evals import Eval, lower_is_better, worth
+from vit_jax.config.evals import Eval, TranslationEval, lower_is_better, worth
+from vit_jax.config.pairs import PairData
 from vit_jax.config.recipes import as_flag, from_flags, recipe, update
 from vit_jax.config.schema import (
   Augment,
   Checkpoint,
-  Data,
   Distill,
   Experiment,
+  ImageData,
   Limits,
   Log,
   Loss,
   Mesh,
   Model,
   Optim,
-  resolve,
 )
+from vit_jax.config.settle import resolve
 
 __all__ = [
   'Augment',
   'Checkpoint',
-  'Data',
   'Distill',
   'Duration',
   'Eval',
   'Experiment',
+  'ImageData',
   'Limits',
   'Log',
   'Loss',
   'Mesh',
   'Model',
   'Optim',
+  'PairData',
+  'TranslationEval',
   'as_flag',
   'from_flags',
   'lower_is_better',

@@ -21,7 +21,7 @@ class Duration:
     if len(given) > 1:
       raise UserError(f'{" and ".join(given)} are both set, but a length is given once')
 
-  def to_steps(self, batch_size: int, num_examples: int) -> int:
+  def to_steps(self, batch_size: float, num_examples: int) -> int:
     """In optimizer steps, rounded up."""
     if self.steps:
       return self.steps

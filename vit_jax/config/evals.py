@@ -8,6 +8,7 @@ from typing import Literal
 
 from vit_jax.config.durations import Duration
 from vit_jax.errors import UserError, nearest
+from vit_jax.fields import bounded, tag
 
 # By kind: a pattern of the metrics that may pick the best checkpoint, and what would be right.
 BEST = {
@@ -16,7 +17,10 @@ BEST = {
   'knn': ('knn-.*', 'such as {0}/knn-20'),
   'linear': ('linear', '{0}/linear'),
   'predict': ('(?!)', 'of another eval: predictions have no metric'),
+  'translate': ('bleu|chrf|exact|loss', '{0}/bleu or {0}/chrf or {0}/exact or {0}/loss'),
 }
+# By kind of data, the metric that headlines reports.
+HEADLINES = {'images': 'top1', 'pairs': 'bleu'}
 # Names that summary.json and metrics.jsonl use for something else.
 RESERVED = (
   'train',
@@ -61,7 +65,27 @@ class Eval:
     return self.kind in ('few_shot', 'knn', 'linear')
 
 
-def check_evals(evals: Mapping[str, Eval], best: str) -> None:
+@dataclass(frozen=True)
+class TranslationEval:
+  """One line of `config.evals` of a translation run: translates a split and scores it.
+
+  Attributes:
+    data: as in config.data.name; '' is the data set that is trained on.
+    split: what is translated.
+    beam: hypotheses of the search; 1 is greedy.
+    length_penalty: alpha of arXiv:1609.08144 equation 14.
+    every: how often during training; always at the end.
+  """
+
+  kind: Literal['translate'] = tag('translate')
+  data: str = ''
+  split: str = 'test'
+  beam: int = bounded(1, 1)
+  length_penalty: float = bounded(0.6, 0)
+  every: Duration = Duration()
+
+
+def check_evals(evals: Mapping[str, Eval | TranslationEval], best: str) -> None:
   """Raises a UserError if a name, a line or `best` (config.checkpoint.best) is wrong."""
   for name, line in evals.items():
     if name in RESERVED or '/' in name:

@@ -1,11 +1,10 @@
 """The experiment schema: every key with its default and range.
 
-`resolve` turns the ConfigDict of a recipe into a frozen `Experiment`, which is all that the rest of
-the code sees. An unknown key, a wrong type or a value out of range is a `UserError` that names the
-key and what would be right.
+`settle.resolve` turns the ConfigDict of a recipe into a frozen `Experiment`, which is all that the
+rest of the code sees. An unknown key, a wrong type or a value out of range is a `UserError` that
+names the key and what would be right.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ from typing import Any, Literal, Self
 
 from vit_jax import models
 from vit_jax.config.durations import Duration
-from vit_jax.config.evals import Eval, check_evals
+from vit_jax.config.evals import Eval, TranslationEval
+from vit_jax.config.pairs import PairData
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded, build, changes, check, plain
+from vit_jax.fields import bounded, changes, check, plain
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Data:
+class ImageData:
   """Where images come from and how they become batches."""
 
+  kind: Literal['images'] = 'images'
   name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
   dir: str = ''  # with name='folder': one sub-folder per class, or train/ and val/ or test/
   train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
@@ -114,14 +115,14 @@ class Distill:
 class Loss:
   name: Literal['softmax', 'sigmoid'] = 'softmax'
   label_smoothing: float = bounded(0.0, 0, 0.999)
-  distill: Distill = Distill()
+  distill: Distill | None = Distill()  # of images only
 
 
 @dataclass(frozen=True)
 class Optim:
   name: Literal['adamw', 'sgd'] = 'adamw'
   lr: float = bounded(1e-3, 0)
-  schedule: Literal['cosine', 'linear', 'rsqrt', 'constant'] = 'cosine'
+  schedule: Literal['cosine', 'linear', 'rsqrt', 'noam', 'constant'] = 'cosine'
   warmup: Duration = Duration()
   cooldown: Duration = Duration()  # linear to zero at the end; for rsqrt and constant
   timescale: int = bounded(10_000, 1)  # of rsqrt, in steps
@@ -184,15 +185,15 @@ class Experiment:
   steps: int = bounded(0, 0)
   epochs: float = bounded(0.0, 0)
   examples: int = bounded(0, 0)
-  batch_size: int = bounded(128, 1)  # global
+  batch_size: int = bounded(128, 1)  # global; images, or tokens of a side of the pairs
   eval_batch_size: int = bounded(0, 0)  # 0: batch_size
   init_from: str = ''  # a run folder, file or address, or augreg:NAME, to start from
   model: Model = Model.from_keys({'name': 'Ti/16'})
-  data: Data = Data()
-  augment: Augment = Augment()
+  data: ImageData | PairData = ImageData()
+  augment: Augment | None = Augment()  # of images only
   loss: Loss = Loss()
   optim: Optim = Optim()
-  evals: Mapping[str, Eval] = field(default_factory=dict)
+  evals: Mapping[str, Eval | TranslationEval] = field(default_factory=dict)
   checkpoint: Checkpoint = Checkpoint()
   log: Log = Log()
   limits: Limits = Limits()
@@ -205,6 +206,20 @@ class Experiment:
   def length(self) -> Duration:
     return Duration(self.steps, self.epochs, self.examples)
 
+  @property
+  def images(self) -> ImageData:
+    """The data of a run on images; raises a UserError for one on sentences."""
+    if isinstance(self.data, ImageData):
+      return self.data
+    raise UserError(f'run {self.name!r} translates sentences; this is for runs on images')
+
+  @property
+  def pairs(self) -> PairData:
+    """The data of a run on pairs of sentences; raises a UserError for one on images."""
+    if isinstance(self.data, PairData):
+      return self.data
+    raise UserError(f'run {self.name!r} learns from images; this is for runs on sentences')
+
   def to_json(self) -> str:
     """A recipe with every key, which `resolve` reads; equal experiments give equal text."""
     return json.dumps(plain(self), indent=2, sort_keys=True) + '\n'
@@ -212,55 +227,3 @@ class Experiment:
   def changes(self) -> dict[str, Any]:
     """A recipe with only the keys that are not defaults; `resolve` gives the same experiment."""
     return changes(self, Experiment())
-
-
-def resolve(config: Any) -> Experiment:
-  """The experiment of a recipe (a ConfigDict or plain mapping).
-
-  Raises:
-    UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
-      other.
-  """
-  plain = config.to_dict() if hasattr(config, 'to_dict') else config
-  return _settle(build(Experiment, plain, 'config'))
-
-
-def _settle(x: Experiment) -> Experiment:
-  """Fills in what follows from other keys, and refuses keys that contradict each other."""
-  if x.length == Duration():
-    raise UserError(
-      'the length of the run is missing: set one of config.steps, config.epochs or config.examples'
-    )
-  data = x.data
-  if data.name.startswith('folder:'):
-    data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
-  if data.name == 'folder' and not data.dir:
-    raise UserError(
-      'config.data.dir is missing: give the folder of images, one sub-folder per class, as in '
-      '--config.data.dir=DIR'
-    )
-  for name, values in (('mean', data.mean), ('std', data.std)):
-    if len(values) != data.channels:
-      raise UserError(
-        f'config.data.{name} has {len(values)} numbers, but config.data.channels is {data.channels}'
-      )
-  for name, (low, high) in (('crop_area', data.crop_area), ('crop_aspect', data.crop_aspect)):
-    if low > high:
-      raise UserError(f'config.data.{name} is ({low:g}, {high:g}); the first must be the smaller')
-  distill = x.loss.distill
-  if distill.kind != 'none' and not distill.teacher.name:
-    raise UserError(
-      "config.loss.distill.teacher.name is missing: name the teacher's model, such as 'ResNet-50'"
-    )
-  if distill.kind != 'none' and not distill.teacher_weights:
-    raise UserError(
-      'config.loss.distill.teacher_weights is missing: give a run folder or a weight file of the '
-      f'teacher, a {distill.teacher.name}'
-    )
-  if x.batch_size % x.optim.accumulate:
-    raise UserError(
-      f'config.batch_size {x.batch_size} is not divisible by '
-      f'config.optim.accumulate {x.optim.accumulate}'
-    )
-  check_evals(x.evals, x.checkpoint.best)
-  return dataclasses.replace(x, data=data, eval_batch_size=x.eval_batch_size or x.batch_size)

@@ -17,7 +17,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.data.sources import Record, Source, soft_labels, unreadable
 from vit_jax.data.view import View
@@ -64,7 +64,7 @@ class Loader:
   def __init__(
     self,
     source: Source,
-    data: Data,
+    data: ImageData,
     *,
     seed: int,
     batch_size: int,
@@ -248,7 +248,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def prefetch(
-  loader: Loader, start_step: int, end_step: int, put: Callable[[Batch], Any]
+  loader: Any, start_step: int, end_step: int, put: Callable[[Batch], Any]
 ) -> Generator[Any, None, None]:
   """Yields put(loader.batch(step)) for start_step <= step < end_step, data.prefetch steps ahead.
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import datasets, folder, identity, prepared
 from vit_jax.data.held_out import hold_out
 from vit_jax.errors import UserError, first_few
@@ -152,7 +152,7 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
   )
 
 
-def soft_labels(source: Source, data: Data) -> np.ndarray:
+def soft_labels(source: Source, data: ImageData) -> np.ndarray:
   """The feature `data.soft_label` of every example, the share of each class: float32 [N, K]."""
   name, classes = data.soft_label, len(source.class_names)
   share_NK = source.column(name)
@@ -172,7 +172,7 @@ def soft_labels(source: Source, data: Data) -> np.ndarray:
 
 
 def open_source(
-  data: Data, split: str, data_dir: str | os.PathLike | None = None, labeled: bool = True
+  data: ImageData, split: str, data_dir: str | os.PathLike | None = None, labeled: bool = True
 ) -> Source:
   """Opens a split of the data set that `data` names; prepares it first if it is one of ours.
 

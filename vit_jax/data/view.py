@@ -7,7 +7,7 @@ from typing import Literal, Self
 import numpy as np
 from PIL import Image
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.models import Inputs
 
@@ -35,7 +35,7 @@ class View:
   crop: float = 1.0
 
   @classmethod
-  def of(cls, data: Data) -> Self:
+  def of(cls, data: ImageData) -> Self:
     if data.resize == 'whole':
       return cls.whole(data.image_size, data.channels)
     return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
@@ -76,6 +76,6 @@ class View:
     out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)
 
 
-def inputs_of(data: Data, class_names: tuple[str, ...]) -> Inputs:
+def inputs_of(data: ImageData, class_names: tuple[str, ...]) -> Inputs:
   """The images that a model trained on `data` expects."""
   return Inputs(data.image_size, data.mean, data.std, class_names=class_names, view=View.of(data))

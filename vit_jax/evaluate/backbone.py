@@ -14,7 +14,7 @@ from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vit_jax.config import Data, Mesh
+from vit_jax.config import ImageData, Mesh
 from vit_jax.data import loader
 from vit_jax.data.augment import normalize
 from vit_jax.data.sources import Source
@@ -115,7 +115,7 @@ class Backbone:
   variables: Any  # on `mesh`
   forward: Forward
   view: View
-  data: Data  # how images are read (threads, cache, bad records); `view` decides their pixels
+  data: ImageData  # how images are read (threads, cache, bad records); `view` decides their pixels
   mesh: DeviceMesh
   batch_size: int  # of the global batch
   class_names: tuple[str, ...] = ()  # of its head; () where it has none, or they are unknown
@@ -130,7 +130,7 @@ class Backbone:
     )
     variables = jax.device_put(opened.variables, forward.shardings)
     channels = 3 if view.channels == 3 else 1
-    data = Data(image_size=view.image_size, channels=channels, cache='never')
+    data = ImageData(image_size=view.image_size, channels=channels, cache='never')
     return cls(
       name, opened.model, variables, forward, view, data, mesh, batch_size, opened.class_names
     )
@@ -151,7 +151,7 @@ class Backbone:
 
   def _rows(self, forward: Callable, source: Source, pulse: Pulse) -> dict[str, np.ndarray]:
     def put(batch: Any) -> Batch:
-      return meshes.put_batch(batch, self.mesh, self.batch_size)
+      return meshes.put_batch(batch, self.mesh)
 
     batches, rows = self._loader(source), []
     pulse.begin(f'{self.name}: {source.name} {source.split}', len(source))

@@ -149,6 +149,18 @@ class Judged(NamedTuple):
   rows: Rows | None
   test: Part
 
+  @property
+  def source(self) -> Source:
+    return self.test.source
+
+  def details(self) -> str:
+    """The confusion matrix as text, if each example has one label and the model's own head."""
+    if self.rows is None or self.test.right_NK is not None:
+      return ''
+    return metrics.confusion_text(
+      self.rows['label'], self.rows['prediction'], self.source.class_names
+    )
+
 
 def judge(
   sets: Mapping[str, EvalSet], backbone: Backbone, pulse: Pulse, names: Sequence[str] | None = None

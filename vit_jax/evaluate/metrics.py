@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import losses
+from vit_jax.tables import as_text
 
 Rows = Mapping[str, np.ndarray]
 ECE_BINS = 15
+MATRIX_CLASSES, WORST_PAIRS = 24, 20  # of a confusion matrix in text
 
 
 def class_rows(logits_BK: jax.Array, label_B: jax.Array, loss: str) -> dict[str, jax.Array]:
@@ -78,3 +80,17 @@ def confused(label_N: np.ndarray, prediction_N: np.ndarray) -> list[tuple[int, i
   pairs = zip(label_N[wrong_N].tolist(), prediction_N[wrong_N].tolist(), strict=True)
   counts = sorted(Counter(pairs).items(), key=lambda counted: (-counted[1], counted[0]))
   return [(*pair, count) for pair, count in counts]
+
+
+def confusion_text(label_N: np.ndarray, prediction_N: np.ndarray, names: Sequence[str]) -> str:
+  """The confusion matrix (rows true, columns predicted); of many classes the worst pairs."""
+  if len(names) > MATRIX_CLASSES:
+    pairs = confused(label_N, prediction_N)[:WORST_PAIRS]
+    return as_text(
+      ('true', 'predicted', 'count'), [(names[k], names[j], count) for k, j, count in pairs]
+    )
+  counts_KK = np.zeros((len(names), len(names)), int)
+  np.add.at(counts_KK, (label_N[label_N >= 0], prediction_N[label_N >= 0]), 1)
+  return as_text(
+    ('true', *names), [(name, *map(int, row)) for name, row in zip(names, counts_KK, strict=True)]
+  )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.config import Data, Eval
+from vit_jax.config import Eval, ImageData
 from vit_jax.data import held_out, sources
 from vit_jax.data.sources import Source, match_classes
 from vit_jax.errors import UserError
@@ -50,7 +50,7 @@ class EvalSet(NamedTuple):
 
 
 def open_evals(
-  evals: Mapping[str, Eval], data: Data, class_names: tuple[str, ...], data_dir: Path | None
+  evals: Mapping[str, Eval], data: ImageData, class_names: tuple[str, ...], data_dir: Path | None
 ) -> dict[str, EvalSet]:
   """The evaluation table of a recipe, opened.
 
@@ -63,7 +63,7 @@ def open_evals(
   """
 
   @functools.cache  # lines that judge on the same split share its features, too
-  def open_source(data: Data, split: str, labeled: bool) -> Source:
+  def open_source(data: ImageData, split: str, labeled: bool) -> Source:
     return sources.open_source(data, split, data_dir, labeled=labeled)
 
   opened = {}

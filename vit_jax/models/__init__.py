@@ -3,9 +3,11 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vit_jax.models.names import MODELS, all_names, find, option_types, options_of
+from vit_jax.errors import UserError
+from vit_jax.models.names import MODELS, all_names, find, option_types, options_of, reads_text
 from vit_jax.models.options import Inputs
 from vit_jax.models.sizes import SIZES
+from vit_jax.models.texts import Texts
 
 if TYPE_CHECKING:
   from flax import linen as nn
@@ -14,18 +16,25 @@ __all__ = [
   'MODELS',
   'SIZES',
   'Inputs',
+  'Texts',
   'all_names',
   'build',
+  'example',
   'find',
   'inputs_of',
   'option_types',
   'options_of',
+  'reads_text',
   'variable_shapes',
 ]
 
 
 def build(
-  name: str, num_classes: int, options: Any = None, inputs: Inputs | None = None, **keys: Any
+  name: str,
+  num_classes: int,
+  options: Any = None,
+  inputs: Inputs | Texts | None = None,
+  **keys: Any,
 ) -> 'nn.Module':
   """The model `name`, such as 'B/16': a size and any patch.
 
@@ -48,16 +57,38 @@ def build(
 
 
 def inputs_of(name: str) -> Inputs:
-  """What published weights of the model expect of an image; raises a UserError if it is unknown."""
-  return find(name)[0].inputs
+  """What published weights of the model expect of an image.
+
+  Raises:
+    UserError: the name is unknown, or the model reads sentences.
+  """
+  inputs = find(name)[0].inputs
+  if isinstance(inputs, Texts):
+    raise UserError(f'model {name!r} translates sentences; name one that looks at images')
+  return inputs
 
 
-def variable_shapes(model: 'nn.Module', image_shape: tuple[int, int, int]) -> dict[str, Any]:
-  """The shapes of the model's variables, for images of shape (H, W, C)."""
+def example(shape: tuple[int, ...], batch: int = 1) -> Any:
+  """What a model reads, as shapes and dtypes, of `batch` examples.
+
+  Args:
+    shape: (H, W, C) of an image, or (S, T) of a pair of sentences.
+  """
   import jax  # here for the reason in `build`
   import jax.numpy as jnp
 
-  images_1HWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  from vit_jax.models.output import Pair
+
+  if len(shape) == 3:
+    return jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+  sides: Any = (jax.ShapeDtypeStruct((batch, length), jnp.int32) for length in shape)
+  return Pair(*sides)
+
+
+def variable_shapes(model: 'nn.Module', shape: tuple[int, ...]) -> dict[str, Any]:
+  """The shapes of the model's variables, for an example of a shape as `example` takes it."""
+  import jax
+
   return jax.eval_shape(
-    lambda images_1HWC: model.init(jax.random.key(0), images_1HWC, train=False), images_1HWC
+    lambda inputs: model.init(jax.random.key(0), inputs, train=False), example(shape)
   )

@@ -5,7 +5,7 @@ Queries are N tokens and keys T.
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,34 +20,45 @@ from vit_jax.models.options import AttentionKind, TransformerOptions
 
 Array = jax.Array
 
+MASKED = -1e30  # a score whose weight is 0; infinity would make NaN of a row without any key
 # What is summed over, and the batch axes, of (B, N, A, E) arrays and (B, A, N, T) weights.
 _QUERY_KEY = ((3,), (3,)), ((0, 2), (0, 2))
 _OVER_KEYS = ((3,), (1,)), ((0, 1), (0, 2))
 _OVER_QUERIES = ((2,), (1,)), ((0, 1), (0, 2))
 
 
-def attention_weights(q_BNAE: Array, k_BTAE: Array) -> tuple[Array, Array]:
-  """exp(q k / sqrt(E) - max) as (B, A, N, T), and its sums over T, (B, A, N, 1), in float32."""
+def attention_weights(
+  q_BNAE: Array, k_BTAE: Array, mask_BANT: Array | None = None
+) -> tuple[Array, Array]:
+  """exp(q k / sqrt(E) - max) as (B, A, N, T), and its sums over T, (B, A, N, 1), in float32.
+
+  Args:
+    mask_BANT: bool, of a shape that broadcasts; where it is False, the weight is 0.
+  """
   scores_BANT = dot(q_BNAE, k_BTAE, _QUERY_KEY, jnp.float32)
+  if mask_BANT is not None:
+    scores_BANT = jnp.where(mask_BANT, scores_BANT, MASKED)
   scores_BANT -= jnp.max(scores_BANT, axis=-1, keepdims=True)
   weights_BANT = jnp.exp(scores_BANT * q_BNAE.shape[-1] ** -0.5)
   return weights_BANT, jnp.sum(weights_BANT, axis=-1, keepdims=True)
 
 
 @jax.custom_vjp
-def xla_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
-  """softmax(q k / sqrt(E)) v as (B, N, A, E), the softmax in float32.
+def xla_attention(
+  q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, mask_BANT: Array | None = None
+) -> Array:
+  """softmax(q k / sqrt(E)) v as (B, N, A, E), the softmax in float32 and over the keys of the mask.
 
   Its sums divide the result, which is narrower than the weights, and the backward pass takes the
   row term of the softmax's gradient from the result (arXiv:2205.14135 appendix B.2): each saves
   a pass over the weights.
   """
-  return _xla_forward(q_BNAE, k_BTAE, v_BTAE)[0]
+  return _xla_forward(q_BNAE, k_BTAE, v_BTAE, mask_BANT)[0]
 
 
-def _xla_forward(q_BNAE, k_BTAE, v_BTAE):
+def _xla_forward(q_BNAE, k_BTAE, v_BTAE, mask_BANT):
   dtype = q_BNAE.dtype
-  weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BTAE)
+  weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BTAE, mask_BANT)
   weights_BANT = weights_BANT.astype(dtype)
   out_BANE = dot(weights_BANT, v_BTAE, _OVER_KEYS, jnp.float32) / sums_BAN1
   out_BNAE = out_BANE.swapaxes(1, 2).astype(dtype)
@@ -66,29 +77,39 @@ def _xla_backward(saved, dout_BNAE):
   dq_BANE = dot(dscores_BANT, k_BTAE, _OVER_KEYS, dtype)
   dk_BATE = dot(dscores_BANT, q_BNAE, _OVER_QUERIES, dtype)
   dv_BATE = dot(weights_BANT, dout_BNAE, _OVER_QUERIES, dtype)
-  return dq_BANE.swapaxes(1, 2), dk_BATE.swapaxes(1, 2), dv_BATE.swapaxes(1, 2)
+  return dq_BANE.swapaxes(1, 2), dk_BATE.swapaxes(1, 2), dv_BATE.swapaxes(1, 2), None
 
 
 xla_attention.defvjp(_xla_forward, _xla_backward)
 
 
-def cudnn_attention(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array) -> Array:
+def cudnn_attention(
+  q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, mask_BANT: Array | None = None
+) -> Array:
   """The same in cuDNN's fused kernel (FlashAttention).
 
   On Hopper its backward pass can return NaN for hazardous lengths; there it gets the full
   lengths as a padding mask, which takes another path.
   """
-  lengths: dict[str, Any] = {}
+  options: dict[str, Any] = {} if mask_BANT is None else {'mask': mask_BANT}
   if _hazardous(q_BNAE.shape[1]):
-    lengths = dict(
+    options |= dict(
       query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
       key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32),
     )
-  return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **lengths)
+  return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **options)
 
 
-def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: AttentionKind) -> Array:
-  """softmax(q k / sqrt(E)) v, (B, N, A, E). 'auto' is cuDNN where it is safe and works, else XLA.
+def attend(
+  q_BNAE: Array,
+  k_BTAE: Array,
+  v_BTAE: Array,
+  implementation: AttentionKind,
+  mask_BANT: Array | None = None,
+) -> Array:
+  """softmax(q k / sqrt(E)) v over the keys of the mask, (B, N, A, E).
+
+  'auto' is cuDNN where there is no mask and it is safe and works, else XLA.
 
   Raises:
     UserError: 'cudnn' where there is no GPU, the dtype is float32, or a mesh splits the tokens.
@@ -105,10 +126,11 @@ def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Attentio
         "attention='cudnn' does not take tokens that config.mesh.sequence splits; "
         "use attention='auto'"
       )
-    return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
+    return cudnn_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT)
   tokens, head_dim = k_BTAE.shape[1], q_BNAE.shape[-1]
   if (
     implementation == 'auto'
+    and mask_BANT is None
     and gpu
     and half
     and head_dim % 8 == 0
@@ -119,7 +141,7 @@ def attend(q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, implementation: Attentio
     and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)
   ):
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
-  return xla_attention(q_BNAE, k_BTAE, v_BTAE)
+  return xla_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT)
 
 
 def _hazardous(tokens: int) -> bool:
@@ -196,23 +218,74 @@ OutProjection = functools.partial(
 )  # kernel (A, E, D)
 
 
-class Attention(nn.Module):
-  """Multi-head self-attention (arXiv:2010.11929 appendix A).
+class Keys(NamedTuple):
+  """Keys and values of T tokens, which queries attend to."""
 
-  When the collection 'intermediates' is mutable, the weights are sown as `weights_BANT`.
+  k_BTAE: Array
+  v_BTAE: Array
+
+  def put(self, new: Self, position: Array | int) -> Self:
+    """With those of other tokens in place of the ones from `position` on."""
+    return jax.tree.map(
+      lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+        old, new.astype(old.dtype), position, axis=1
+      ),
+      self,
+      new,
+    )
+
+
+class Attention(nn.Module):
+  """Multi-head attention (arXiv:1706.03762 section 3.2; arXiv:2010.11929 appendix A).
+
+  Tokens attend to themselves or, with `cross`, to a memory of other tokens. When the collection
+  'intermediates' is mutable, the weights are sown as `weights_BANT`.
   """
 
   options: TransformerOptions
+  cross: bool = False
+
+  def __call__(
+    self, x_BND: Array, mask_BANT: Array | None = None, memory_BTD: Array | None = None
+  ) -> Array:
+    """(B, N, D) -> (B, N, D).
+
+    Args:
+      mask_BANT: bool, of a shape that broadcasts; where it is False, nothing is attended to.
+      memory_BTD: what is attended to, with `cross`.
+    """
+    return self.with_keys(x_BND, mask_BANT, memory_BTD)[0]
 
   @nn.compact
-  def __call__(self, x_BND: Array) -> Array:
+  def with_keys(
+    self,
+    x_BND: Array,
+    mask_BANT: Array | None = None,
+    memory_BTD: Array | None = None,
+    keys: Keys | None = None,
+    position: Array | int = 0,
+  ) -> tuple[Array, Keys]:
+    """(the result, the keys that were attended to), to decode token by token.
+
+    Args:
+      keys: of an earlier call: of the memory with `cross`, else of earlier tokens, among which
+        those of `x_BND` are put at `position`.
+    """
     o = self.options
-    q_BNAE, k_BNAE, v_BNAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
-    if o.qk_norm:  # arXiv:2302.05442 section 2
-      q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
+    if self.cross:
+      (q_BNAE,) = Projections(1, o.heads, o.dtype, name='query')(x_BND)
+      if keys is None:
+        assert memory_BTD is not None
+        keys = Keys(*Projections(2, o.heads, o.dtype, name='kv')(memory_BTD))
+    else:
+      q_BNAE, k_BNAE, v_BNAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
+      if o.qk_norm:  # arXiv:2302.05442 section 2
+        q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
+      keys = Keys(k_BNAE, v_BNAE) if keys is None else keys.put(Keys(k_BNAE, v_BNAE), position)
     if self.is_mutable_collection('intermediates'):
-      weights_BANT, sums_BAN1 = attention_weights(q_BNAE, k_BNAE)
+      weights_BANT, sums_BAN1 = attention_weights(q_BNAE, keys.k_BTAE, mask_BANT)
       self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
-    k_BNAE, v_BNAE = constraints.gathered(k_BNAE), constraints.gathered(v_BNAE)
-    out_BNAE = attend(q_BNAE, k_BNAE, v_BNAE, o.attention)
-    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(checkpoint_name(out_BNAE, 'attention_out'))
+    k_BTAE, v_BTAE = keys if self.cross else map(constraints.gathered, keys)
+    out_BNAE = attend(q_BNAE, k_BTAE, v_BTAE, o.attention, mask_BANT)
+    out_BNAE = checkpoint_name(out_BNAE, 'attention_out')
+    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(out_BNAE), keys

@@ -28,8 +28,8 @@ REMAT = {
 class Mlp(nn.Module):
   """Two Dense layers with a GELU between: the paper's MLP (arXiv:2010.11929 section 3.1).
 
-  With `mlp_kind` 'swiglu' a third, `gate`, goes through SiLU and multiplies the hidden units
-  instead.
+  With `mlp_kind` 'relu' it is a ReLU (arXiv:1706.03762 section 3.3); with 'swiglu' a third layer,
+  `gate`, goes through SiLU and multiplies the hidden units instead.
   """
 
   options: TransformerOptions
@@ -47,7 +47,7 @@ class Mlp(nn.Module):
     if o.mlp_kind == 'swiglu':
       h_BNF = swiglu(dense(o.mlp, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
     else:
-      h_BNF = gelu(h_BNF, o.exact_gelu)
+      h_BNF = nn.relu(h_BNF) if o.mlp_kind == 'relu' else gelu(h_BNF, o.exact_gelu)
     h_BNF = nn.Dropout(o.dropout, deterministic=not train)(h_BNF)
     return dense(x_BND.shape[-1], name='down')(h_BNF)
 
@@ -55,8 +55,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
   """x + MSA(LN(x)), then x + MLP(LN(x)): arXiv:2010.11929 equations 2 and 3.
 
-  Optionally each branch is scaled per channel (LayerScale, arXiv:2103.17239) and dropped per
-  example (stochastic depth).
+  With `post_norm` each is LN(x + f(x)) (arXiv:1706.03762 section 3.1). Optionally each branch is
+  scaled per channel (LayerScale, arXiv:2103.17239) and dropped per example (stochastic depth).
   """
 
   options: TransformerOptions
@@ -65,19 +65,31 @@ class Block(nn.Module):
   rolled: bool  # into a loop over the layers
 
   @nn.compact
-  def __call__(self, x_BND: Array, drop_rate: Array) -> tuple[Array, None]:
+  def __call__(
+    self, x_BND: Array, drop_rate: Array, mask_BANT: Array | None = None
+  ) -> tuple[Array, None]:
     """Returns the block's output and, for `nn.scan`, nothing.
 
     Args:
       drop_rate: probability of dropping a branch; read if `stochastic_depth` is set.
+      mask_BANT: of the attention.
     """
     if not self.is_initializing():  # with a single example
       x_BND = constraints.over_tokens(x_BND)
+    attention, mlp = self.make_attention(), Mlp(self.options, name='mlp')
     with constraints.in_loop(self.rolled):
-      y_BND = self.make_attention()(LayerNorm(name='norm1')(x_BND))
-      x_BND = x_BND + self.branch(y_BND, 'scale1', drop_rate)
-      y_BND = Mlp(self.options, name='mlp')(LayerNorm(name='norm2')(x_BND), self.train)
-    return x_BND + self.branch(y_BND, 'scale2', drop_rate), None
+      x_BND = self.add('1', lambda x_BND: attention(x_BND, mask_BANT), x_BND, drop_rate)
+      return self.add('2', lambda x_BND: mlp(x_BND, self.train), x_BND, drop_rate), None
+
+  @nn.nowrap
+  def add(
+    self, number: str, function: Callable[[Array], Array], x_BND: Array, drop_rate: Array
+  ) -> Array:
+    """x + f(LN(x)), or with `post_norm` LN(x + f(x)); the LayerNorm is called 'norm' + `number`."""
+    norm, scale = LayerNorm(name=f'norm{number}'), f'scale{number}'
+    if self.options.post_norm:
+      return norm(x_BND + self.branch(function(x_BND), scale, drop_rate))
+    return x_BND + self.branch(function(norm(x_BND)), scale, drop_rate)
 
   @nn.nowrap
   def make_attention(self) -> nn.Module:
@@ -131,7 +143,7 @@ def stacked(
 class Encoder(nn.Module):
   """The blocks and a final LayerNorm (arXiv:2010.11929 equations 2 to 4).
 
-  Without `final_norm` there are only the blocks.
+  Without `final_norm` there are only the blocks; with `post_norm` each of them ends with one.
   """
 
   options: TransformerOptions
@@ -140,13 +152,15 @@ class Encoder(nn.Module):
   final_norm: bool = True
 
   @nn.compact
-  def __call__(self, x_BND: Array, train: bool) -> Array:
+  def __call__(self, x_BND: Array, train: bool, mask_BANT: Array | None = None) -> Array:
     o = self.options
-    blocks = stacked(self.kind, o.depth, o, initializing=self.is_initializing())
-    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, name='blocks')(
-      x_BND, drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth)
+    blocks = stacked(
+      self.kind, o.depth, o, initializing=self.is_initializing(), in_axes=(0, nn.broadcast)
     )
-    return LayerNorm(name='norm')(x_BND) if self.final_norm else x_BND
+    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, name='blocks')(
+      x_BND, drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth), mask_BANT
+    )
+    return LayerNorm(name='norm')(x_BND) if self.final_norm and not o.post_norm else x_BND
 
 
 def drop_rates(rate: float, rule: StochasticDepthRule, depth: int) -> Array:

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax.models import constraints
-from vit_jax.models.attention import OutProjection, Projections
+from vit_jax.models.attention import Attention, OutProjection, Projections
 from vit_jax.models.blocks import Block, Encoder, Mlp, stacked
 from vit_jax.models.classifier import Classifier
 from vit_jax.models.dense import dot
@@ -16,7 +16,6 @@ from vit_jax.models.embedding import PatchEmbedding
 from vit_jax.models.layers import LayerNorm
 from vit_jax.models.options import CaiTOptions, TransformerOptions
 from vit_jax.models.output import Output
-from vit_jax.models.pooling import ProbeAttention
 
 Array = jax.Array
 
@@ -91,7 +90,7 @@ class TalkingHeads(nn.Module):
   options: TransformerOptions
 
   @nn.compact
-  def __call__(self, x_BND: Array) -> Array:
+  def __call__(self, x_BND: Array, mask_BANT: None = None) -> Array:
     o = self.options
     q_BNAE, k_BTAE, v_BTAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
     k_BTAE, v_BTAE = constraints.gathered(k_BTAE), constraints.gathered(v_BTAE)
@@ -123,7 +122,8 @@ class ClassBlock(Block):
       cls_B1D = constraints.over_batch(cls_B1D)
     with constraints.in_loop(self.rolled):
       tokens_BND = LayerNorm(name='norm1')(jnp.concatenate([cls_B1D, patches_BND], axis=1))
-      y_B1D = ProbeAttention(self.options, name='attention')(tokens_BND[:, :1], tokens_BND)
+      attention = Attention(self.options, cross=True, name='attention')
+      y_B1D = attention(tokens_BND[:, :1], memory_BTD=tokens_BND)
       cls_B1D = cls_B1D + self.branch(y_B1D, 'scale1')
       y_B1D = Mlp(self.options, name='mlp')(LayerNorm(name='norm2')(cls_B1D), self.train)
     return cls_B1D + self.branch(y_B1D, 'scale2'), None

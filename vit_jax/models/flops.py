@@ -9,41 +9,39 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from vit_jax.models import variable_shapes
+from vit_jax.models import example, variable_shapes
 
 # How a forward pass is executed, where a model has a choice: fast to trace, every product visible.
 TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
 
 
-def count_parameters(model: Any, image_shape: tuple[int, int, int]) -> int:
-  """Parameters of `model` for images of shape (H, W, C)."""
-  variables = variable_shapes(_traceable(model), image_shape)
+def count_parameters(model: Any, shape: tuple[int, ...]) -> int:
+  """Parameters of `model` for an example of a shape as `models.example` takes it."""
+  variables = variable_shapes(_traceable(model), shape)
   return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 
 
-def forward_macs(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> int:
-  """Multiply-accumulates of the forward pass for one image of shape (H, W, C).
+def forward_macs(model: Any, shape: tuple[int, ...], train: bool = False) -> int:
+  """Multiply-accumulates of the forward pass for one image (H, W, C) or pair (S, T).
 
   Counts the matrix products and convolutions in the model's jaxpr. A training step is three forward
   passes, and a multiply-accumulate two FLOP. With `train`, patches that patch dropout removes count
   in the embedding only.
   """
-  return jaxpr_macs(trace(model, image_shape, train))
+  return jaxpr_macs(trace(model, shape, train))
 
 
-def trace(model: Any, image_shape: tuple[int, int, int], train: bool = False) -> Jaxpr:
-  """The forward pass for one image."""
+def trace(model: Any, shape: tuple[int, ...], train: bool = False) -> Jaxpr:
+  """The forward pass for one example."""
   model = _traceable(model)
-  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
 
-  def forward(variables, images_BHWC):
+  def forward(variables, inputs):
     rngs = {'dropout': jax.random.key(0)}
-    return model.apply(variables, images_BHWC, train=train, mutable=['batch_stats'], rngs=rngs)
+    return model.apply(variables, inputs, train=train, mutable=['batch_stats'], rngs=rngs)
 
-  return jax.make_jaxpr(forward)(variable_shapes(model, image_shape), images_BHWC).jaxpr
+  return jax.make_jaxpr(forward)(variable_shapes(model, shape), example(shape)).jaxpr
 
 
 def jaxpr_macs(jaxpr: Jaxpr) -> int:

@@ -18,6 +18,7 @@ from vit_jax.models.options import (
   ViTOptions,
 )
 from vit_jax.models.sizes import SIZES, Size
+from vit_jax.models.texts import EncoderDecoderOptions, RNNOptions, Texts
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -31,7 +32,7 @@ class Entry(NamedTuple):
   defaults: Mapping[str, Any]  # of this name, where they differ from those of `options`
   patches: tuple[int, ...] = ()  # the published ones; (): the name has no patch
   variants: Mapping[str, Mapping[str, Any]] = {}  # what they change in the defaults
-  inputs: Inputs = Inputs()  # the images that its published weights expect
+  inputs: Inputs | Texts = Inputs()  # the images that its published weights expect
 
   def names(self, base: str) -> Iterator[str]:
     """The published names of this entry."""
@@ -60,6 +61,11 @@ def find(name: str) -> tuple[Entry, dict[str, Any]]:
 def all_names() -> dict[str, str]:
   """Every published name -> its family."""
   return {name: entry.family for base, entry in MODELS.items() for name in entry.names(base)}
+
+
+def reads_text(name: str) -> bool:
+  """Whether a model translates sentences, rather than looks at images."""
+  return bool(name) and isinstance(find(name)[0].inputs, Texts)
 
 
 def option_types() -> dict[str, Any]:
@@ -175,6 +181,22 @@ def _bit(stages: tuple[int, ...], width: int, side: int = 448) -> Entry:
   return Entry('BiT', 'resnet.BiT', BiTOptions, dict(stages=stages, width=width), inputs=inputs)
 
 
+def _transformer(width: int, depth: int, heads: int, dropout: float = 0.1) -> Entry:
+  """Vaswani et al. 2017 (arXiv:1706.03762): ReLU, post-norm, tied embeddings."""
+  defaults = Size(width, depth, 4 * width, heads)._asdict()
+  return Entry(
+    'Transformer',
+    'transformer.Transformer',
+    EncoderDecoderOptions,
+    defaults | dict(mlp_kind='relu', dropout=dropout),
+    inputs=Texts(),
+  )
+
+
+def _rnn(cell: str) -> Entry:
+  return Entry('RNN', 'recurrent.Recurrent', RNNOptions, dict(cell=cell), inputs=Texts())
+
+
 # By the part of a name before the slash.
 MODELS: dict[str, Entry] = {
   **{name: _vit(size, patches=_PATCHES.get(name, (16,))) for name, size in SIZES.items()},
@@ -216,4 +238,11 @@ MODELS: dict[str, Entry] = {
   'LeNet-5': Entry(
     'LeNet', 'convnets.LeNet5', LeNetOptions, {}, inputs=Inputs((32, 32), (0.5,), (0.5,), 1.0)
   ),
+  'RNN-GRU': _rnn('gru'),
+  'RNN-LSTM': _rnn('lstm'),
+  'Transformer-tiny': _transformer(128, 2, 4),
+  'Transformer-small': _transformer(256, 2, 4),
+  # arXiv:1706.03762 Table 3; dropout of big on English to German.
+  'Transformer-base': _transformer(512, 6, 8),
+  'Transformer-big': _transformer(1024, 6, 16, 0.3),
 }

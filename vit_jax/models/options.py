@@ -13,7 +13,7 @@ from vit_jax.fields import bounded
 
 AttentionKind = Literal['auto', 'xla', 'cudnn']
 Dtype = Literal['float32', 'bfloat16', 'float16']
-MlpKind = Literal['gelu', 'swiglu']
+MlpKind = Literal['gelu', 'relu', 'swiglu']
 Remat = Literal['none', 'full', 'dots', 'names']
 StochasticDepthRule = Literal['linear', 'constant']
 Unroll = Literal['auto', True, False]
@@ -44,15 +44,14 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerOptions:
-  """What a ViT and a CaiT have in common.
+  """What all Transformers have in common.
 
   Attributes:
-    width, depth, mlp, heads, patch: D, L, F, A, P of the legend.
+    width, depth, mlp, heads: D, L, F, A of the legend.
     layerscale: initial scale of the residual branches (arXiv:2103.17239); 0 is without.
     stochastic_depth: probability of dropping a residual branch of an example.
     dropout: after the positions and after every dense layer but qkv.
-    mlp_kind: two dense layers with a GELU, or three with a SiLU gate (arXiv:2002.05202).
-    head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
+    mlp_kind: two dense layers with a GELU or a ReLU, or three with a SiLU gate (arXiv:2002.05202).
     exact_gelu: the normal distribution function in GELU, else its tanh form.
     fused_qkv: queries, keys and values in one matrix product, else in three.
     attention: 'xla', 'cudnn', or 'auto' for the better one that works here.
@@ -69,12 +68,10 @@ class TransformerOptions:
   depth: int = bounded(low=1)
   mlp: int = bounded(low=1)
   heads: int = bounded(low=1)
-  patch: int = bounded(16, low=1)
   layerscale: float = bounded(0.0, low=0)
   stochastic_depth: float = bounded(0.0, low=0, high=0.99)
   dropout: float = bounded(0.0, low=0, high=0.99)
   mlp_kind: MlpKind = 'gelu'
-  head_bias: float = 0.0
   exact_gelu: bool = False
   fused_qkv: bool = True
   attention: AttentionKind = 'auto'
@@ -86,9 +83,27 @@ class TransformerOptions:
     if self.width % self.heads:
       raise UserError(f'heads is {self.heads}, which does not divide width {self.width}')
 
+  @property
+  def post_norm(self) -> bool:
+    """Whether a LayerNorm follows each residual sum, rather than begins each branch."""
+    return False
+
 
 @dataclass(frozen=True, kw_only=True)
-class ViTOptions(TransformerOptions):
+class PatchOptions(TransformerOptions):
+  """A Transformer over the patches of an image.
+
+  Attributes:
+    patch: P of the legend, in pixels.
+    head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
+  """
+
+  patch: int = bounded(16, low=1)
+  head_bias: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTOptions(PatchOptions):
   """A Vision Transformer (arXiv:2010.11929).
 
   Attributes:
@@ -173,7 +188,7 @@ class HybridOptions(ViTOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaiTOptions(TransformerOptions):
+class CaiTOptions(PatchOptions):
   """A CaiT (arXiv:2103.17239).
 
   `depth` counts the blocks with talking heads, in which alone `stochastic_depth` acts, the same at

@@ -126,10 +126,13 @@ def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) ->
   return [row for start, stop in sorted(bounds) for row in range(start, stop)]
 
 
-def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh, batch_size: int) -> dict:
-  """Global arrays, sharded over the batch, from this process's rows of them."""
-  sharding = NamedSharding(mesh, BATCH_SPEC)
+def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh) -> dict:
+  """Makes global arrays, sharded over the batch, from this process's rows."""
+  sharding, ways = NamedSharding(mesh, BATCH_SPEC), mesh.shape['replica'] * mesh.shape['fsdp']
+  mine = len(local_rows(ways, mesh))
   return {
-    name: jax.make_array_from_process_local_data(sharding, rows, (batch_size, *rows.shape[1:]))
+    name: jax.make_array_from_process_local_data(
+      sharding, rows, (len(rows) * ways // mine, *rows.shape[1:])
+    )
     for name, rows in batch.items()
   }

@@ -21,9 +21,12 @@ from vit_jax.trees import flatten, path_name
 
 # 'fsdp' marks the axis it prefers; if it does not divide that, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
-  (r'blocks/attention/(qkv|query|kv)/kernel$', P(None, 'fsdp', None, 'tensor', None)),  # L D 3 A E
-  (r'blocks/attention/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
-  (r'blocks/attention/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
+  (
+    r'blocks/(attention|cross)/(qkv|query|kv)/kernel$',
+    P(None, 'fsdp', None, 'tensor', None),
+  ),  # L D 3 A E
+  (r'blocks/(attention|cross)/(qkv|query|kv)/bias$', P(None, None, 'tensor')),  # L 3 AE
+  (r'blocks/(attention|cross)/out/kernel$', P(None, 'tensor', None, 'fsdp')),  # L A E D
   (r'blocks/mlp/(gate|up)/kernel$', P(None, 'fsdp', 'tensor')),  # L D F
   (r'blocks/mlp/(gate|up)/bias$', P(None, 'tensor')),  # L F
   (r'blocks/mlp/down/kernel$', P(None, 'tensor', 'fsdp')),  # L F D
@@ -37,6 +40,9 @@ RULES: tuple[tuple[str, P], ...] = (
   (r'conv\w*/kernel$', P(None, None, None, 'fsdp')),  # H W C D
   (r'fc6/kernel$', P(None, None, None, 'fsdp')),  # H W C D
   (r'fc7/kernel$', P('fsdp', None)),  # D D
+  (r'(source|target)/table$', P(None, 'fsdp')),  # V D
+  (r'(input|recurrent)_kernel$', P('fsdp')),  # D G H, H G H
+  (r'(readout|query|key)/kernel$', P('fsdp')),  # D D
   (r'', P()),  # biases, norms, tokens, counters
 )
 # The leading axis L of these is sliced layer by layer: never sharded.

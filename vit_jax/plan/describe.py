@@ -44,7 +44,8 @@ def plan_text(plan: Plan) -> str:
     f'{x.name}: {x.model.name}, {trainer.parameters / 1e6:,.1f} M parameters, on '
     f'{plan.topology.name}: {plan.devices} devices{of} ({chip.kind})',
     f'mesh: {rules.words(trainer.mesh)}; batch {x.batch_size:,}: '
-    f'{estimate.images_per_pass(trainer):g} images per device at the same time{passes}',
+    f'{estimate.examples_per_pass(trainer):g} {trainer.domain.examples} per device at the same time'
+    f'{passes}',
     '',
     f'memory of one device{limit}',
     *(f'  {name:18}{size / GIB:9.3f} GiB' for name, size in plan.bytes.items() if size),
@@ -87,8 +88,9 @@ def _work_lines(plan: Plan, work: Work) -> list[str]:
   return [
     *lines,
     '',
-    f'bound (not a forecast): at most {plan.images_per_second:,.0f} images/s, '
-    f'{plan.images_per_second / plan.devices:,.1f} per device, MFU at most {plan.mfu:.1%}; '
+    f'bound (not a forecast): at most {plan.examples_per_second:,.0f} '
+    f'{plan.trainer.domain.examples}/s, '
+    f'{plan.examples_per_second / plan.devices:,.1f} per device, MFU at most {plan.mfu:.1%}; '
     f'limited by {bound.limit}',
     f'  least ms per step: compute {bound.compute * 1e3:.2f}, HBM {bound.memory * 1e3:.2f}, '
     f'links {bound.near * 1e3:.2f}, between nodes {bound.far * 1e3:.2f}',
@@ -101,6 +103,8 @@ def _notes(plan: Plan) -> list[str]:
   notes = []
   if plan.work and plan.work.roofline:
     notes.append(f'The bound assumes {roofline.ASSUMPTIONS}.')
+  if len(plan.trainer.domain.rows) > 1:
+    notes.append('All is of the longest batches; shorter ones have about as many tokens.')
   if plan.topology.chip.platform == 'cuda':
     notes.append(
       'A step may use the share of the memory that JAX takes '
@@ -117,8 +121,8 @@ def search_text(plans: Sequence[Plan], given: Experiment) -> str:
   rows = []
   for plan in plans:
     needed = plan.compiled.bytes / GIB
-    speed = f'{plan.images_per_second:,.0f}', f'{plan.mfu:.1%}'
-    images = f'{estimate.images_per_pass(plan.trainer):g}'
+    speed = f'{plan.examples_per_second:,.0f}', f'{plan.mfu:.1%}'
+    images = f'{estimate.examples_per_pass(plan.trainer):g}'
     how = flags(plan.trainer.experiment, given)
     rows.append((*speed, needed, plan.available / GIB - needed, images, how))
   head = ('images/s <=', 'MFU <=', 'GiB', 'to spare', 'per pass', 'how')
@@ -157,7 +161,7 @@ def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:
     'devices': plan.devices,
     'mesh': ' '.join(f'{axis}={n}' for axis, n in shape.items() if n > 1) or 'one device',
     'answer': FITS[plan.fits],
-    'images_per_pass': f'{estimate.images_per_pass(plan.trainer):g}',
+    'images_per_pass': f'{estimate.examples_per_pass(plan.trainer):g}',
     'needed_gib': _short(plan.compiled.bytes / GIB) if plan.compiled.bytes else None,
     'available_gib': _short(plan.available / GIB) if plan.available else None,
     'recipe_steps': plan.trainer.steps,
@@ -177,7 +181,7 @@ def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:
     cells['hbm_gb'] = _short(plan.work.traffic / 1e9)
     cells['sent_gb'] = _short(sum(each.near + each.far for each in moved) / 1e9)
   if plan.work and plan.work.roofline:
-    cells['bound_images_per_second'] = f'{plan.images_per_second:.0f}'
+    cells['bound_images_per_second'] = f'{plan.examples_per_second:.0f}'
     cells['bound_mfu'] = f'{plan.mfu:.3f}'
     cells['limited_by'] = plan.work.roofline.limit
     cells['recipe_hours_at_least'] = _short(plan.hours)

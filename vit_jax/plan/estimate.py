@@ -43,10 +43,10 @@ def state_bytes(trainer: Trainer) -> dict[str, int]:
   }
 
 
-def images_per_pass(trainer: Trainer) -> float:
-  """Images that one device takes through the model at once."""
+def examples_per_pass(trainer: Trainer) -> float:
+  """Images or pairs that one device takes through the model at once."""
   shape, x = trainer.mesh.shape, trainer.experiment
-  return x.batch_size / (shape['replica'] * shape['fsdp'] * x.optim.accumulate)
+  return trainer.domain.rows[-1] / (shape['replica'] * shape['fsdp'] * x.optim.accumulate)
 
 
 def has_heads(model: Any) -> bool:
@@ -65,57 +65,55 @@ def activation_bytes(trainer: Trainer) -> float:
 
   The compiler may keep less (it computes cheap things again) or more (copies, padding).
   """
-  saved = saved_bytes(trainer.model, trainer.image_shape)
-  return images_per_pass(trainer) * saved / devices_per_image(trainer)
+  saved = saved_bytes(trainer.model, trainer.shape)
+  return examples_per_pass(trainer) * saved / devices_per_image(trainer)
 
 
 @functools.lru_cache(maxsize=256)
-def saved_bytes(model: Any, image_shape: tuple[int, int, int]) -> float:
-  """Bytes that automatic differentiation saves for the backward pass of one image, without those
-  of parameters: the difference that a second image makes."""
-  variables, logits = _training(model, image_shape)
+def saved_bytes(model: Any, shape: tuple[int, ...]) -> float:
+  """Bytes that automatic differentiation saves for the backward pass of one example, without those
+  of parameters: the difference that a second one makes."""
+  variables, logits = _training(model, shape)
 
-  def residuals(variables, images_BHWC):
-    return jax.vjp(lambda params: logits(params, variables, images_BHWC), variables['params'])[1]
+  def residuals(variables, inputs):
+    return jax.vjp(lambda params: logits(params, variables, inputs), variables['params'])[1]
 
   def size(batch: int) -> int:
-    images_BHWC = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
-    leaves = jax.tree.leaves(jax.eval_shape(residuals, variables, images_BHWC))
+    inputs = models.example(shape, batch)
+    leaves = jax.tree.leaves(jax.eval_shape(residuals, variables, inputs))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
 
   return size(2) - size(1)
 
 
 @functools.lru_cache(maxsize=256)
-def pass_flops(model: Any, image_shape: tuple[int, int, int]) -> float:
-  """FLOP of matrix products, forward and backward, for one image, with those that remat repeats."""
-  variables, logits = _training(model, image_shape)
+def pass_flops(model: Any, shape: tuple[int, ...]) -> float:
+  """FLOP of matrix products of an example, forward and backward, with what remat repeats."""
+  variables, logits = _training(model, shape)
 
-  def gradient(variables, images_BHWC):
-    return jax.grad(lambda *args: jnp.sum(logits(*args)))(
-      variables['params'], variables, images_BHWC
-    )
+  def gradient(variables, inputs):
+    return jax.grad(lambda *args: jnp.sum(logits(*args)))(variables['params'], variables, inputs)
 
-  images_BHWC = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  return 2.0 * flops.jaxpr_macs(jax.make_jaxpr(gradient)(variables, images_BHWC).jaxpr)
+  inputs = models.example(shape)
+  return 2.0 * flops.jaxpr_macs(jax.make_jaxpr(gradient)(variables, inputs).jaxpr)
 
 
-def _training(model: Any, image_shape: tuple[int, int, int]) -> tuple[Any, Callable]:
-  """(shapes of the variables, (params, variables, images_BHWC) -> logits_BK as in a train step)."""
+def _training(model: Any, shape: tuple[int, ...]) -> tuple[Any, Callable]:
+  """(shapes of the variables, (params, variables, inputs) -> logits as in a train step)."""
   if hasattr(model.options, 'unroll'):
     model = model.clone(options=dataclasses.replace(model.options, unroll=False))
 
-  def logits(params, variables, images_BHWC):
+  def logits(params, variables, inputs):
     output, _ = model.apply(
       {**variables, 'params': params},
-      images_BHWC,
+      inputs,
       train=True,
       rngs={'dropout': jax.random.key(0)},
       mutable=['batch_stats'],
     )
-    return output.logits_BK
+    return output.logits
 
-  return models.variable_shapes(model, image_shape), logits
+  return models.variable_shapes(model, shape), logits
 
 
 def memory_bytes(trainer: Trainer) -> float:
@@ -126,7 +124,7 @@ def memory_bytes(trainer: Trainer) -> float:
   if option(trainer.experiment, 'remat', 'none') != 'none':
     # Recomputing a layer needs all of its activations.
     plain = model.clone(options=dataclasses.replace(model.options, remat='none'))
-    saved = images_per_pass(trainer) * saved_bytes(plain, trainer.image_shape)
+    saved = examples_per_pass(trainer) * saved_bytes(plain, trainer.shape)
     activations += saved / (model.options.depth * devices_per_image(trainer))
   return sum(state.values()) + gradients + tree_bytes(trainer.abstract_batch) + activations
 
@@ -151,7 +149,7 @@ def expected_collectives(trainer: Trainer, group_devices: int) -> list[Collectiv
   # Weights and tokens in the compute dtype, forward and backward; gradients in float32.
   size = jnp.dtype(option(x, 'dtype', 'float32')).itemsize
   if hasattr(options, 'width'):
-    tokens = passes * images_per_pass(trainer) * math.prod(trainer.grid)
+    tokens = passes * examples_per_pass(trainer) * trainer.domain.tokens
     layers = getattr(options, 'depth', 0)
     add('all-reduce', 'tensor', 8 * layers * tokens * options.width * size, 1)
   add('all-gather', 'fsdp', passes * mine * 2 * size, inner)

@@ -49,8 +49,8 @@ class Plan:
   def step_flops(self) -> float:
     """The model's own, on all devices: six for each multiply-accumulate of a forward pass."""
     trainer = self.trainer
-    macs = model_flops.forward_macs(trainer.model, trainer.image_shape, train=True)
-    return 6.0 * macs * trainer.experiment.batch_size
+    macs = model_flops.forward_macs(trainer.model, trainer.shape, train=True)
+    return 6.0 * macs * trainer.domain.rows[-1]
 
   @property
   def seconds(self) -> float:
@@ -58,8 +58,8 @@ class Plan:
     return self.work.roofline.seconds if self.work and self.work.roofline else 0.0
 
   @property
-  def images_per_second(self) -> float:
-    return self.trainer.experiment.batch_size / self.seconds if self.seconds else 0.0
+  def examples_per_second(self) -> float:
+    return self.trainer.domain.rows[-1] / self.seconds if self.seconds else 0.0
 
   @property
   def mfu(self) -> float:

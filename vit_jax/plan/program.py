@@ -21,8 +21,9 @@ from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel.topology import Topology
 from vit_jax.plan import compilers, hlo
 from vit_jax.plan.estimate import option, with_options
+from vit_jax.train.domain import Sizes
 from vit_jax.train.step import compiler_options
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.trainer import Trainer
 
 # The share of a GPU's memory that JAX takes by default (its page "GPU memory allocation").
 GPU_SHARE = ('XLA_PYTHON_CLIENT_MEM_FRACTION', 0.75)
@@ -105,7 +106,6 @@ def lower(case: Case) -> Program:
   if option(x, 'attention', '') == 'cudnn':  # compiles on a card only; XLA's takes its place
     x = with_options(x, attention='xla')
   mesh = meshes.make_mesh(x.mesh, compilers.devices(case.topology))
-  meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
   trainer = Trainer(x, mesh=mesh, sizes=Sizes(case.num_examples, case.num_classes))
   lowered = trainer.train_step.lower(
     trainer.abstract_state, trainer.abstract_batch, *trainer.abstract_frozen

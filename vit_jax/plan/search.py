@@ -7,6 +7,7 @@ at once, and every candidate computes the same run.
 import dataclasses
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from vit_jax.plan import compilers, describe, estimate, planner, program, roofli
 from vit_jax.plan.planner import Plan
 from vit_jax.plan.program import Case
 from vit_jax.plan.roofline import Roofline
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.domain import Sizes
+from vit_jax.train.trainer import Trainer
 
 LOG = logging.getLogger(__name__)
 WANTED, MOST_COMPILED = 3, 8
@@ -79,7 +81,7 @@ def search(case: Case, cache: Path | None) -> list[Plan]:
       'arithmetic) ...'
     )
     plan = planner.make_plan(case._replace(experiment=candidate.experiment), cache)
-    speed = f', at most {plan.images_per_second:,.0f} images/s' if plan.fits else ''
+    speed = f', at most {plan.examples_per_second:,.0f}/s' if plan.fits else ''
     LOG.debug(
       f'   {describe.FITS[plan.fits]}: {plan.compiled.bytes / GIB:.2f} of {available / GIB:.2f} GiB'
       f'{speed}; {time.perf_counter() - began:.0f} s since the start'
@@ -120,7 +122,8 @@ def candidates(case: Case) -> tuple[list[Candidate], int]:
       refused.append(error)
       continue
     ways = device_mesh.shape['replica'] * device_mesh.shape['fsdp']
-    pieces = [n for n in _powers(x.batch_size) if x.batch_size % (ways * n) == 0]
+    rows = math.gcd(*here.domain.rows)
+    pieces = [n for n in _powers(rows) if rows % (ways * n) == 0]
     for remat, accumulate in itertools.product(remats, pieces):
       y = _with(x, mesh, remat, accumulate)
       trainer = here.varied(y)
@@ -161,8 +164,8 @@ def _with(x: Experiment, mesh: config.Mesh, remat: str, accumulate: int) -> Expe
 
 def _bound(trainer: Trainer, place: Topology) -> Roofline:
   passes = trainer.experiment.optim.accumulate
-  images = estimate.images_per_pass(trainer) * passes / estimate.devices_per_image(trainer)
-  flops = images * estimate.pass_flops(trainer.model, trainer.image_shape)
+  images = estimate.examples_per_pass(trainer) * passes / estimate.devices_per_image(trainer)
+  flops = images * estimate.pass_flops(trainer.model, trainer.shape)
   # Every pass reads the weights forward and backward; the update reads and writes the state.
   state = estimate.state_bytes(trainer)
   weights = state['parameters'] * trainer.mesh.shape['fsdp'] * 2 * passes

@@ -2,7 +2,7 @@
 
 import tensorflow_datasets as tfds
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData, PairData
 from vit_jax.data import splits
 from vit_jax.errors import UserError
 
@@ -21,8 +21,10 @@ SIZES: dict[str, tuple[int, dict[str, int]]] = {
 }
 
 
-def data_size(data: Data, num_examples: int = 0, num_classes: int = 0) -> tuple[int, int]:
-  """(training examples, classes) of what `data` names.
+def data_size(
+  data: ImageData | PairData, num_examples: int = 0, num_classes: int = 0
+) -> tuple[int, int]:
+  """(training examples, classes) of what `data` names; of pairs the classes are target tokens.
 
   Args:
     num_examples, num_classes: given by the user, if not 0.
@@ -32,7 +34,8 @@ def data_size(data: Data, num_examples: int = 0, num_classes: int = 0) -> tuple[
   """
   name = data.name.split(':')[0]
   classes, images = SIZES.get(name, (0, {}))
-  num_classes = num_classes or data.num_classes or classes
+  known = data.vocabulary if isinstance(data, PairData) else data.num_classes
+  num_classes = num_classes or known or classes
   if not num_examples and images:
     infos = {split: tfds.core.SplitInfo(split, [count], 0) for split, count in images.items()}
     num_examples = sum(end - start for _, start, end in splits.pieces(name, data.train, infos))

@@ -1,7 +1,7 @@
-"""The results of `vit_jax compare`: accuracy against parameters, FLOPs and seconds."""
+"""The results of `vit_jax compare`: a metric against parameters, FLOPs, seconds and length."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,31 +10,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
 from vit_jax.errors import UserError, writing
-from vit_jax.report import counting, plots
+from vit_jax.report import counting, lengths, plots
+from vit_jax.report.kinds import KINDS, kind_of
 from vit_jax.run import Run
 from vit_jax.tables import as_text, write_csv
 
 INDEX = 'comparison.json'  # as `vit_jax compare` writes it
-COSTS = {
-  'parameters': 'parameters',
-  'mflops': 'million FLOPs per image',
-  'seconds_in_all': 'seconds in all',
-}
-NOTE = (
-  'top1 and spread (standard deviation over seeds) in percent, on the test images. mflops: '
-  'matrix products and convolutions of one image, 2 FLOP per multiply-accumulate. seconds: of one '
-  'training, with compilation; in all: with every choice made on held-out images, and with the '
-  "teacher's."
-)
 
 
 class System(NamedTuple):
-  """A row of the table; `top1` and `seconds` are means over seeds."""
+  """A finished system; its metrics and `seconds` are means over seeds.
+
+  Attributes:
+    size: of an example, in the unit of its kind of data.
+    metrics: in percent, that of the headline first.
+    spread: of that one.
+  """
 
   system: str
   year: int
-  pixels: int  # of the image's shorter side
-  top1: float
+  size: int
+  metrics: dict[str, float]
   spread: float | None
   seeds: int
   parameters: int
@@ -42,6 +38,25 @@ class System(NamedTuple):
   seconds: float
   seconds_in_all: float
   chosen: str
+  runs: list[Run]
+
+  @property
+  def headline(self) -> float:
+    return next(iter(self.metrics.values()))
+
+  def cells(self) -> dict[str, Any]:
+    """Its row of the table."""
+    (metric, value), *others = self.metrics.items()
+    keys = System._fields[System._fields.index('seeds') : -1]
+    return {
+      'system': self.system,
+      'year': self.year,
+      KINDS[self.runs[0].kind].size: self.size,
+      metric: value,
+      'spread': self.spread,
+      **dict(others),
+      **{key: getattr(self, key) for key in keys},
+    }
 
 
 def write_comparison(
@@ -49,24 +64,29 @@ def write_comparison(
 ) -> str:
   """The table of a folder that `vit_jax compare` filled, as text and in the given files.
 
+  Args:
+    plot: accuracy against each cost, or the scores of translations by length.
+
   Raises:
-    UserError: nothing is done yet, or a file cannot be written.
+    UserError: nothing is done yet, systems are on other kinds of data, or a file cannot be written.
   """
   rows = read_rows(root)
   if not rows:
     raise UserError(f'{root} holds no finished system yet; run the same command again')
-  cells = [row._asdict() for row in rows]
+  note = KINDS[kind_of([run for row in rows for run in row.runs])].note
+  cells = [row.cells() for row in rows]
   if csv is not None:
     write_csv(csv, cells)
   if json_path is not None:
-    content = {'note': NOTE, 'rows': cells}
+    content = {'note': note, 'rows': cells}
     with writing(json_path):
       json_path.write_text(json.dumps(content, indent=2) + '\n')
   if plot is not None:
+    figure = draw(rows)
     with writing(plot):
-      plots.save_png(draw(rows), plot)
-  shown = [row._replace(year=str(row.year)) for row in rows]  # without a comma
-  return f'{as_text(System._fields, shown)}\n\n{NOTE}'
+      plots.save_png(figure, plot)
+  shown = [list((row | {'year': str(row['year'])}).values()) for row in cells]  # without a comma
+  return f'{as_text(list(cells[0]), shown)}\n\n{note}'
 
 
 def read_rows(root: Path) -> list[System]:
@@ -81,49 +101,82 @@ def read_rows(root: Path) -> list[System]:
 
 def _row(root: Path, entry: Mapping[str, Any], before: Mapping[str, System]) -> System:
   runs, choices = ([Run(root / name) for name in entry[key]] for key in ('runs', 'choices'))
-  top1 = [100 * run.result(run.headline)['top1'] for run in runs]
+  first = runs[0]
+  metrics = _percent(runs)
+  headline = metrics[first.headline_metric]
   seconds = float(np.mean([_seconds(run) for run in runs]))
   in_all = seconds + sum(map(_seconds, choices))
   if entry['teacher']:
     in_all += before[entry['teacher']].seconds_in_all
   chosen = ', '.join(f'{key}={value}' for key, value in entry['chosen'].items())
-  first = runs[0]
   # The bag of words is no network and counts its own.
   macs = first.summary['macs'] if 'macs' in first.summary else counting.run_macs(first)
   return System(
     entry['system'],
     entry['year'],
-    min(first.config['data']['image_size']),
-    float(np.mean(top1)),
-    float(np.std(top1, ddof=1)) if len(runs) > 1 else None,
+    counting.example_size(first),
+    {key: float(np.mean(values)) for key, values in metrics.items()},
+    float(np.std(headline, ddof=1)) if len(runs) > 1 else None,
     len(runs),
     first.summary['parameters'],
     2 * macs / 1e6,
     seconds,
     in_all,
     chosen or first.summary.get('feature', ''),
+    runs,
   )
+
+
+def _percent(runs: Sequence[Run]) -> dict[str, list[float]]:
+  """The metrics by which systems are compared, of each run."""
+  kind = KINDS[runs[0].kind]
+  metrics = {key: kind.metrics[key] for key in kind.compared}
+  results = [run.result(run.headline) for run in runs]
+  return {
+    key: [100 * result[key] / metric.perfect for result in results]
+    for key, metric in metrics.items()
+  }
 
 
 def _seconds(run: Run) -> float:
   return run.summary['seconds']['train']
 
 
+def draw(rows: Sequence[System]) -> Figure:
+  """Translations: by length of the source. Others: against each cost."""
+  by_length = {
+    f'{row.system} ({row.year})': [
+      found for run in row.runs if (found := lengths.scores(run, run.headline))
+    ]
+    for row in rows
+  }
+  return lengths.length_figure(by_length) if all(by_length.values()) else draw_costs(rows)
+
+
 @plots.styled
-def draw(rows: list[System]) -> Figure:
-  """Accuracy against each cost, on a logarithmic scale; bars are the spread over seeds."""
+def draw_costs(rows: Sequence[System]) -> Figure:
+  """The headline metric against costs, logarithmic; bars are the spread over seeds."""
+  run = rows[0].runs[0]
+  kind = KINDS[run.kind]
+  costs = {
+    'parameters': 'parameters',
+    'mflops': f'million FLOPs per {kind.example}',
+    'seconds_in_all': 'seconds in all',
+  }
   figure = plots.new_figure(11, 3.9)
-  panels = figure.subplots(1, len(COSTS), sharey=True)
-  for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
+  panels = figure.subplots(1, len(costs), sharey=True)
+  for axes, (cost, label) in zip(panels, costs.items(), strict=True):
     for row, color in zip(rows, plots.colors(len(rows)), strict=False):
       x = getattr(row, cost)
-      dot = axes.errorbar(x, row.top1, row.spread, fmt='o', color=color, markersize=6, capsize=3)
+      dot = axes.errorbar(
+        x, row.headline, row.spread, fmt='o', color=color, markersize=6, capsize=3
+      )
       dot.set_label(plots.shown(f'{row.system} ({row.year})'))
     axes.set(xscale='log', xlabel=label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=''))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.12)
-  panels[0].set_ylabel('top-1 on test images, %')
+  panels[0].set_ylabel(f'{kind.metrics[run.headline_metric].label} on test {kind.example}s, %')
   handles, labels = panels[0].get_legend_handles_labels()
   figure.legend(handles, labels, loc='outside upper center', ncols=len(rows), fontsize=8)
   return figure

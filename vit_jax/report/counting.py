@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from vit_jax import models
 from vit_jax.errors import UserError
 from vit_jax.models import flops
+from vit_jax.models.texts import Texts
 from vit_jax.run.folder import Run
 from vit_jax.trees import flatten
 
@@ -60,8 +61,43 @@ def spec_of(run: Run) -> Spec:
 
 
 def run_macs(run: Run, train: bool = False) -> int:
-  """Multiply-accumulates of one forward pass per image; patch dropout makes training cheaper."""
-  return flops.jaxpr_macs(traced(spec_of(run), train))
+  """Multiply-accumulates of one forward pass per example; patch dropout makes training cheaper.
+
+  An example is an image, or the `mean_pair` of a translation run.
+  """
+  if run.kind == 'images':
+    return flops.jaxpr_macs(traced(spec_of(run), train))
+  x, vocabularies = run.experiment.model, _vocabularies(run)
+  texts = Texts(len(vocabularies.source))
+  model = models.build(x.name, len(vocabularies.target), x.options, texts)
+  return flops.forward_macs(model, mean_pair(run), train)
+
+
+def example_size(run: Run) -> int:
+  """Pixels of the shorter side of an image, or tokens of both sides of the `mean_pair`."""
+  return min(run.config['data']['image_size']) if run.kind == 'images' else sum(mean_pair(run))
+
+
+def mean_pair(run: Run) -> tuple[int, int]:
+  """Mean tokens (of the source, of the reference) of the sentences of the headline, with ends.
+
+  Raises:
+    UserError: the run has not translated them.
+  """
+  vocabularies, found = _vocabularies(run), run.translations.get(run.headline)
+  if found is None:
+    raise UserError(f'{run.path} has no translations of {run.headline!r}; train it to its end')
+  sides = zip(vocabularies, (found.sources, found.references), strict=True)
+  source, target = (
+    round(sum(map(len, vocabulary.encode(texts))) / len(texts)) + 1 for vocabulary, texts in sides
+  )
+  return source, target
+
+
+def _vocabularies(run: Run) -> Any:
+  if (found := run.vocabularies) is None:
+    raise UserError(f'{run.path} has no vocabularies.json that can be read')
+  return found
 
 
 @functools.cache

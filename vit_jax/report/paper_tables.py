@@ -80,7 +80,7 @@ def _results(table: Table, paper: Mapping[str, str], spec: Spec, run: Run) -> di
   config, data = run.config, run.config['data']
   size = int(paper.get('finetune_size') or paper['image_size'])
   epochs = '' if config['init_from'] or not config['epochs'] else f'{config["epochs"]:g}'
-  if data['image_size'] != [size, size] or (
+  if data.get('image_size') != [size, size] or (
     epochs and paper.get('epochs') not in ('', None, epochs)
   ):
     return {}

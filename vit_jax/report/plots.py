@@ -37,6 +37,8 @@ STYLE: dict[Any, Any] = {
   'text.parse_math': False,  # a class may be called $1 or $5
 }  # fmt: skip
 styled = matplotlib.rc_context(STYLE)  # decorates functions that draw
+# From transparent, not from white: zero is the page itself.
+BLUES = LinearSegmentedColormap.from_list('blues', [(0.15, 0.39, 0.92, a) for a in (0, 1)])
 DOTTED: dict[str, Any] = dict(color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
 
 
@@ -116,9 +118,7 @@ def confusion(predictions: Predictions) -> Figure:
   share_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
   side = min(max(3.2, 0.36 * K + 1.2), 11)
   figure, axes = new_axes(side, side * 0.97)
-  # From transparent, not from white: zero is the page itself.
-  blues = LinearSegmentedColormap.from_list('blues', [(0.15, 0.39, 0.92, a) for a in (0, 1)])
-  axes.imshow(share_KK, cmap=blues, vmin=0, vmax=1, interpolation='none')
+  axes.imshow(share_KK, cmap=BLUES, vmin=0, vmax=1, interpolation='none')
   for true, predicted in zip(*np.nonzero(counts_KK), strict=True):
     share = share_KK[true, predicted]
     if K <= 32 and share >= 0.005:

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from vit_jax.report.kinds import KINDS, Metric
 from vit_jax.report.render import Table
 from vit_jax.run import Run
 
-METRICS = {'top1': 'top-1', 'top5': 'top-5', 'loss': 'loss', 'ece': 'calibration error'}
 NOT_OF_RESULTS = ('name', 'limits', 'log')  # groups of keys that change no result
 
 
 def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
   """A row for each split of each run; over seeds also the mean. None for a single row."""
-  rows, by_split = [], {}
+  metrics, rows, by_split = _measured(runs), [], {}
   for run, label in zip(runs, labels, strict=True):
     for split in run.evals:
       if result := run.result(split):
-        rows.append([f'{label}, {split}', *(_value(result, key) for key in METRICS)])
+        rows.append([f'{label}, {split}', *_values(result, metrics)])
         by_split.setdefault(split, []).append(result)
   count = len(rows)
   if count < 2:
@@ -28,24 +28,26 @@ def results(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
     same = by_split.get(split, [])
     if len(same) > 1:
       name = f'mean of {len(same)} runs ± standard deviation, {split}'
-      rows.append([name, *(_mean(same, key) for key in METRICS)])
-  return Table(['run, split', *METRICS.values()], rows, bold=range(count, len(rows)))
+      rows.append([name, *(_mean(same, key, metric) for key, metric in metrics.items())])
+  head = ['run, split', *(metric.label for metric in metrics.values())]
+  return Table(head, rows, bold=range(count, len(rows)))
 
 
 def comparison(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
-  """A row for each of several runs: the keys of the recipes that differ, cost and accuracy."""
+  """A row for each of several runs: the keys of the recipes that differ, cost and result."""
   if len(runs) < 2:
     return None
-  differing, split = differences(runs), runs[0].headline
+  differing, split, kind = differences(runs), runs[0].headline, KINDS[runs[0].kind]
+  metrics = {key: kind.metrics[key] for key in (*kind.compared, 'loss')}
   head = ['run', *differing, 'parameters', 'steps', 'seconds of training']
   rows = []
   for label, run, *values in zip(labels, runs, *differing.values(), strict=True):
-    summary, result = run.summary, run.result(split)
+    summary = run.summary
     parameters = f'{summary["parameters"]:,}' if 'parameters' in summary else ''
     seconds = f'{summary["seconds"]["train"]:,.0f}' if 'seconds' in summary else ''
-    reached = _value(result, 'top1'), _value(result, 'loss')
+    reached = _values(run.result(split), metrics)
     rows.append([label, *values, parameters, f'{run.last_step:,}', seconds, *reached])
-  return Table([*head, f'top-1, {split}', f'loss, {split}'], rows)
+  return Table([*head, *(f'{metric.label}, {split}' for metric in metrics.values())], rows)
 
 
 def on_other_data(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
@@ -55,7 +57,7 @@ def on_other_data(runs: Sequence[Run], labels: Sequence[str]) -> Table | None:
   )
   head = ['data set, method', *(['accuracy'] if len(runs) == 1 else labels)]
   rows = [
-    [f'{name}, {metric}', *(_value(run.result(name), metric) for run in runs)]
+    [f'{name}, {metric}', *(_value(run.result(name), metric, Metric(metric)) for run in runs)]
     for name, metric in metrics
   ]
   return Table(head, rows) if rows else None
@@ -82,12 +84,23 @@ def _flat(config: Mapping[str, Any], above: str = '') -> dict[str, str]:
   return flat
 
 
-def _value(result: Mapping[str, float], key: str) -> str:
-  return f'{result[key]:.4f}' if key in result else ''
+def _measured(runs: Sequence[Run]) -> dict[str, Metric]:
+  """Those metrics of the kind of data that some run has."""
+  found = {key for run in runs for split in run.evals for key in run.result(split)}
+  return {key: metric for key, metric in KINDS[runs[0].kind].metrics.items() if key in found}
 
 
-def _mean(results: Sequence[Mapping[str, float]], key: str) -> str:
+def _values(result: Mapping[str, float], metrics: Mapping[str, Metric]) -> list[str]:
+  return [_value(result, key, metric) for key, metric in metrics.items()]
+
+
+def _value(result: Mapping[str, float], key: str, metric: Metric) -> str:
+  return format(result[key], metric.cell) if key in result else ''
+
+
+def _mean(results: Sequence[Mapping[str, float]], key: str, metric: Metric) -> str:
   if not all(key in result for result in results):
     return ''
   values = [result[key] for result in results]
-  return f'{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}'
+  mean, spread = (format(value, metric.cell) for value in (np.mean(values), np.std(values, ddof=1)))
+  return f'{mean} ± {spread}'

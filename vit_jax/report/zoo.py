@@ -14,6 +14,7 @@ from vit_jax.tables import as_text
 
 TABLES = ('models', 'timm')
 CLASSES = 1000
+TOKENS, VOCABULARY = 32, 37_000  # of the Transformer's paper, arXiv:1706.03762 section 5.1
 OTHER_CLASSES = {'DINOv2': 0, 'LeNet': 10}  # as published; by the part before the '-'
 TIMMS_WAY = (
   'gmacs: matrix products and convolutions; gmacs timms way: with normalizations, which its '
@@ -22,10 +23,10 @@ TIMMS_WAY = (
 
 
 class Cost(NamedTuple):
-  """A row of the table of all models."""
+  """A row of the table of all models; `size` is pixels of an image's side, or tokens of one."""
 
   model: str
-  image_size: int
+  size: int
   parameters: int
   gmacs: float
 
@@ -49,13 +50,19 @@ class CostBesideTimm(NamedTuple):
 def costs(names: Iterable[str] | None = None) -> list[Cost]:
   """Parameters and GMACs of the named models, by default of every usual name in `MODELS`.
 
-  At the image size of the published weights, with a head of 1000 classes (LeNet-5: 10; DINOv2:
-  none).
+  Images are of the size of the published weights, with a head of 1000 classes (LeNet-5: 10;
+  DINOv2: none). Sentences have 32 tokens, and both vocabularies 37,000.
   """
   if names is None:
     names = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
   rows = []
   for name in names:
+    if models.reads_text(name):
+      model = models.build(name, VOCABULARY, inputs=models.Texts(VOCABULARY))
+      parameters = flops.count_parameters(model, (TOKENS, TOKENS))
+      macs = flops.forward_macs(model, (TOKENS, TOKENS))
+      rows.append(Cost(name, TOKENS, parameters, macs / 1e9))
+      continue
     inputs = models.inputs_of(name)
     classes = OTHER_CLASSES.get(name.partition('-')[0], CLASSES)
     side, _ = inputs.size

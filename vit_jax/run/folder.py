@@ -7,6 +7,8 @@
     events.jsonl             when it ran, and where the time went (events.py)
     checkpoints/STEP/        (checkpoint.py, checkpoint_writer.py); beside it replaced/, damaged/
     predictions/NAME.npz     what it predicted for each example (predictions.py)
+    translations/NAME.json   its translation of each sentence (translations.py)
+    vocabularies.json        the tokens of a translation run
     summary.json             the result, of a run that has ended
     evaluation-STEP.json     what `vit_jax evaluate` found later
     sharding.txt, report.html, figures/NAME.png
@@ -27,6 +29,7 @@ import numpy as np
 
 from vit_jax import layouts, models
 from vit_jax.config import Checkpoint, Experiment, resolve
+from vit_jax.config.evals import HEADLINES
 from vit_jax.data.view import inputs_of
 from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
@@ -39,6 +42,7 @@ from vit_jax.run.files import read_object, replacing, write_json, write_text
 from vit_jax.run.identity import Identity, differences, read_identity
 from vit_jax.run.lock import Lock
 from vit_jax.run.predictions import Predictions, read_predictions, write_predictions
+from vit_jax.run.translations import Sentences, read_sentences, write_sentences
 from vit_jax.run.writers import MetricsWriter, read_metrics
 
 
@@ -114,7 +118,31 @@ class Run:
   @property
   def inputs(self) -> models.Inputs:
     """The images that the model expects."""
-    return inputs_of(self.experiment.data, self.class_names)
+    return inputs_of(self.experiment.images, self.class_names)
+
+  @property
+  def vocabularies(self) -> Any:
+    """The `Vocabularies` of a translation run; None of images, or if the file is damaged."""
+    path = self.path / 'vocabularies.json'
+    if not path.is_file():
+      return None
+    from vit_jax.data.vocabulary import Vocabularies  # here: it needs the extra `text`
+
+    values = read_object(path, self.faults)
+    try:
+      return Vocabularies.from_keys(values)
+    except (KeyError, UserError):
+      self.faults.append(f'{path} is damaged: it does not hold the vocabularies of a run')
+      return None
+
+  @cached_property
+  def translations(self) -> dict[str, Sentences]:
+    """By the name of the eval."""
+    found = {}
+    for path in sorted((self.path / 'translations').glob('*.json')):
+      if sentences := read_sentences(path, self.faults):
+        found[path.stem] = sentences
+    return found
 
   # Training: process 0 holds the lock, and writes.
 
@@ -159,6 +187,12 @@ class Run:
 
   def write_predictions(self, name: str, found: Predictions) -> None:
     write_predictions(self.path / 'predictions' / f'{name}.npz', found)
+
+  def write_vocabularies(self, vocabularies: Any) -> None:
+    write_json(self.path / 'vocabularies.json', vocabularies.to_keys())
+
+  def write_translations(self, name: str, found: Sentences) -> None:
+    write_sentences(self.path / 'translations' / f'{name}.json', found)
 
   def write_summary(self, summary: Mapping[str, Any]) -> None:
     """The last write of a run: with it, the run has ended."""
@@ -255,12 +289,22 @@ class Run:
   def evals(self) -> list[str]:
     """The evals of the model's own head: the one that picks the best checkpoint, then by name."""
     best = self.config['checkpoint']['best'].partition('/')[0]
-    return sorted(self._evals('classify'), key=lambda name: (name != best, name))
+    return sorted(self._evals('classify', 'translate'), key=lambda name: (name != best, name))
 
   @property
   def headline(self) -> str:
     """The eval that headlines report; '' if there is none."""
     return next(iter(self.evals), '')
+
+  @property
+  def kind(self) -> str:
+    """What it learns from: 'images' or 'pairs' of sentences."""
+    return self.config['data'].get('kind', 'images')
+
+  @property
+  def headline_metric(self) -> str:
+    """The metric that headlines report, such as 'top1'."""
+    return HEADLINES[self.kind]
 
   def _evals(self, *kinds: str) -> list[str]:
     lines = self.config.get('evals', {})

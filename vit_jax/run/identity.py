@@ -62,6 +62,8 @@ class Identity:
   # an eval that the recipe moves to other data is another one.
   evals: Mapping[str, str] = field(default_factory=dict)
   weights: str = ''  # digest of the weights that training starts from
+  vocabularies: str = ''  # digest of those of a translation run
+  num_batches: int = 0  # of an epoch, if batches differ in their number of examples
   versions: Mapping[str, str] = field(default_factory=versions)
 
   def goes_on_as(self, now: Self, folder: Path, accept_data: bool = False) -> Self:
@@ -78,6 +80,11 @@ class Identity:
       raise UserError(
         f'{folder} was trained on the same classes in another order, which the training data has '
         'changed; restore that order, or choose another --workdir'
+      )
+    if self.vocabularies != now.vocabularies:
+      raise UserError(
+        f'{folder} was trained with other vocabularies than its vocabularies.json or its training '
+        'data now give; restore them, or choose another --workdir'
       )
     changed = []
     if self.data != now.data:
@@ -105,7 +112,11 @@ class Identity:
       if then != today:
         log.warning('%s began with %s %s and goes on with %s', folder, name, then, today)
     return dataclasses.replace(
-      self, num_examples=now.num_examples, data=now.data, evals={**self.evals, **now.evals}
+      self,
+      num_examples=now.num_examples,
+      num_batches=now.num_batches,
+      data=now.data,
+      evals={**self.evals, **now.evals},
     )
 
 
@@ -157,6 +168,7 @@ def agree(here: Processes, x: Experiment, identity: Identity) -> None:
       'evaluation data': identity.evals,
       'class': {str(k): name for k, name in enumerate(identity.class_names)},
       'starting weights': identity.weights[:12],
+      'vocabularies': identity.vocabularies[:12],
       'length in steps': identity.steps,
       'version': {name: identity.versions[name] for name in SAME_VERSION},
     }

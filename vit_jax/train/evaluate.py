@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 from vit_jax import config
 from vit_jax.errors import UserError, first_few
-from vit_jax.evaluate.judge import Judged
 from vit_jax.run import FREE_TO_CHANGE, Run, differences
-from vit_jax.train.trainer import Sizes, Trainer
+from vit_jax.train.domain import Judged, Sizes
+from vit_jax.train.trainer import Trainer
 
 
 class Evaluation(NamedTuple):
   """What was judged, at which step."""
 
   step: int
-  judged: dict[str, Judged]
+  judged: Mapping[str, Judged]
 
 
 def evaluate_run(
@@ -51,8 +51,15 @@ def evaluate_run(
         f'{", ".join(FREE_TO_CHANGE)}'
       )
   names = identity.class_names
-  sizes = Sizes(identity.num_examples, x.data.num_classes or len(names), names)
-  trainer = Trainer(x, data_dir, sizes=sizes, steps=identity.steps)
+  vocabularies = run.vocabularies
+  if isinstance(x.data, config.PairData) and vocabularies is None:
+    raise UserError(
+      f'{run.path} has no vocabularies.json that can be read; the command that trained it makes it '
+      'again'
+    )
+  classes = len(vocabularies.target) if vocabularies else x.images.num_classes or len(names)
+  sizes = Sizes(identity.num_examples, classes, names, identity.num_batches)
+  trainer = Trainer(x, data_dir, sizes=sizes, steps=identity.steps, vocabularies=vocabularies)
   digests = trainer.eval_digests()
   changed = [name for name, now in digests.items() if identity.evals.get(name, now) != now]
   if changed and not accept_data:

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import jax
 
 from vit_jax.evaluate.backbone import Pulse
-from vit_jax.evaluate.judge import Judged
-from vit_jax.evaluate.predictions import predictions_of
 from vit_jax.run import Run, versions
+from vit_jax.train.domain import Judged
 from vit_jax.train.recorder import Recorder
 from vit_jax.train.state import TrainState
 from vit_jax.train.trainer import Trainer
@@ -29,14 +28,11 @@ def finish(trainer: Trainer, run: Run, end: End, recorder: Recorder, pulse: Puls
   Every process calls it, because they predict together; process 0 writes.
   """
   x = trainer.experiment
-  missing = [name for name in trainer.evals if name not in end.judged]
+  missing = [name for name in x.evals if name not in end.judged]
   judged = {**end.judged, **trainer.evaluate(end.state.eval_variables, missing, pulse)}
   if not recorder.lead:
     return
-  for name, found in judged.items():
-    if found.rows is not None:
-      pulse.begin(name, len(found.rows['index']))
-      run.write_predictions(name, predictions_of(found, trainer.view))
+  trainer.domain.keep(run, judged, pulse)
   results: dict[str, Any] = {name: found.metrics for name, found in judged.items() if found.metrics}
   train_seconds = recorder.train_seconds
   run.write_summary(
@@ -51,7 +47,6 @@ def finish(trainer: Trainer, run: Run, end: End, recorder: Recorder, pulse: Puls
       'versions': versions(),
     }
   )
-  words = [
-    f'{name}: top-1 {metrics["top1"]:.2%}' for name, metrics in results.items() if 'top1' in metrics
-  ]
+  heads = {name: trainer.domain.headline(metrics) for name, metrics in results.items()}
+  words = [f'{name}: {head}' for name, head in heads.items() if head]
   recorder.say('; '.join([*words, f'trained in {train_seconds:.0f} s']))

@@ -13,17 +13,17 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.errors import PREEMPTED, UserError, nearest
 from vit_jax.evaluate.backbone import Pulse
-from vit_jax.evaluate.judge import Judged
 from vit_jax.parallel import processes
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.run import Run
+from vit_jax.train.domain import Judged, Opened
 from vit_jax.train.finish import End, finish
 from vit_jax.train.recorder import Recorder
 from vit_jax.train.start import Start, start
 from vit_jax.train.state import TrainState, Window
-from vit_jax.train.trainer import Opened, Trainer
+from vit_jax.train.trainer import Trainer
 
 
 def train(
@@ -98,7 +98,8 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
   due_log, due_save = due(x.log.every, trainer), due(x.checkpoint.every, trainer)
   due_evals = {name: due(line.every, trainer) for name, line in x.evals.items()}
   pending: tuple[int, Any] | None = None  # (step, metrics) of the last update, on the device
-  train_step, last_save = None, time.perf_counter()
+  programs: dict[Any, Any] = {}  # by the shapes of a batch
+  last_save = time.perf_counter()
 
   def fetch(window: Window, pending: tuple[int, Any] | None) -> Window:
     if pending is None:
@@ -145,27 +146,29 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
         break
       with watch.phase('data', limits.data):
         batch = next(batches)
-      if train_step is None:
+      shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
+      if shapes not in programs:
+        began = recorder.train_seconds
         with watch.phase('compile', limits.start):
-          train_step = trainer.train_step.lower(state, batch, *trainer.frozen).compile()
-        window = window._replace(began=recorder.train_seconds)  # compiling is not throughput
+          programs[shapes] = trainer.train_step.lower(state, batch, *trainer.frozen).compile()
+        # Compiling is not throughput.
+        window = window._replace(began=window.began + recorder.train_seconds - began)
         preemption.begin()
       with jax.transfer_guard('disallow'):
-        state, metrics = train_step(state, batch, *trainer.frozen)
+        state, metrics = programs[shapes](state, batch, *trainer.frozen)
       if pending is not None:
         window = fetch(window, pending)
         watch.renew(limits.step)
       pending = s + 1, metrics
       recorder.advance()
-  if begun.step < steps and trainer.loader.bad_records:
-    recorder.say(f'{trainer.loader.bad_records} records could not be decoded and were skipped')
+  if begun.step < steps and (bad := trainer.domain.loader.bad_records):
+    recorder.say(f'{bad} records could not be decoded and were skipped')
   return End(s, state, stopped, judged)
 
 
 def due(every: config.Duration, trainer: Trainer) -> Callable[[int], bool]:
   """Whether something of this cadence is due at a step; everything is at the last one."""
-  x, steps = trainer.experiment, trainer.steps
-  period = every.to_steps(x.batch_size, trainer.sizes.num_examples)
+  steps, period = trainer.steps, trainer.to_steps(every)
   return lambda s: s == steps or (period > 0 and s > 0 and s % period == 0)
 
 
@@ -176,7 +179,7 @@ def evaluate(
   names: list[str],
   recorder: Recorder,
   control: Control,
-) -> tuple[dict[str, Judged], bool]:
+) -> tuple[Mapping[str, Judged], bool]:
   """Judges lines of the table and writes their row; ({}, True) if stopped on the way.
 
   Predictions are made at the end of the run.

@@ -10,12 +10,13 @@ from vit_jax.config import Optim
 from vit_jax.errors import UserError
 
 
-def make_schedule(optim: Optim, steps: int, batch_size: int, num_examples: int) -> optax.Schedule:
+def make_schedule(optim: Optim, steps: int, batch_size: float, num_examples: int) -> optax.Schedule:
   """Learning rate by step: linear warm-up, then the named shape, then linear cool-down.
 
   The last update (step `steps` - 1) comes one step before the schedule reaches its end value.
   rsqrt is lr / sqrt(1 + t / timescale) with t counted from the end of warm-up (arXiv:2106.04560
-  section 3.5).
+  section 3.5). noam is lr min(s^-0.5, s warmup^-1.5) with s counted from 1 (arXiv:1706.03762
+  equation 3, where lr is width^-0.5).
 
   Raises:
     UserError: warm-up and cool-down are longer than the run.
@@ -37,9 +38,11 @@ def make_schedule(optim: Optim, steps: int, batch_size: int, num_examples: int) 
       lr = optim.lr + (optim.end_lr - optim.lr) * progress
     elif optim.schedule == 'rsqrt':
       lr = optim.lr / jnp.sqrt(1 + jnp.maximum(step - warmup, 0.0) / optim.timescale)
+    elif optim.schedule == 'noam':
+      lr = optim.lr * jnp.minimum((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
     else:
       lr = jnp.asarray(optim.lr, jnp.float32)
-    if warmup:
+    if warmup and optim.schedule != 'noam':
       lr = jnp.where(step < warmup, optim.lr * (step + 1) / (warmup + 1), lr)
     if cooldown:
       lr = lr * jnp.clip((steps - step) / cooldown, 0.0, 1.0)
@@ -50,7 +53,7 @@ def make_schedule(optim: Optim, steps: int, batch_size: int, num_examples: int) 
 
 def is_matrix(params: Any) -> Any:
   """True at the leaves that weight decay applies to: kernels, not biases, norms or tokens."""
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith('kernel'), params)
 
 
 def make_optimizer(optim: Optim, schedule: optax.Schedule) -> optax.GradientTransformation:

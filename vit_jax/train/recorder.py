@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import jax
 from tqdm import tqdm
 
-from vit_jax.models import flops
 from vit_jax.parallel import device
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.run import Run
 from vit_jax.train.start import Start
 from vit_jax.train.state import Window
+
+COUNTS = ('updates', 'examples', 'tokens')  # what sums are divided by, not metrics
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Recorder:
     self._trained = begun.train_seconds - self._training()
     self.lead = here.index == 0
     self._peak = device.device_peak() * jax.device_count()
-    self._flop_per_image = 6 * flops.forward_macs(trainer.model, trainer.image_shape, train=True)
+    self._flop_per_step = trainer.domain.flop_per_step()
     self._progress = Progress(begun.step, trainer.steps, quiet=not self.lead)
     self._writer = run.metrics_writer(trainer.experiment, begun.step) if self.lead else None
     self._events = run.event_log(watch)
@@ -71,18 +72,22 @@ class Recorder:
 
   def log(self, step: int, window: Window) -> Window:
     """Writes the row of a window that ends before `step`; returns an empty one."""
-    seconds, batch_size = self.train_seconds, self._trainer.experiment.batch_size
-    speed = window.steps * batch_size / (seconds - window.began)
-    examples, updates = max(window.sums['examples'], 1.0), window.sums['updates']
+    seconds, unit = self.train_seconds, self._trainer.domain.unit
+    steps_per_second = window.steps / (seconds - window.began)
+    counts = {name: window.sums[name] for name in COUNTS if name in window.sums}
+    updates = counts.pop('updates')
+    ((counted, count),) = counts.items()
+    means = {
+      f'train/{name}': value / (updates if name == 'grad_norm' else max(count, 1.0))
+      for name, value in window.sums.items()
+      if name not in COUNTS
+    }
+    per_step = count / updates if unit == counted else self._trainer.experiment.batch_size
     row = {
-      **{
-        f'train/{name}': window.sums[name] / (updates if name == 'grad_norm' else examples)
-        for name in window.sums
-        if name not in ('examples', 'updates')
-      },
+      **means,
       'train/lr': float(jax.device_get(self._trainer.schedule(step - 1))),
-      'train/images_per_second': speed,
-      'train/fraction_of_peak': speed * self._flop_per_image / self._peak,
+      f'train/{unit}_per_second': steps_per_second * per_step,
+      'train/fraction_of_peak': steps_per_second * self._flop_per_step / self._peak,
       'train/seconds': seconds,
     }
     self.write(step, row)
@@ -100,7 +105,7 @@ class Recorder:
 
 
 class Progress:
-  """Counts steps; shows loss, images/s, fraction of peak and time left."""
+  """Counts steps; shows loss, speed, fraction of peak and time left."""
 
   def __init__(self, start: int, steps: int, quiet: bool = False):
     self._steps, self._quiet = steps, quiet
@@ -115,10 +120,12 @@ class Progress:
 
   def show(self, step: int, row: Mapping[str, float]) -> None:
     """Shows a row of training metrics, as `Recorder.log` makes it."""
-    words = (
-      f'loss {row["train/loss"]:.4f}  {row["train/images_per_second"]:,.0f} img/s  '
-      f'{row["train/fraction_of_peak"]:.0%} of peak'
+    speed = next(
+      f'{row[key]:,.0f} {short}/s'
+      for key, short in (('train/images_per_second', 'img'), ('train/tokens_per_second', 'tokens'))
+      if key in row
     )
+    words = f'loss {row["train/loss"]:.4f}  {speed}  {row["train/fraction_of_peak"]:.0%} of peak'
     if self._bar is not None:
       self._bar.set_postfix_str(words)
       return

@@ -13,8 +13,9 @@ from vit_jax.config import Experiment
 from vit_jax.parallel import rules
 from vit_jax.parallel.processes import Processes
 from vit_jax.run import CheckpointWriter, Run, agree
+from vit_jax.train.domain import Opened
 from vit_jax.train.state import TrainState, Window
-from vit_jax.train.trainer import Opened, Trainer
+from vit_jax.train.trainer import Trainer
 
 
 class Start(NamedTuple):
@@ -54,14 +55,18 @@ def start(
   """
   stack.enter_context(run.lock(here))
   goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
-  trainer = Trainer(x, data_dir, opened=opened)
+  known = run.vocabularies if goes_on else None
+  trainer = Trainer(x, data_dir, opened=opened, vocabularies=known)
   fresh = None if goes_on else trainer.begin()
   identity = trainer.identity(weights=fresh[2] if fresh else '')
   agree(here, x, identity)
   steps = here.share(lambda: run.claim(x, identity, goes_on=goes_on, accept_data=accept_data).steps)
   if steps != trainer.steps:  # other data, which was accepted
-    opened = opened or Opened(trainer.loader.source, trainer.evals)
-    trainer = Trainer(x, data_dir, opened=opened, steps=steps)
+    domain = trainer.domain
+    opened = opened or Opened(domain.source, dict(domain.evals))
+    trainer = Trainer(x, data_dir, opened=opened, steps=steps, vocabularies=domain.vocabularies)
+  if trainer.domain.vocabularies and known is None:
+    here.share(lambda: run.write_vocabularies(trainer.domain.vocabularies))
   _ = trainer.frozen  # a fault in the teacher is found before the first step
   checkpoints = stack.enter_context(run.checkpoint_writer(x.checkpoint, here))
   restored = checkpoints.restore_newest(trainer.abstract_state.as_tree())

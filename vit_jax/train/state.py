@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vit_jax import models
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -40,13 +42,17 @@ def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
 def init_state(
   model: Any,
   tx: optax.GradientTransformation,
-  image_shape: tuple[int, int, int],
+  shape: tuple[int, ...],
   seed: int,
   ema: bool = False,
 ) -> TrainState:
-  """A new state for images of shape (H, W, C); pure, for `jax.eval_shape` and `jax.jit`."""
-  images_BHWC = jnp.zeros((1, *image_shape), jnp.float32)
-  variables = model.init(jax.random.key(seed), images_BHWC, train=False)
+  """A new state; pure, for `jax.eval_shape` and `jax.jit`.
+
+  Args:
+    shape: of an example, as `models.example` takes it.
+  """
+  inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), models.example(shape))
+  variables = model.init(jax.random.key(seed), inputs, train=False)
   params, batch_stats = variables['params'], variables.get('batch_stats')
   averaged = jax.tree.map(jnp.copy, as_variables(params, batch_stats)) if ema else None
   return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), averaged, batch_stats)

@@ -32,10 +32,10 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
 
-  A batch has `image` (B, H, W, C) uint8, `label` (B,) int32 and `mask` (B,) bool; a masked row
-  counts nowhere. Metrics are sums over examples (`loss`, `top1`, `examples`) and, of the update,
-  `grad_norm` before clipping. With `accumulate` > 1 the batch runs as that many micro-batches
-  whose gradients add up to the whole batch's; a BatchNorm sees one after the other.
+  A batch is what `task` reads, with `mask` (B,) bool: a masked row counts nowhere. The loss is the
+  mean over what `task.weights` counts. Metrics are those of the task, sums over the batch, and of
+  the update `grad_norm` before clipping. With `accumulate` > 1 the batch runs as that many
+  micro-batches whose gradients add up to the whole batch's; a BatchNorm sees one after the other.
 
   Args:
     state: arrays or shapes, from which the shardings follow.
@@ -46,12 +46,12 @@ def make_train_step(
 
   def micro_loss(params, batch_stats, batch, key, total, frozen):
     augment_key, dropout_key = jax.random.split(key)
-    images_BHWC, targets = task.inputs(batch, augment_key, *frozen)
+    inputs, targets = task.inputs(batch, augment_key, *frozen)
     options = {'rngs': {'dropout': dropout_key}, 'mutable': ['batch_stats']}
     if batch_stats is not None:
       options['mask_B'] = batch['mask']
     variables = as_variables(params, batch_stats)
-    output, updated = model.apply(variables, images_BHWC, train=True, **options)
+    output, updated = model.apply(variables, inputs, train=True, **options)
     mask_B = batch['mask'].astype(jnp.float32)
     loss_B = task.loss(output, targets)
     sums = task.metrics(output, targets, loss_B, mask_B)
@@ -65,7 +65,7 @@ def make_train_step(
   def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       key = jax.random.fold_in(jax.random.key(seed), state.step)
-      total = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
+      total = jnp.maximum(jnp.sum(task.weights(batch)), 1.0)
       if accumulate == 1:
         grads, (sums, batch_stats) = micro_grad(
           state.params, state.batch_stats, batch, key, total, frozen

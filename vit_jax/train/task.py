@@ -1,4 +1,4 @@
-"""A task: what a model is trained on. Three pure functions: inputs, loss, metrics.
+"""A task: what a model is trained on. Pure functions: inputs, loss, metrics, weights.
 
 A task may read variables that no step changes, such as a teacher's: `inputs` takes them last, and
 they reach the step as an argument.
@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from vit_jax import config, losses
 from vit_jax.data import augment
+from vit_jax.models.output import Pair, shifted
+from vit_jax.models.texts import PAD
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -33,6 +35,10 @@ class Classification:
   augment: config.Augment
   mean: tuple[float, ...]
   std: tuple[float, ...]
+
+  def weights(self, batch: Batch) -> Array:
+    """weight_B: what the losses of each example are a sum of; 0 if it is masked."""
+    return batch['mask'].astype(jnp.float32)
 
   def inputs(self, batch: Batch, key: Array) -> tuple[Array, Targets]:
     """(images_BHWC float32, augmented and normalized; targets)."""
@@ -68,6 +74,36 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Translation:
+  """The next token of a sentence, given its source and the tokens before (teacher forcing)."""
+
+  label_smoothing: float
+
+  def weights(self, batch: Batch) -> Array:
+    """weight_B: tokens of the targets, END included."""
+    return jnp.sum(batch['target'] != PAD, axis=1).astype(jnp.float32)
+
+  def inputs(self, batch: Batch, key: Array) -> tuple[Pair, Array]:
+    """(what the model reads, the tokens it predicts)."""
+    return Pair(batch['source'], shifted(batch['target'])), batch['target']
+
+  def loss(self, output: Any, target_BT: Array) -> Array:
+    """loss_B, the sum over tokens."""
+    loss_BT = losses.token_cross_entropy(output.logits_BTV, target_BT, self.label_smoothing)
+    return jnp.sum(loss_BT, axis=1)
+
+  def metrics(self, output: Any, target_BT: Array, loss_B: Array, mask_B: Array) -> Batch:
+    """Sums over the tokens of a step."""
+    real_BT = (target_BT != PAD) & (mask_B[:, None] > 0)
+    right_BT = jnp.argmax(output.logits_BTV, axis=-1) == target_BT
+    return {
+      'loss': jnp.sum(loss_B * mask_B),
+      'accuracy': jnp.sum((right_BT & real_BT).astype(jnp.float32)),
+      'tokens': jnp.sum(real_BT.astype(jnp.float32)),
+    }
+
+
+@dataclass(frozen=True)
 class Distillation(Classification):
   """Classification beside a teacher (DeiT, arXiv:2012.12877 section 4).
 
@@ -93,6 +129,7 @@ class Distillation(Classification):
     """loss_B: (1 - alpha) of the labels' and alpha of the teacher's."""
     assert targets.teacher_BK is not None
     distill, logits_BK = self.loss_config.distill, output.distill_logits_BK
+    assert distill is not None
     logits_BK = output.logits_BK if logits_BK is None else logits_BK
     if distill.kind == 'hard':
       teacher_B = losses.hard_distillation(logits_BK, targets.teacher_BK)

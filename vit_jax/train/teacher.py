@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh as DeviceMesh
 
 from vit_jax import models, weights
-from vit_jax.config import Experiment
+from vit_jax.config import Augment, Distill, Experiment
 from vit_jax.errors import UserError
 from vit_jax.parallel import rules
 from vit_jax.train.task import Classification, Distillation
@@ -21,8 +21,8 @@ def make_task(x: Experiment, num_classes: int) -> Classification:
 
   Images are normalized for the teacher as in its run, or as its published weights expect.
   """
-  task = num_classes, x.loss, x.augment, x.data.mean, x.data.std
-  distill = x.loss.distill
+  task = num_classes, x.loss, x.augment or Augment(), x.images.mean, x.images.std
+  distill = x.loss.distill or Distill()
   if distill.kind == 'none':
     return Classification(*task)
   inputs = weights.inputs_of(distill.teacher_weights, distill.teacher.name)
@@ -53,12 +53,13 @@ def load_frozen(
   """
   if not isinstance(task, Distillation):
     return ()
+  assert x.loss.distill is not None
   source = x.loss.distill.teacher_weights
   variables, line, _ = weights.start_from(
     source,
     task.teacher,
     abstract[0],
-    image_size=x.data.image_size,
+    image_size=x.images.image_size,
     class_names=class_names,
     data_dir=data_dir,
   )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import MappedSource, Source
@@ -75,7 +75,9 @@ def _size(source: Source, indices_N: np.ndarray) -> tuple[int, int]:
 
 def _batches(source: Source, view: View) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """(images_NHWC in uint8, labels_N) of every example, in order."""
-  loader = Loader(source, Data(cache='never'), seed=0, batch_size=BATCH, train=False, view=view)
+  loader = Loader(
+    source, ImageData(cache='never'), seed=0, batch_size=BATCH, train=False, view=view
+  )
   for step in range(loader.num_batches):
     batch = loader.batch(step)
     yield batch['image'][batch['mask']], batch['label'][batch['mask']]

@@ -1,9 +1,11 @@
-"""`vit_jax compare`: several systems on the same data and budget, each choosing on held-out images.
+"""`vit_jax compare`: several systems on the same data and budget, each choosing on held-out data.
 
 Where a recipe leaves a choice (a learning rate), each possibility is trained on a part of the
 training images, for a part of the budget, and judged on the rest (`data.held_out`). The best is
 trained on all training images, once per seed, and judged on the test images. Each training is a run
 folder, which is not trained again; comparison.json says which is which.
+
+Pairs of sentences have no part that is held out, so their systems have no choices.
 """
 
 import dataclasses
@@ -17,17 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import config
-from vit_jax.config import Duration, Eval, Experiment
+from vit_jax.config import Duration, Eval, Experiment, ImageData
 from vit_jax.config.recipes import System, load_comparison
 from vit_jax.data import sources
 from vit_jax.data.view import View
+from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.run import Run, write_json
+from vit_jax.train.domain import Opened
 from vit_jax.train.loop import train
-from vit_jax.train.trainer import Opened
 from vit_jax.transfer import bag, bovw
 
 TEST = 'test'  # the eval of a recipe by which systems are compared
+HELD = 'val'  # the eval of a choice
 SHARE = 1 / 3  # of a run's length: that of a choice
 SEED = 0  # of all choices
 INDEX = 'comparison.json'
@@ -55,7 +59,9 @@ class Member:
     """The choice that does best on held-out images, of equals the first, and its folder."""
     if not self.choices:
       return {}, None
-    return max(self.choices, key=lambda choice: Run(choice[1]).summary['val']['top1'])
+    runs = [Run(folder) for _, folder in self.choices]
+    reached = [run.summary[HELD][run.headline_metric] for run in runs]
+    return self.choices[reached.index(max(reached))]
 
 
 def compare(
@@ -93,7 +99,12 @@ def compare(
       {seed: folder / f'seed-{seed}' for seed in seeds},
     )
     for choice in choices:  # a fault is found before an hour of training
-      experiment(system, choice, SEED, 'a run')
+      x = experiment(system, choice, SEED, 'a run')
+      if not isinstance(x.data, ImageData):
+        raise UserError(
+          f'get_comparison() of {file} gives {system.name!r} choices, but pairs of sentences have '
+          'no part to hold out; write what it should be into get_config()'
+        )
   for member in members.values():
     try:
       _train(member, members.get(member.system.teacher), experiment, data_dir)
@@ -123,7 +134,7 @@ def _as_choice(x: Experiment) -> Experiment:
   return dataclasses.replace(
     x,
     data=dataclasses.replace(x.data, train=f'{x.data.train}:kept'),
-    evals={'val': Eval(split=f'{x.data.train}:held')},
+    evals={HELD: Eval(split=f'{x.data.train}:held')},
     optim=dataclasses.replace(
       x.optim, warmup=_share(x.optim.warmup), cooldown=_share(x.optim.cooldown)
     ),
@@ -173,9 +184,10 @@ def _train_bag(x: Experiment, run: Run, data_dir: Path) -> None:
   """
   run.write_config(x)
   train_source, test_source = (
-    sources.open_source(x.data, split, data_dir) for split in (x.data.train, x.evals[TEST].split)
+    sources.open_source(x.images, split, data_dir)
+    for split in (x.images.train, x.evals[TEST].split)
   )
-  began, view = time.perf_counter(), View.of(x.data)
+  began, view = time.perf_counter(), View.of(x.images)
   images = bag.read_all(train_source, view), bag.read_all(test_source, view)
   found = bovw.judge_bag_of_words(*images, train_source.groups()[:, 0], x.seed)
   seconds = {'train': found['seconds'], 'total': round(time.perf_counter() - began, 2)}

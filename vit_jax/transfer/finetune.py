@@ -23,7 +23,7 @@ from vit_jax.evaluate.backbone import Pulse
 from vit_jax.evaluate.judge import Result
 from vit_jax.evaluate.sets import EvalSet, Part
 from vit_jax.run import Run
-from vit_jax.train.trainer import Opened
+from vit_jax.train.domain import Opened
 from vit_jax.transfer.candidates import Candidate, network
 from vit_jax.transfer.compare import plain, run_once, words_of
 from vit_jax.transfer.suite import TransferRow, judge_head, rows_of
@@ -61,8 +61,8 @@ class FineTuning:
             f'{len(choices)} ways to train need {" and ".join(sorted(wanted))}'
           )
         side = candidate.image_size
-        if side and x.data.image_size != (side, side):
-          height, width = x.data.image_size
+        if side and x.images.image_size != (side, side):
+          height, width = x.images.image_size
           raise UserError(
             f'--methods {METHOD}: {candidate.name} is wanted at {side} pixels, but {self.recipe} '
             f'trains at {height} x {width}; leave the size out, or train at it with '

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vit_jax.config import Data
+from vit_jax.config import ImageData
 from vit_jax.data import decode, sources
 from vit_jax.data.sources import MappedSource, Record, Source
 from vit_jax.errors import UserError
@@ -78,7 +78,7 @@ def open_task(task: Task, data_dir: Path) -> TaskData:
 
 
 def _part(task: Task, split: str, data_dir: Path) -> Part:
-  data = Data(name=task.data, image=task.image, label=task.label)
+  data = ImageData(name=task.data, image=task.image, label=task.label)
   source: Any = sources.open_source(data, split, data_dir, labeled=task.rule is None)
 
   def brighter(record: Record) -> Record:
@@ -102,7 +102,7 @@ def _other(test: OtherTest, data_dir: Path) -> Part:
   name = test.data.format(data_dir=data_dir)
   if test.origin and not Path(name.partition(':')[2]).is_dir():
     raise UserError(f'{test.name} is not in {name.partition(":")[2]}: {test.origin}')
-  source: Any = sources.open_source(Data(name=name, label=test.label), test.split, data_dir)
+  source: Any = sources.open_source(ImageData(name=name, label=test.label), test.split, data_dir)
   right_NK = source.label_sets() if test.right is None else test.right(source)
   if test.border:
     cut = slice(test.border, -test.border)

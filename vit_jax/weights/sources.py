@@ -100,9 +100,9 @@ def _inputs_of_notes(notes: Mapping[str, Any]) -> Inputs | None:
 
 
 def _read_run(run: Run, checkpoint: str) -> Stored:
-  x = run.experiment
+  x, inputs = run.experiment, run.inputs  # refuses a run on sentences
   variables, step = run.variables(checkpoint)
   where = f'{run.path} at step {step}'
   leaves = files.floats(flatten_variables(variables), where)
   name, options = x.model.name, fields.plain(x.model.options)
-  return Stored(where, leaves, None, name, options, run.inputs, x.data.image_size)
+  return Stored(where, leaves, None, name, options, inputs, x.images.image_size)

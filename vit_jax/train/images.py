@@ -1,0 +1,144 @@
+"""Runs on images: classification, alone or beside a teacher."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from jax.sharding import Mesh as DeviceMesh
+
+from vit_jax import models
+from vit_jax.config import Eval, Experiment
+from vit_jax.data import loader, sources
+from vit_jax.data.view import View, inputs_of
+from vit_jax.errors import UserError
+from vit_jax.evaluate import judge
+from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
+from vit_jax.evaluate.judge import Judged
+from vit_jax.evaluate.predictions import predictions_of
+from vit_jax.evaluate.sets import EvalSet, Part, open_evals
+from vit_jax.models import flops
+from vit_jax.parallel import mesh as meshes
+from vit_jax.run import Run
+from vit_jax.train import teacher
+from vit_jax.train.domain import Domain, Opened, Sizes
+from vit_jax.weights import start_from
+
+
+class Images(Domain):
+  """Runs on images."""
+
+  unit, examples, vocabularies = 'images', 'images', None
+  _backbone: Backbone | None = None  # holds the programs, and images that are cached
+
+  def __init__(
+    self,
+    x: Experiment,
+    data_dir: Path,
+    mesh: DeviceMesh,
+    opened: Opened | None,
+    sizes: Sizes | None,
+  ):
+    self.experiment, self.data, self.data_dir, self.mesh = x, x.images, data_dir, mesh
+    meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
+    meshes.check_batch(x.eval_batch_size, mesh, 'config.eval_batch_size')
+    self._opened, self.source = opened, opened.source if opened else None
+    if sizes is None:
+      self.source = self.source or sources.open_source(self.data, self.data.train, data_dir)
+      names = self.source.class_names
+      sizes = Sizes(len(self.source), self.data.num_classes or len(names), names)
+    self.sizes = sizes
+    self.shape, self.rows = (*self.data.image_size, self.data.channels), (x.batch_size,)
+    inputs = inputs_of(self.data, sizes.class_names)
+    self.model = models.build(x.model.name, sizes.num_classes, x.model.options, inputs)
+    meshes.check_tokens(self.model, self.data.image_size, mesh)
+    self.task = teacher.make_task(x, sizes.num_classes)
+    self.abstract_frozen = teacher.abstract_frozen(self.task, self.shape, mesh)
+
+  @property
+  def tokens(self) -> int:
+    rows, columns = self.model.grid(self.data.image_size)
+    return rows * columns if hasattr(self.model.options, 'width') else 0
+
+  @cached_property
+  def frozen(self) -> tuple[Any, ...]:
+    names = self.sizes.class_names
+    return teacher.load_frozen(
+      self.experiment, self.task, self.abstract_frozen, names, self.data_dir
+    )
+
+  def flop_per_step(self) -> float:
+    return 6 * flops.forward_macs(self.model, self.shape, train=True) * self.experiment.batch_size
+
+  def batch_shapes(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+    rows = (self.experiment.batch_size,)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+      'image': ((*rows, *self.shape), jnp.uint8),
+      'label': (rows, jnp.int32),
+      'mask': (rows, jnp.bool_),
+      'index': (rows, jnp.int32),
+    }
+    if self.data.soft_label:
+      shapes['soft_label'] = (*rows, self.sizes.num_classes), jnp.float32
+    return shapes
+
+  @cached_property
+  def loader(self) -> loader.Loader:
+    if self.source is None:
+      raise UserError('a trainer that was given the sizes of its data has no batches')
+    x = self.experiment
+    rows = meshes.local_rows(x.batch_size, self.mesh)
+    return loader.Loader(
+      self.source, self.data, seed=x.seed, batch_size=x.batch_size, train=True, rows=rows
+    )
+
+  def load(self, variables: Any) -> tuple[Any, str, str]:
+    return start_from(
+      self.experiment.init_from,
+      self.model,
+      variables,
+      image_size=self.data.image_size,
+      class_names=self.sizes.class_names,
+      data_dir=self.data_dir,
+    )
+
+  @cached_property
+  def evals(self) -> dict[str, EvalSet]:
+    """Raises a UserError for missing data or unknown classes."""
+    lines = {name: line for name, line in self.experiment.evals.items() if isinstance(line, Eval)}
+    if self._opened:
+      return {name: self._opened.evals[name] for name in lines}
+    return open_evals(lines, self.data, self.sizes.class_names, self.data_dir)
+
+  @property
+  def parts(self) -> dict[str, list[Any]]:
+    def sources_of(parts: Sequence[Part | None]) -> list[Any]:
+      return [part.source for part in parts if part]
+
+    return {name: sources_of([*line.tests, line.train]) for name, line in self.evals.items()}
+
+  def evaluate(
+    self, variables: Any, names: Sequence[str] | None, pulse: Pulse
+  ) -> dict[str, Judged]:
+    self._backbone = self._backbone or self._make_backbone(variables)
+    backbone = dataclasses.replace(self._backbone, variables=variables)
+    return judge.judge(self.evals, backbone, pulse, names)
+
+  def _make_backbone(self, variables: Any) -> Backbone:
+    x, data, view = self.experiment, self.data, View.of(self.data)
+    forward = Forward(
+      self.model, variables, mean=data.mean, std=data.std, loss=x.loss.name, mesh=self.mesh
+    )
+    names, size = self.sizes.class_names, x.eval_batch_size
+    return Backbone(x.name, self.model, variables, forward, view, data, self.mesh, size, names)
+
+  def keep(self, run: Run, judged: Mapping[str, Judged], pulse: Pulse) -> None:
+    for name, found in judged.items():
+      if found.rows is not None:
+        pulse.begin(name, len(found.rows['index']))
+        run.write_predictions(name, predictions_of(found, View.of(self.data)))
+
+  def headline(self, metrics: Mapping[str, float]) -> str:
+    return f'top-1 {metrics["top1"]:.2%}' if 'top1' in metrics else ''
