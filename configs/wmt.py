@@ -1,6 +1,6 @@
 """The Transformer on WMT 2014 English to German (Vaswani et al. 2017, arXiv:1706.03762).
 
-    vit_jax train --config=wmt:base --config.data.name=pairs:DIR
+    vit_jax train --config=wmt:base --config.data.dir=DIR
 
 DIR holds train.src, train.tgt, test.src, test.tgt: 4.5 M pairs, newstest2014 as the test. Paper:
 base 27.3 BLEU after 100,000 steps in 12 hours on 8 P100, big 28.4 after 300,000 steps in 3.5 days.
@@ -9,7 +9,7 @@ sentences of any length; this recipe evaluates the last one, and leaves out pair
 tokens.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 STEPS, WIDTHS = {'base': 100_000, 'big': 300_000}, {'base': 512, 'big': 1024}
 
@@ -25,7 +25,7 @@ def get_config(size: str = 'base') -> ConfigDict:
   c.data = ConfigDict(
     dict(
       kind='pairs',
-      name=config_dict.placeholder(str),
+      name='pairs',
       vocabulary=37_000,
       shared=True,
       max_length=128,

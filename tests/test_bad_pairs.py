@@ -67,7 +67,7 @@ def test_a_fault_in_a_file_is_found_before_the_run_begins(
     (['--config.evals.test.split=tset'], ["'tset'", "'test' (20)"]),
     (['--config.data.train=trian'], ["'trian'", "'train' (60)"]),
     (['--config.data.name=pairs:nowhere'], ['nowhere is not a folder']),
-    (['--config.data.name=pairs:'], ["'pairs:'", 'pairs:DIR']),
+    (['--config.data.name=pairs:', '--config.data.dir='], ['config.data.dir', 'pairs:DIR']),
     (['--config.data.name=number_word'], ["'number_word'", "'number_words'"]),
     (['--config.evals.test.data=revers'], ["'revers'", "'reverse'"]),
     (['--config.evals.test.kind=classify'], ['config.evals.test', 'translate']),

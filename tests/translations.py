@@ -107,11 +107,8 @@ def own_data(folder: Path, run: Path, tmp_path: Path) -> Path:
   own = tmp_path / 'pairs'
   shutil.copytree(folder, own)
   config = json.loads((run / 'config.json').read_text())
-  config['data']['name'] = f'pairs:{own}'
+  config['data']['dir'] = str(own)
   (run / 'config.json').write_text(json.dumps(config))
-  identity = json.loads((run / 'identity.json').read_text())
-  identity['evals'] = {f'test: pairs:{own}, test': v for v in identity['evals'].values()}
-  (run / 'identity.json').write_text(json.dumps(identity))
   return own
 
 

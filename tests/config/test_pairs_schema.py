@@ -168,5 +168,6 @@ def nested(values):
 
 def test_the_recipe_takes_a_data_set_by_a_flag():
   updates = config.from_flags(['--config.data.kind=pairs', '--config.data.name=pairs:some/where'])
-  assert config.recipe('translate:rnn', updates).pairs.name == 'pairs:some/where'
+  data = config.recipe('translate:rnn', updates).pairs
+  assert (data.name, data.dir) == ('pairs', 'some/where')
   assert config.recipe('translate:rnn').pairs.name == 'number_words'

@@ -136,6 +136,14 @@ def test_an_evaluation_on_eight_devices_gives_that_of_one(whole, tmp_path, capsy
   assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_data_may_move(whole, folder, recipe, nursery, tmp_path):
+  run, moved = whole.cut(tmp_path, 4), tmp_path / 'moved'
+  shutil.copytree(folder, moved)
+  argv = command(recipe, run, 'rnn', f'--config.data.name=pairs:{moved}')
+  run_to_end(nursery, tmp_path / 'lives', argv)
+  whole.assert_same(run)
+
+
 def test_changed_test_data_is_judged_where_the_user_says_so(whole, folder, tmp_path, capsys):
   shutil.copytree(whole.path, tmp_path / 'run')
   run = tmp_path / 'run'

@@ -14,9 +14,9 @@ class PairData:
   """Where pairs of sentences come from and how they become batches."""
 
   kind: Literal['pairs'] = tag('pairs')
-  # ours (number_words, libreoffice_help:de, libreoffice_help:fr, greek_english, reverse), or
-  # 'pairs:DIR' with train.src and train.tgt, or train.tsv, and the like for other splits
+  # number_words, libreoffice_help:de or :fr, greek_english, reverse; or 'pairs', with dir
   name: str = 'number_words'
+  dir: str = ''  # train.src and train.tgt, or train.tsv, and so on by split
   train: str = 'train'  # TFDS split syntax: 'train[:2000]'
   tokens: Literal['bpe', 'words'] = 'bpe'
   vocabulary: int = bounded(4000, 0)  # most of each side, special tokens included; 0: all words

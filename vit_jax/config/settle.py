@@ -63,7 +63,16 @@ def _settle_pairs(x: Experiment) -> Experiment:
         f'config.evals.{name}.kind is {line.kind!r}, which is for images; sentences have '
         "kind='translate'"
       )
-  return dataclasses.replace(x, augment=None, loss=dataclasses.replace(x.loss, distill=None))
+  data = x.pairs
+  if data.name.startswith('pairs:'):
+    data = dataclasses.replace(data, name='pairs', dir=data.name.removeprefix('pairs:'))
+  if data.name == 'pairs' and not data.dir:
+    raise UserError(
+      'config.data.dir is missing: give the folder of train.src and train.tgt, as in '
+      '--config.data.name=pairs:DIR'
+    )
+  loss = dataclasses.replace(x.loss, distill=None)
+  return dataclasses.replace(x, data=data, augment=None, loss=loss)
 
 
 def _settle_images(x: Experiment, data: ImageData) -> Experiment:

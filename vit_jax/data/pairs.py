@@ -84,9 +84,9 @@ def open_pairs(data: PairData, split: str, data_dir: Path) -> PairSource:
   """
   kind, _, place = data.name.partition(':')
   if kind == FOLDER:
-    if not place:
+    if not (place or data.dir):
       raise UserError(f"data.name is {data.name!r}; it needs a folder, as in 'pairs:DIR'")
-    folder = local(place)
+    folder = local(place or data.dir)
   else:
     folder = prepare_pairs(data.name, data_dir)
   infos = {
