@@ -85,8 +85,9 @@ KINDS = {
       'exact': Metric('exact match', '.2%', '.1%'),
       'loss': Metric('loss per token'),
       'aer': Metric('alignment error rate'),
+      'aligned': Metric('words aligned right', '.2%', '.1%'),
     },
-    facts=('chrf', 'exact', 'loss', 'aer'),
+    facts=('chrf', 'exact', 'loss', 'aer', 'aligned'),
     unit='tokens',
     panels={
       'Loss per token': ('loss', {}),
