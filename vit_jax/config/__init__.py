@@ -2,22 +2,21 @@
 
 from vit_jax.config.durations import Duration
 from vit_jax.config.evals import Eval, TranslationEval, lower_is_better, worth
+from vit_jax.config.images import Augment, ImageData
 from vit_jax.config.pairs import PairData
 from vit_jax.config.recipes import as_flag, from_flags, recipe, update
 from vit_jax.config.schema import (
-  Augment,
   Checkpoint,
   Distill,
   Experiment,
-  ImageData,
   Limits,
   Log,
   Loss,
   Mesh,
   Model,
   Optim,
+  resolve,
 )
-from vit_jax.config.settle import resolve
 
 __all__ = [
   'Augment',

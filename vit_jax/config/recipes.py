@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from vit_jax import fields
-from vit_jax.config.schema import Experiment
-from vit_jax.config.settle import resolve
+from vit_jax.config.schema import Experiment, resolve
 from vit_jax.errors import UserError, nearest
 from vit_jax.paths import local
 

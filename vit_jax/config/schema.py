@@ -1,21 +1,23 @@
 """The experiment schema: every key with its default and range.
 
-`settle.resolve` turns the ConfigDict of a recipe into a frozen `Experiment`, which is all that the
-rest of the code sees. An unknown key, a wrong type or a value out of range is a `UserError` that
-names the key and what would be right.
+`resolve` turns the ConfigDict of a recipe into a frozen `Experiment`, which is all that the rest of
+the code sees. An unknown key, a wrong type or a value out of range is a `UserError` that names the
+key and what would be right.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from vit_jax import models
 from vit_jax.config.durations import Duration
-from vit_jax.config.evals import Eval, TranslationEval
+from vit_jax.config.evals import Eval, TranslationEval, check_evals
+from vit_jax.config.images import Augment, ImageData
 from vit_jax.config.pairs import PairData
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded, changes, check, plain
+from vit_jax.fields import bounded, build, changes, check, plain
 
 
 @dataclass(frozen=True)
@@ -55,49 +57,6 @@ class Model:
     if not self.name:
       return {'name': ''}
     return {'name': self.name, **changes(self.options, models.options_of(self.name))}
-
-
-@dataclass(frozen=True)
-class ImageData:
-  """Where images come from and how they become batches."""
-
-  kind: Literal['images'] = 'images'
-  name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
-  dir: str = ''  # with name='folder': one sub-folder per class, or train/ and val/ or test/
-  train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
-  num_classes: int = bounded(0, 0)  # 0: as many as the data set has
-  image: str = ''  # TFDS feature; '': the only Image, or the one of several called 'image'
-  label: str = ''  # likewise, of type ClassLabel
-  soft_label: str = ''  # feature with each class's share, to train on instead of the label
-  test_fraction: float = bounded(0.2, 0.01, 0.99)  # of a folder that has no test split of its own
-  image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width
-  channels: Literal[1, 3] = 3
-  mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
-  std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)
-  crop: Literal['none', 'random_resized', 'pad'] = 'random_resized'
-  crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)
-  crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)
-  crop_pad: int = bounded(4, 0)  # with crop='pad': pixels of reflection on each side
-  flip: bool = True  # left-right
-  resize: Literal['crop', 'whole'] = 'crop'  # without a random crop; 'whole' changes the aspect
-  eval_resize: int = bounded(0, 0)  # shorter side before the central crop; 0: image_size / 0.875
-  on_bad_record: Literal['raise', 'skip'] = 'raise'
-  cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
-  threads: int = bounded(0, 0)  # 0: one per core
-  prefetch: int = bounded(2, 1)  # batches ahead on the device
-
-
-@dataclass(frozen=True)
-class Augment:
-  """Runs on the device. All off by default."""
-
-  dihedral: bool = False  # the eight turns and reflections of a square
-  brightness: float = bounded(0.0, 0, 1)
-  contrast: float = bounded(0.0, 0, 1)
-  saturation: float = bounded(0.0, 0, 1)
-  erase: float = bounded(0.0, 0, 1)  # probability of a random gray rectangle
-  mixup: float = bounded(0.0, 0)  # Beta(alpha, alpha); 0: off (Zhang et al. 2018)
-  cutmix: float = bounded(0.0, 0)  # likewise (Yun et al. 2019); with both on, a fair coin a batch
 
 
 @dataclass(frozen=True)
@@ -227,3 +186,101 @@ class Experiment:
   def changes(self) -> dict[str, Any]:
     """A recipe with only the keys that are not defaults; `resolve` gives the same experiment."""
     return changes(self, Experiment())
+
+
+def resolve(config: Any) -> Experiment:
+  """The experiment of a recipe (a ConfigDict or plain mapping).
+
+  Raises:
+    UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
+      other.
+  """
+  plain = config.to_dict() if hasattr(config, 'to_dict') else config
+  return _settle(build(Experiment, plain, 'config'))
+
+
+def _settle(x: Experiment) -> Experiment:
+  """Fills in what follows from other keys, and refuses keys that contradict each other."""
+  if x.length == Duration():
+    raise UserError(
+      'the length of the run is missing: set one of config.steps, config.epochs or config.examples'
+    )
+  if models.reads_text(x.model.name) != isinstance(x.data, PairData):
+    reads = {True: 'sentences', False: 'images'}[models.reads_text(x.model.name)]
+    raise UserError(
+      f'config.model.name is {x.model.name!r}, which reads {reads}, but config.data.kind is '
+      f'{x.data.kind!r}; change one of them'
+    )
+  x = _settle_pairs(x) if isinstance(x.data, PairData) else _settle_images(x, x.data)
+  if isinstance(x.data, ImageData) and x.batch_size % x.optim.accumulate:
+    raise UserError(
+      f'config.batch_size {x.batch_size} is not divisible by '
+      f'config.optim.accumulate {x.optim.accumulate}'
+    )
+  if x.optim.schedule == 'noam' and x.optim.warmup == Duration():
+    raise UserError("config.optim.warmup is missing: the schedule 'noam' rises until its end")
+  check_evals(x.evals, x.checkpoint.best)
+  return dataclasses.replace(x, eval_batch_size=x.eval_batch_size or x.batch_size)
+
+
+def _settle_pairs(x: Experiment) -> Experiment:
+  """What only images have is None in a run on sentences, and refused if it was asked for."""
+  x = dataclasses.replace(x, loss=dataclasses.replace(x.loss, distill=x.loss.distill or Distill()))
+  for key, value, default in (
+    ('augment', x.augment or Augment(), Augment()),
+    ('loss.distill', x.loss.distill, Distill()),
+    ('loss.name', x.loss.name, 'softmax'),
+  ):
+    if value != default:
+      raise UserError(f'config.{key} is for images; leave it out of a run on sentences')
+  for name, line in x.evals.items():
+    if not isinstance(line, TranslationEval):
+      raise UserError(
+        f'config.evals.{name}.kind is {line.kind!r}, which is for images; sentences have '
+        "kind='translate'"
+      )
+  data = x.pairs
+  if data.name.startswith('pairs:'):
+    data = dataclasses.replace(data, name='pairs', dir=data.name.removeprefix('pairs:'))
+  if data.name == 'pairs' and not data.dir:
+    raise UserError(
+      'config.data.dir is missing: give the folder of train.src and train.tgt, as in '
+      '--config.data.name=pairs:DIR'
+    )
+  loss = dataclasses.replace(x.loss, distill=None)
+  return dataclasses.replace(x, data=data, augment=None, loss=loss)
+
+
+def _settle_images(x: Experiment, data: ImageData) -> Experiment:
+  if data.name.startswith('folder:'):
+    data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
+  if data.name == 'folder' and not data.dir:
+    raise UserError(
+      'config.data.dir is missing: give the folder of images, one sub-folder per class, as in '
+      '--config.data.dir=DIR'
+    )
+  for name, values in (('mean', data.mean), ('std', data.std)):
+    if len(values) != data.channels:
+      raise UserError(
+        f'config.data.{name} has {len(values)} numbers, but config.data.channels is {data.channels}'
+      )
+  for name, (low, high) in (('crop_area', data.crop_area), ('crop_aspect', data.crop_aspect)):
+    if low > high:
+      raise UserError(f'config.data.{name} is ({low:g}, {high:g}); the first must be the smaller')
+  distill = x.loss.distill or Distill()
+  if distill.kind != 'none' and not distill.teacher.name:
+    raise UserError(
+      "config.loss.distill.teacher.name is missing: name the teacher's model, such as 'ResNet-50'"
+    )
+  if distill.kind != 'none' and not distill.teacher_weights:
+    raise UserError(
+      'config.loss.distill.teacher_weights is missing: give a run folder or a weight file of the '
+      f'teacher, a {distill.teacher.name}'
+    )
+  for name, line in x.evals.items():
+    if not isinstance(line, Eval):
+      raise UserError(
+        f"config.evals.{name}.kind is 'translate', which is for sentences; images have "
+        f'{", ".join(get_args(get_type_hints(Eval)["kind"]))}'
+      )
+  return dataclasses.replace(x, data=data)
