@@ -320,9 +320,6 @@ FIGURES: dict[str, tuple[Column, ...]] = {
       ),
     ),
   ),
-}
-
-FIGURES |= {
   'transformer': (
     Column(
       'encoder',

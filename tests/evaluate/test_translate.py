@@ -1,14 +1,18 @@
 """`vit_jax predict` with a translation run: sentences of a file, and what is refused."""
 
+import dataclasses
 import re
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from tests.fleet import Nursery
 from tests.translations import Undisturbed, refused, write_pairs, write_recipe
 from vit_jax import commands
 from vit_jax.evaluate import translate
+from vit_jax.evaluate.translator import Translator
 from vit_jax.run import Run
 
 SOURCES = ['a b c', 'h', 'd d e f g', 'b a']
@@ -46,6 +50,26 @@ def test_they_are_those_of_the_evaluation(run):
   assert translate.translate(translator, stored.sources) == stored.translations
   early = translate.open_run(str(run), '2').translator
   assert translate.translate(early, stored.sources) != stored.translations
+
+
+def test_programs_are_made_once_for_all_variables(run, monkeypatch):
+  """A run judges other variables at each evaluation, by the same programs."""
+  made = []
+  for name in ('_searching', '_aligning'):
+    make = getattr(Translator, name)
+
+    def count(self, *options, name=name, make=make):
+      made.append(name)
+      return make(self, *options)
+
+    count.__name__ = name
+    monkeypatch.setattr(Translator, name, count)
+  first = translate.open_run(str(run)).translator
+  second = dataclasses.replace(first, variables=jax.tree.map(np.copy, first.variables))
+  for translator in (first, second):
+    translate.translate(translator, SOURCES)
+    translator.alignments([('a b', 'B A')])
+  assert sorted(made) == ['_aligning', '_searching']
 
 
 def test_a_wider_search_finds_no_worse_translation(run):

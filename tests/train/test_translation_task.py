@@ -7,7 +7,7 @@ import pytest
 
 from vit_jax import losses, models
 from vit_jax.config import Mesh, Optim
-from vit_jax.models.output import Translation as Output
+from vit_jax.models.output import TranslationOutput as Output
 from vit_jax.models.texts import END, PAD, Texts
 from vit_jax.parallel import mesh as meshes
 from vit_jax.train.optim import make_optimizer, make_schedule

@@ -1,7 +1,5 @@
 """`vit_jax plan`."""
 
-import logging
-
 import jax
 
 from vit_jax import config
@@ -52,13 +50,8 @@ def main(argv: list[str]) -> int:
     plan = planner.make_plan(case, cache)
     text, rows = describe.plan_text(plan), [describe.row(case, plan)]
   else:
-    for number, case in enumerate(cases, 1):
-      words = f'{case.experiment.model.name} on {case.topology.name}'
-      logging.getLogger(__name__).debug(f'{number} of {len(cases)}: {words} ...')
-      try:
-        rows.append(describe.row(case, planner.make_plan(case, cache)))
-      except UserError as error:  # its row says so
-        rows.append(describe.row(case, error))
+    for row in describe.plan_rows(cases, cache):
+      rows.append(row)
       if args.csv:
         write_csv(args.csv, rows)  # half of a long table is worth having
     text = describe.markdown(rows)

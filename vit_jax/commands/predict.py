@@ -1,16 +1,13 @@
 """`vit_jax predict`: images through any model, sentences through a translation run."""
 
 import argparse
-from pathlib import Path
 
 from vit_jax import weights
 from vit_jax.commands import flags
 from vit_jax.errors import UserError, writing
 from vit_jax.evaluate import translate
 from vit_jax.evaluate.images import open_images
-from vit_jax.evaluate.predict import attend, predict, top_lines
-
-DRAWN = 12  # images whose attention is drawn
+from vit_jax.evaluate.predict import predict, top_lines
 
 
 def main(argv: list[str]) -> int:
@@ -56,12 +53,7 @@ def main(argv: list[str]) -> int:
   if args.attention:
     from vit_jax.report import attention  # here: matplotlib takes a second to import
 
-    found = attend(opened.model, opened.variables, images, DRAWN)
-    pooled = getattr(opened.model.options, 'pool', '')
-    maps, words = attention.attention_maps(found.stacks, opened.grid, pooled == 'cls', args.rollout)
-    names = [Path(name).name for name in found.names]
-    attention.draw(found.images_NHWC, maps, names, words, args.attention)
-    print(f'{args.attention}: {words}; {len(names)} of {len(images)} images')
+    print(attention.write(opened, images, args.rollout, args.attention))
   answers = predict(opened.model, opened.variables, images, batch_size=args.batch)
   if args.output:
     answers.save(args.output)

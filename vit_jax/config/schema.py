@@ -223,12 +223,20 @@ def _settle(x: Experiment) -> Experiment:
   return dataclasses.replace(x, eval_batch_size=x.eval_batch_size or x.batch_size)
 
 
+def _with_dir(data: Any, name: str, advice: str) -> Any:
+  """`data` with 'NAME:DIR' taken apart; raises a UserError if the folder is missing."""
+  if data.name.startswith(f'{name}:'):
+    data = dataclasses.replace(data, name=name, dir=data.name.removeprefix(f'{name}:'))
+  if data.name == name and not data.dir:
+    raise UserError(f'config.data.dir is missing: {advice}')
+  return data
+
+
 def _settle_pairs(x: Experiment) -> Experiment:
   """What only images have is None in a run on sentences, and refused if it was asked for."""
-  x = dataclasses.replace(x, loss=dataclasses.replace(x.loss, distill=x.loss.distill or Distill()))
   for key, value, default in (
     ('augment', x.augment or Augment(), Augment()),
-    ('loss.distill', x.loss.distill, Distill()),
+    ('loss.distill', x.loss.distill or Distill(), Distill()),
     ('loss.name', x.loss.name, 'softmax'),
   ):
     if value != default:
@@ -239,26 +247,21 @@ def _settle_pairs(x: Experiment) -> Experiment:
         f'config.evals.{name}.kind is {line.kind!r}, which is for images; sentences have '
         "kind='translate'"
       )
-  data = x.pairs
-  if data.name.startswith('pairs:'):
-    data = dataclasses.replace(data, name='pairs', dir=data.name.removeprefix('pairs:'))
-  if data.name == 'pairs' and not data.dir:
-    raise UserError(
-      'config.data.dir is missing: give the folder of train.src and train.tgt, as in '
-      '--config.data.name=pairs:DIR'
-    )
+  data = _with_dir(
+    x.pairs,
+    'pairs',
+    'give the folder of train.src and train.tgt, as in --config.data.name=pairs:DIR',
+  )
   loss = dataclasses.replace(x.loss, distill=None)
   return dataclasses.replace(x, data=data, augment=None, loss=loss)
 
 
 def _settle_images(x: Experiment, data: ImageData) -> Experiment:
-  if data.name.startswith('folder:'):
-    data = dataclasses.replace(data, name='folder', dir=data.name.removeprefix('folder:'))
-  if data.name == 'folder' and not data.dir:
-    raise UserError(
-      'config.data.dir is missing: give the folder of images, one sub-folder per class, as in '
-      '--config.data.dir=DIR'
-    )
+  data = _with_dir(
+    data,
+    'folder',
+    'give the folder of images, one sub-folder per class, as in --config.data.dir=DIR',
+  )
   for name, values in (('mean', data.mean), ('std', data.std)):
     if len(values) != data.channels:
       raise UserError(

@@ -44,6 +44,7 @@ class Bucket(NamedTuple):
 
   length: int  # S and T
   rows: int  # of the global batch
+  row_b: np.ndarray  # those of this process
   pair_n: np.ndarray  # indices of its pairs
 
   @property
@@ -129,7 +130,7 @@ class PairLoader:
   ):
     self.source, self.data, self.train = source, data, train
     self.batch_size = batch_size
-    self._seed, self._rows = seed, rows
+    self._seed = seed
     self._ids = [
       Ids.of(vocabulary, ([pair[side] for pair in pairs] for pairs in _chunks(source)))
       for side, vocabulary in enumerate(vocabularies)
@@ -159,7 +160,9 @@ class PairLoader:
     for place, length in enumerate(data.buckets):
       pair_n = np.flatnonzero(place_N == place)
       if len(pair_n):
-        self._buckets.append(Bucket(length, data.rows(length, batch_size), pair_n))
+        count = data.rows(length, batch_size)
+        row_b = np.array(range(count) if rows is None else rows(count), np.int64)
+        self._buckets.append(Bucket(length, count, row_b, pair_n))
     self._table = [
       (bucket, number) for bucket in self._buckets for number in range(bucket.num_batches)
     ]
@@ -186,13 +189,10 @@ class PairLoader:
     elif epoch:
       raise IndexError(f'batch {step} of {self.num_batches}')
     bucket, number = self._table[place]
-    row_b = np.arange(bucket.rows)
-    if self._rows is not None:
-      row_b = row_b[np.asarray(self._rows(bucket.rows), np.int64)]
     order_n, count = bucket.pair_n, len(bucket.pair_n)
     if self.train:
       order_n = order_n[self._permutation(epoch, bucket.length, count)]
-    position_b = number * bucket.rows + row_b
+    position_b = number * bucket.rows + bucket.row_b
     pair_b = np.where(position_b < count, order_n[np.minimum(position_b, count - 1)], -1)
     source, target = (ids.batch(pair_b, bucket.length) for ids in self._ids)
     return PairBatch(source=source, target=target, mask=pair_b >= 0, index=pair_b.astype(np.int32))

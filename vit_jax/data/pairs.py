@@ -3,7 +3,6 @@
 import importlib
 import secrets
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from vit_jax.config.pairs import PairData
 from vit_jax.data import pair_files, splits
-from vit_jax.data.datasets import STALE_SECONDS
+from vit_jax.data.datasets import remove_stale
 from vit_jax.data.identity import digest
 from vit_jax.data.pair_files import Lines, Links
 from vit_jax.data.pair_sets import MODULES
@@ -144,9 +143,7 @@ def prepare_pairs(name: str, data_dir: Path) -> Path:
   splits_of_it = module.splits(name.partition(':')[2], data_dir)
   with writing(parent):
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob('incomplete.*'):
-      if time.time() - left.stat().st_mtime > STALE_SECONDS:
-        shutil.rmtree(left, ignore_errors=True)
+    remove_stale(parent, 'incomplete.*')
     fresh = parent / f'incomplete.{secrets.token_hex(4)}_{module.VERSION}'
     fresh.mkdir()
     try:

@@ -16,7 +16,7 @@ from vit_jax.config.pairs import PairData
 from vit_jax.data.identity import digest
 from vit_jax.data.pairs import PairSource
 from vit_jax.errors import UserError
-from vit_jax.models.texts import UNKNOWN
+from vit_jax.models.texts import END, PAD, UNKNOWN
 
 try:
   import tokenizers
@@ -88,6 +88,19 @@ class Vocabulary:
     model = json.loads(self.to_json())['model']
     tokens = sorted(model['vocab'].items(), key=lambda item: item[1])
     return digest(model['type'], tokens, model.get('merges'))
+
+
+def padded(sentences: Sequence[Sequence[int]], rows: int, length: int) -> np.ndarray:
+  """Token ids as int32 [rows, length]: cut to fit, with END and padding; other rows are empty.
+
+  An empty sentence is END alone, for a model attends to at least one token.
+  """
+  out_BT = np.full((rows, length), PAD, np.int32)
+  out_BT[len(sentences) :, 0] = END
+  for row_T, ids in zip(out_BT, sentences, strict=False):
+    ids = [*ids[: length - 1], END]
+    row_T[: len(ids)] = ids
+  return out_BT
 
 
 class Vocabularies(NamedTuple):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from vit_jax import models
 from vit_jax.config import Mesh, PairData
+from vit_jax.data.vocabulary import padded
 from vit_jax.errors import UserError
 from vit_jax.evaluate.translator import Translator
-from vit_jax.models.texts import END, PAD, UNKNOWN, Texts
+from vit_jax.models.texts import UNKNOWN, Texts
 from vit_jax.parallel import mesh as meshes
 from vit_jax.paths import local
 from vit_jax.run import Run
@@ -21,7 +21,7 @@ from vit_jax.weights.sources import locate
 log = logging.getLogger(__name__)
 
 
-class Opened(NamedTuple):
+class OpenedRun(NamedTuple):
   """A translation run, ready to translate; `line` says what was loaded."""
 
   translator: Translator
@@ -37,7 +37,7 @@ def is_translation(source: str) -> bool:
   return run.exists and isinstance(run.experiment.data, PairData)
 
 
-def open_run(source: str, checkpoint: str = 'last') -> Opened:
+def open_run(source: str, checkpoint: str = 'last') -> OpenedRun:
   """
   Args:
     source: a run folder, also RUN@best or RUN@1200.
@@ -48,15 +48,13 @@ def open_run(source: str, checkpoint: str = 'last') -> Opened:
   """
   place, checkpoint = locate(source, checkpoint)
   run = Run(place)
-  x, vocabularies = run.experiment, run.vocabularies
-  if vocabularies is None:
-    raise UserError(f'{run.path} has no vocabularies.json that can be read; put a copy of it there')
+  x, vocabularies = run.experiment, run.known_vocabularies
   texts, targets = Texts(len(vocabularies.source)), len(vocabularies.target)
   model = models.build(x.model.name, targets, x.model.options, texts)
   variables, step = run.variables(checkpoint)
   mesh = meshes.make_mesh(Mesh())
   translator = Translator(x.name, model, variables, vocabularies, x.pairs, mesh, x.eval_batch_size)
-  return Opened(translator, f'weights: {x.model.name} of {run.path} at step {step}')
+  return OpenedRun(translator, f'weights: {x.model.name} of {run.path} at step {step}')
 
 
 def read_sentences(path: str) -> list[str]:
@@ -114,11 +112,7 @@ def translate(
   for start in range(0, len(order), rows):
     chosen = order[start : start + rows]
     length = next(L for L in data.buckets if L > len(ids[chosen[-1]]))
-    source_BS = np.full((rows, length), PAD, np.int32)
-    source_BS[len(chosen) :, 0] = END
-    for row_S, n in zip(source_BS, chosen, strict=False):
-      row_S[: len(ids[n]) + 1] = [*ids[n], END]
-    tokens_BT = translator.tokens(source_BS, beam, alpha)
+    tokens_BT = translator.tokens(padded([ids[n] for n in chosen], rows, length), beam, alpha)
     for n, tokens in zip(chosen, tokens_BT.tolist(), strict=False):
       found[n] = vocabularies.target.decode(tokens)
   return found

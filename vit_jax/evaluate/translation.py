@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.data.pair_files import Links
 from vit_jax.errors import UserError
 
-Links = frozenset[tuple[int, int]]  # (source word, target word), from 0
 LENGTHS = (1, 7, 13, 21, 31, 51)  # words of the source, where each group begins
 
 
@@ -56,6 +56,11 @@ class LengthScores(NamedTuple):
   first: int
   last: int
   scores: Scores
+
+
+def words_of(first: int, last: int) -> str:
+  """The lengths of a group as a person reads them."""
+  return f'{first}-{last}' if last else f'{first}+'
 
 
 def score_by_length(

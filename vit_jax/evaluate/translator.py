@@ -18,7 +18,7 @@ from vit_jax.config.pairs import PairData
 from vit_jax.data import loader
 from vit_jax.data.pair_loader import PairLoader
 from vit_jax.data.pairs import PairSource
-from vit_jax.data.vocabulary import Vocabularies
+from vit_jax.data.vocabulary import Vocabularies, padded
 from vit_jax.errors import UserError
 from vit_jax.evaluate import metrics
 from vit_jax.evaluate.backbone import Pulse
@@ -30,19 +30,19 @@ from vit_jax.evaluate.translation import (
   score,
   score_by_length,
   word_weights,
+  words_of,
 )
 from vit_jax.losses import token_cross_entropy
 from vit_jax.models.output import Pair, shifted
-from vit_jax.models.texts import END, PAD
+from vit_jax.models.texts import PAD
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.run.translations import Aligned, Sentences
+from vit_jax.run.translations import Aligned, Translations
 from vit_jax.tables import as_text
 
 Array = jax.Array
 SHOWN = 8  # sentences whose alignment is kept
 CHUNK = 64  # sentences aligned at a time
-AHEAD = 0  # see `Translator.alignments`
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,20 @@ class Translated:
 
   def details(self) -> str:
     """The scores by length of the source, as text."""
+    groups = score_by_length(self.sources, self.translations, self.references)
     rows = [
-      (f'{first}-{last}' if last else f'{first}+', found.count, found.bleu, 100 * found.exact)
-      for first, last, found in score_by_length(self.sources, self.translations, self.references)
+      (words_of(first, last), found.count, found.bleu, 100 * found.exact)
+      for first, last, found in groups
     ]
     return f'{self.scores.signature}\n' + as_text(
       ('source words', 'sentences', 'BLEU', 'exact, %'), rows
     )
 
   @property
-  def sentences(self) -> Sentences:
+  def kept(self) -> Translations:
     """What a run folder keeps of them."""
     signature = self.scores.signature
-    return Sentences(self.sources, self.references, self.translations, signature, self.aligned)
+    return Translations(self.sources, self.references, self.translations, signature, self.aligned)
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class Translator:
   data: PairData
   mesh: DeviceMesh
   batch_size: int
-  _programs: dict[tuple[int, float], Callable] = field(default_factory=dict, repr=False)
-  _searches: dict[tuple[int, float], Callable] = field(default_factory=dict, repr=False)
+  # Shared by those that `replace` makes: compiled once.
+  _programs: dict[tuple, Callable | None] = field(default_factory=dict, repr=False)
   _loaders: dict[int, PairLoader] = field(default_factory=dict, repr=False)
 
   def translate(self, source: PairSource, beam: int, alpha: float, pulse: Pulse) -> Translated:
@@ -116,9 +117,8 @@ class Translator:
       beam: hypotheses of the search; 1 is greedy.
       alpha: of the length penalty.
     """
-    if (beam, alpha) not in self._programs:
-      self._programs[beam, alpha] = self._program(beam, alpha)
-    program, batches, rows = self._programs[beam, alpha], self._loader(source), []
+    program = self._kept(self._judging, beam, alpha)
+    batches, rows = self._loader(source), []
     pulse.begin(f'{self.name}: {source.name} {source.split}', len(source))
     prefetched = loader.prefetch(
       batches, 0, batches.num_batches, lambda batch: meshes.put_batch(batch, self.mesh)
@@ -137,19 +137,25 @@ class Translator:
 
   def tokens(self, source_BS: np.ndarray, beam: int, alpha: float) -> np.ndarray:
     """(B, T): the tokens of the translations of sources that end with END."""
-    if (beam, alpha) not in self._searches:
-      self._searches[beam, alpha] = jax.jit(self._search(beam, alpha))
-    tokens_BT, _ = self._searches[beam, alpha](self.variables, source_BS)
+    tokens_BT, _ = self._kept(self._searching, beam, alpha)(self.variables, source_BS)
     return np.asarray(tokens_BT)
 
-  def _search(self, beam: int, alpha: float) -> Callable[[Any, Array], tuple[Array, Array]]:
-    return translate_fn(self.model, length=self.data.max_length, beam=beam, alpha=alpha)
+  def _kept(self, make: Callable, *options: Any) -> Any:
+    """The program that `make` gives for these options, made once."""
+    key = make.__name__, *options
+    if key not in self._programs:
+      self._programs[key] = make(*options)
+    return self._programs[key]
+
+  def _searching(self, beam: int, alpha: float) -> Callable[[Any, Any], tuple[Array, Array]]:
+    length = self.data.max_length
+    return jax.jit(translate_fn(self.model, length=length, beam=beam, alpha=alpha))
 
   def _aligned(
     self, source: PairSource, pairs: Sequence[tuple[str, str]]
   ) -> tuple[list[Aligned], AlignmentScores | None]:
     """(alignments of the first sentences, scores of all that have gold links)."""
-    if self._weights is None:
+    if self._kept(self._aligning) is None:
       return [], None
     links = [source.links(n) for n in range(len(pairs))]
     scored = [n for n, gold in enumerate(links) if gold]
@@ -168,7 +174,7 @@ class Translator:
     gold = [links[n] or frozenset() for n in scored]
     return aligned, align([found[n] for n in scored], gold) if scored else None
 
-  def alignments(self, pairs: Sequence[tuple[str, str]], ahead: int = AHEAD) -> list[np.ndarray]:
+  def alignments(self, pairs: Sequence[tuple[str, str]], ahead: int = 0) -> list[np.ndarray]:
     """Attention weights of the words of each target over the words of its source.
 
     The right target is given to the model. Of a Transformer they are the mean over heads of the
@@ -177,18 +183,18 @@ class Translator:
     Args:
       ahead: 0 takes the weights when a token is predicted, 1 those when it has just been read.
     """
-    if self._weights is None:
+    weights = self._kept(self._aligning)
+    if weights is None:
       raise UserError(f'run {self.name!r} has no attention to show; train one with attention')
     found, length = [], self.data.max_length
     for start in range(0, len(pairs), CHUNK):
       chunk = pairs[start : start + CHUNK]
-      padded = [np.full((CHUNK, length + ahead), PAD, np.int32) for _ in (0, 1)]
-      for side, ids_BT in enumerate(padded):
-        texts = [pair[side] for pair in chunk]
-        for row, ids in zip(ids_BT, self.vocabularies[side].encode(texts), strict=False):
-          ids = [*ids[: length - 1], END]
-          row[: len(ids)] = ids
-      weights_BTS = jax.device_get(self._weights(self.variables, *padded))[:, ahead:]
+      sides = (
+        vocabulary.encode([pair[side] for pair in chunk])
+        for side, vocabulary in enumerate(self.vocabularies)
+      )
+      sides = (padded(ids, CHUNK, length + ahead) for ids in sides)
+      weights_BTS = jax.device_get(weights(self.variables, *sides))[:, ahead:]
       for pair, weights_TS in zip(chunk, weights_BTS, strict=False):
         source, target = (self.vocabularies[side].word_of(pair[side]) for side in (0, 1))
         counts = [len(text.split()) for text in pair]
@@ -196,8 +202,7 @@ class Translator:
         found.append(word_weights(weights_TS, target, source, counts[1], counts[0]))
     return found
 
-  @cached_property
-  def _weights(self) -> Callable[[Any, Any, Any], Array] | None:
+  def _aligning(self) -> Callable[[Any, Any, Any], Array] | None:
     """(variables, source_BS, target_BT) -> weights_BTS; None for a model without attention."""
     recurrent = hasattr(self.model.options, 'alignment')
     if recurrent and self.model.options.alignment == 'none':
@@ -213,8 +218,8 @@ class Translator:
 
     return jax.jit(weights, out_shardings=NamedSharding(self.mesh, P()))
 
-  def _program(self, beam: int, alpha: float) -> Callable[[Any, Mapping], dict[str, Array]]:
-    translate = self._search(beam, alpha)
+  def _judging(self, beam: int, alpha: float) -> Callable[[Any, Mapping], dict[str, Array]]:
+    translate = self._searching(beam, alpha)
 
     def forward(variables: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
       with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):

@@ -46,7 +46,7 @@ def shifted(target_BT: jax.Array) -> jax.Array:
 
 
 @struct.dataclass
-class Translation:
+class TranslationOutput:
   """The result of a translation model.
 
   `logits_BTV` are of the token after each one of the target, float32. `memory_BSD` is what the

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from vit_jax.models.cells import Cell, State
 from vit_jax.models.dense import Dense, dot
-from vit_jax.models.output import Pair, Translation
+from vit_jax.models.output import Pair, TranslationOutput
 from vit_jax.models.texts import PAD, RNNOptions, Texts
 from vit_jax.models.words import Lexicon
 
@@ -110,7 +110,7 @@ class Recurrent(nn.Module):
       self.alignment = Alignment(o)
     self.dropout = nn.Dropout(o.dropout)
 
-  def __call__(self, pair: Pair, *, train: bool) -> Translation:
+  def __call__(self, pair: Pair, *, train: bool) -> TranslationOutput:
     """One forward pass with the right translations (teacher forcing).
 
     Args:
@@ -129,7 +129,7 @@ class Recurrent(nn.Module):
     _, (seen_TBR, alpha_TBS) = jax.lax.scan(advance, prefix, inputs_TBGH)
     logits_BTV = self._logits(jnp.moveaxis(seen_TBR, 0, 1), train)
     alpha_BTS = None if alpha_TBS is None else jnp.moveaxis(alpha_TBS, 0, 1)
-    return Translation(logits_BTV, memory.outputs_BSH, alpha_BTS)
+    return TranslationOutput(logits_BTV, memory.outputs_BSH, alpha_BTS)
 
   def begin(self, source_BS: Array, length: int) -> tuple[Memory, Prefix]:
     """What `step` takes to translate sentences into at most `length` tokens."""

@@ -15,7 +15,7 @@ from vit_jax.models import constraints
 from vit_jax.models.attention import Attention, Keys
 from vit_jax.models.blocks import Block, Encoder, Mlp, drop_rates, stacked
 from vit_jax.models.layers import LayerNorm
-from vit_jax.models.output import Pair, Translation
+from vit_jax.models.output import Pair, TranslationOutput
 from vit_jax.models.texts import PAD, EncoderDecoderOptions, Texts
 from vit_jax.models.words import Lexicon, sincos
 
@@ -163,7 +163,7 @@ class Transformer(nn.Module):
     self.decoder = Decoder(o)
     self.dropout = nn.Dropout(o.dropout)
 
-  def __call__(self, pair: Pair, *, train: bool) -> Translation:
+  def __call__(self, pair: Pair, *, train: bool) -> TranslationOutput:
     """One forward pass with the right translations (teacher forcing).
 
     Args:
@@ -174,7 +174,7 @@ class Transformer(nn.Module):
     causal_11TT = jnp.tril(jnp.ones((1, 1, length, length), bool))
     x_BTD = self._placed(self.lexicon.of_target(pair.target_BT), train)
     x_BTD, _ = self.decoder(x_BTD, memory_BSD, causal_11TT, mask_BANS, train)
-    return Translation(self.lexicon.logits(x_BTD), memory_BSD)
+    return TranslationOutput(self.lexicon.logits(x_BTD), memory_BSD)
 
   def begin(self, source_BS: Array, length: int) -> tuple[Memory, Prefix]:
     """What `step` takes to translate sentences into at most `length` tokens."""

@@ -5,6 +5,7 @@ Its axes: `replica` (copies of the parameters), `fsdp` (parameters and optimizer
 split over the first two. One device is a 1x1x1x1 mesh.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -128,11 +129,17 @@ def local_rows(batch_size: int, mesh: DeviceMesh, process: int | None = None) ->
 
 def put_batch(batch: Mapping[str, Any], mesh: DeviceMesh) -> dict:
   """Makes global arrays, sharded over the batch, from this process's rows."""
-  sharding, ways = NamedSharding(mesh, BATCH_SPEC), mesh.shape['replica'] * mesh.shape['fsdp']
-  mine = len(local_rows(ways, mesh))
+  sharding, (mine, ways) = NamedSharding(mesh, BATCH_SPEC), _share(mesh)
   return {
     name: jax.make_array_from_process_local_data(
       sharding, rows, (len(rows) * ways // mine, *rows.shape[1:])
     )
     for name, rows in batch.items()
   }
+
+
+@functools.cache
+def _share(mesh: DeviceMesh) -> tuple[int, int]:
+  """(rows of this process, all rows), if each device that the batch is split over has one."""
+  ways = mesh.shape['replica'] * mesh.shape['fsdp']
+  return len(local_rows(ways, mesh)), ways

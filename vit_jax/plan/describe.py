@@ -1,6 +1,8 @@
 """Plans as text, and as rows of a table."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from vit_jax.config import Experiment
@@ -8,12 +10,14 @@ from vit_jax.errors import UserError
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
 from vit_jax.parallel.chips import GIB
-from vit_jax.plan import estimate, program, roofline
+from vit_jax.plan import estimate, planner, program, roofline
 from vit_jax.plan.collectives import KINDS
 from vit_jax.plan.estimate import option
 from vit_jax.plan.planner import Plan, Work
 from vit_jax.plan.program import Case
 from vit_jax.tables import as_markdown, as_text
+
+log = logging.getLogger(__name__)
 
 # Columns of the CSV file; GiB, GB and TFLOP are those of one device (in one step).
 CELLS = (
@@ -141,6 +145,17 @@ def flags(x: Experiment, given: Experiment) -> str:
   if remat := option(x, 'remat', ''):
     parts.append(f'--config.model.remat={remat}')
   return ' '.join([*parts, f'--config.optim.accumulate={x.optim.accumulate}'])
+
+
+def plan_rows(cases: Sequence[Case], cache: Path | None) -> Iterator[dict[str, Any]]:
+  """The row of each case, as soon as it is planned; that of a refused one says why."""
+  for number, case in enumerate(cases, 1):
+    words = f'{case.experiment.model.name} on {case.topology.name}'
+    log.debug(f'{number} of {len(cases)}: {words} ...')
+    try:
+      yield row(case, planner.make_plan(case, cache))
+    except UserError as error:
+      yield row(case, error)
 
 
 def row(case: Case, plan: Plan | UserError) -> dict[str, Any]:

@@ -10,11 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError, writing
+from vit_jax.evaluate.images import Images
+from vit_jax.evaluate.predict import attend
 from vit_jax.report import plots
+from vit_jax.weights import Opened
 
 # Stacks of layers by their place in the model's tree.
 SELF, CLASS, MAP = 'encoder/blocks', 'class_blocks', 'map_head'
 PAIRS_PER_ROW = 3
+DRAWN = 12  # images that `write` draws
 SIDE = 1.7  # of a picture, in inches
 
 
@@ -91,6 +95,22 @@ def draw(
   figure.suptitle(f'Attention: {words}', fontsize=9)
   with writing(path):
     figure.savefig(path, format='png', dpi=150, facecolor='white')
+
+
+def write(opened: Opened, images: Images, rollout: bool, path: Path) -> str:
+  """Draws where a model looks in the first images, as a PNG; returns a sentence.
+
+  Args:
+    rollout: over all layers, as in `attention_maps`.
+
+  Raises:
+    UserError: the model has no attention, no image can be read, or the file cannot be written.
+  """
+  found = attend(opened.model, opened.variables, images, DRAWN)
+  pooled = getattr(opened.model.options, 'pool', '')
+  maps_BHW, words = attention_maps(found.stacks, opened.grid, pooled == 'cls', rollout)
+  draw(found.images_NHWC, maps_BHW, [Path(name).name for name in found.names], words, path)
+  return f'{path}: {words}; {len(found.names)} of {len(images)} images'
 
 
 @plots.styled

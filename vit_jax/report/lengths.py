@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from vit_jax.evaluate.translation import LengthScores, score_by_length
+from vit_jax.evaluate.translation import LengthScores, score_by_length, words_of
 from vit_jax.report import plots
 from vit_jax.report.kinds import KINDS
 from vit_jax.report.render import Table
@@ -78,7 +78,7 @@ def _draw(axes: Axes, systems: Mapping[str, Sequence[Sequence[LengthScores]]], m
     style: dict[str, Any] = dict(fmt=fmt, color=color, markersize=4, capsize=2)
     axes.errorbar(x, drawn.mean, drawn.spread, label=plots.shown(name), **style)
   shown = KINDS['pairs'].metrics[metric]
-  axes.set_xticks(range(len(groups)), [words_of(group) for group in groups])
+  axes.set_xticks(range(len(groups)), [words_of(*group) for group in groups])
   highest = max(
     m + s
     for drawn in curves.values()
@@ -89,11 +89,6 @@ def _draw(axes: Axes, systems: Mapping[str, Sequence[Sequence[LengthScores]]], m
   axes.set(xlabel='words of the source', ylabel=shown.label, ylim=(0, top))
   if shown.perfect == 1:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
-def words_of(group: Group) -> str:
-  first, last = group
-  return f'{first}-{last}' if last else f'{first}+'
 
 
 def table(systems: Mapping[str, Sequence[LengthScores]]) -> Table:
@@ -114,4 +109,4 @@ def table(systems: Mapping[str, Sequence[LengthScores]]) -> Table:
       values = [getattr(its.get(group), metric, None) for group in groups]
       cells = ['' if value is None else format(value, shown.fact) for value in values]
       rows.append([label, *cells])
-  return Table(['words of the source', *map(words_of, groups)], rows)
+  return Table(['words of the source', *(words_of(*group) for group in groups)], rows)

@@ -13,7 +13,7 @@ from vit_jax.report.alignment import alignment_figure
 from vit_jax.report.kinds import KINDS
 from vit_jax.report.render import Picture, Table, picture
 from vit_jax.run import Run
-from vit_jax.run.translations import Aligned, Sentences
+from vit_jax.run.translations import Aligned, Translations
 
 TEMPLATE = 'sentences.html'
 SHOWN = 6  # translations, and as many of those that differ from the reference
@@ -120,7 +120,7 @@ class Sample(NamedTuple):
   translation: list[tuple[str, bool]]
 
 
-def _samples(found: Sentences) -> list[tuple[str, list[Sample]]]:
+def _samples(found: Translations) -> list[tuple[str, list[Sample]]]:
   """(how they were drawn, samples): some of all, and of others that are wrong."""
   order = np.random.default_rng(0).permutation(len(found.sources)).tolist()
   drawn, others = order[:SHOWN], order[SHOWN:]

@@ -20,92 +20,39 @@ Small files are replaced as a whole. A reader keeps the good part of a file and 
 import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from vit_jax import layouts, models
-from vit_jax.config import Checkpoint, Experiment, resolve
-from vit_jax.config.evals import HEADLINES
+from vit_jax.config import Checkpoint, Experiment
 from vit_jax.data.view import inputs_of
 from vit_jax.errors import UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.paths import local
-from vit_jax.run.checkpoint import Checkpoints, check_path
+from vit_jax.run.checkpoint import Checkpoints
 from vit_jax.run.checkpoint_writer import CheckpointWriter
-from vit_jax.run.events import EventLog, read_events
+from vit_jax.run.events import EventLog
 from vit_jax.run.files import read_object, replacing, write_json, write_text
-from vit_jax.run.identity import Identity, differences, read_identity
+from vit_jax.run.identity import Identity, differences
 from vit_jax.run.lock import Lock
-from vit_jax.run.predictions import Predictions, read_predictions, write_predictions
-from vit_jax.run.translations import Sentences, read_sentences, write_sentences
-from vit_jax.run.writers import MetricsWriter, read_metrics
+from vit_jax.run.measured import Measured
+from vit_jax.run.predictions import Predictions, write_predictions
+from vit_jax.run.translations import Translations, write_translations
+from vit_jax.run.writers import MetricsWriter
 
 
-class Run:
-  """One run folder, which may not exist yet. A file is read once, when it is first needed.
+class Run(Measured):
+  """One run folder, which may not exist yet. What it says is read by `Measured`.
 
   Raises:
     UserError: an address, or a path that checkpoints could not be read back from.
   """
 
-  def __init__(self, path: str | PathLike[str]):
-    self.path = local(path)
-    self.faults: list[str] = []  # a sentence for each part of a file that could not be read
-    check_path(self.path)
-
-  # What identifies the run.
-
-  @property
-  def exists(self) -> bool:
-    """Whether training has begun here."""
-    return (self.path / 'config.json').is_file()
-
   def write_config(self, x: Experiment) -> None:
     self.path.mkdir(parents=True, exist_ok=True)
     write_text(self.path / 'config.json', x.to_json())
-
-  @cached_property
-  def config(self) -> dict[str, Any]:
-    """config.json as stored; raises a UserError if this is no run folder or the file is damaged."""
-    if not self.exists:
-      why = 'it has no config.json' if self.path.is_dir() else 'there is no such folder'
-      raise UserError(
-        f'{self.path} is not a run folder: {why}; name the folder that `vit_jax train` wrote, such '
-        'as runs/earth_climate'
-      )
-    path, faults = self.path / 'config.json', []
-    values = read_object(path, faults)
-    if faults or not {'name', 'data', 'model', 'checkpoint'} <= values.keys():
-      raise UserError(
-        f'{path} is damaged: it does not hold the recipe of a run; put a copy of it there'
-      )
-    return values
-
-  @cached_property
-  def experiment(self) -> Experiment:
-    """The resolved recipe; raises as `config` does."""
-    return resolve(self.config)
-
-  @property
-  def name(self) -> str:
-    return self.config['name']
-
-  @cached_property
-  def identity(self) -> Identity | None:
-    """None if identity.json is missing or damaged."""
-    return read_identity(self.path / 'identity.json', self.faults)
-
-  @property
-  def class_names(self) -> tuple[str, ...]:
-    """In the order of the labels; () if nothing in the folder names them."""
-    if self.identity:
-      return self.identity.class_names
-    return next((found.class_names for found in self.predictions.values()), ())
 
   def check_same(self, x: Experiment) -> None:
     """Raises a UserError unless the run here is of this experiment."""
@@ -135,14 +82,15 @@ class Run:
       self.faults.append(f'{path} is damaged: it does not hold the vocabularies of a run')
       return None
 
-  @cached_property
-  def translations(self) -> dict[str, Sentences]:
-    """By the name of the eval."""
-    found = {}
-    for path in sorted((self.path / 'translations').glob('*.json')):
-      if sentences := read_sentences(path, self.faults):
-        found[path.stem] = sentences
-    return found
+  @property
+  def known_vocabularies(self) -> Any:
+    """Those of a translation run; raises a UserError if they are missing or damaged."""
+    if found := self.vocabularies:
+      return found
+    raise UserError(
+      f'{self.path} has no vocabularies.json that can be read; the command that trained it makes '
+      'it again'
+    )
 
   # Training: process 0 holds the lock, and writes.
 
@@ -191,8 +139,8 @@ class Run:
   def write_vocabularies(self, vocabularies: Any) -> None:
     write_json(self.path / 'vocabularies.json', vocabularies.to_keys())
 
-  def write_translations(self, name: str, found: Sentences) -> None:
-    write_sentences(self.path / 'translations' / f'{name}.json', found)
+  def write_translations(self, name: str, found: Translations) -> None:
+    write_translations(self.path / 'translations' / f'{name}.json', found)
 
   def write_summary(self, summary: Mapping[str, Any]) -> None:
     """The last write of a run: with it, the run has ended."""
@@ -247,94 +195,3 @@ class Run:
     model = models.build(x.name, len(self.class_names), x.options, self.inputs)
     line = layouts.write(local(target), model, variables, layout, {'model': x.name})
     return f'{self.path} at step {step}: {line}'
-
-  # What it has measured.
-
-  @cached_property
-  def metrics(self) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, in the order of the file."""
-    return read_metrics(self.path / 'metrics.jsonl', self.faults)
-
-  @cached_property
-  def events(self) -> list[dict[str, Any]]:
-    return read_events(self.path / 'events.jsonl', self.faults)
-
-  @cached_property
-  def summary(self) -> dict[str, Any]:
-    """Empty until the run has ended."""
-    return read_object(self.path / 'summary.json', self.faults)
-
-  @cached_property
-  def evaluations(self) -> dict[int, dict[str, Any]]:
-    """What `vit_jax evaluate` wrote, by step."""
-    found = {}
-    for path in self.path.glob('evaluation-*.json'):
-      step = path.stem.removeprefix('evaluation-')
-      if step.isdigit() and (results := read_object(path, self.faults)):
-        found[int(step)] = results
-    return dict(sorted(found.items()))
-
-  @cached_property
-  def predictions(self) -> dict[str, Predictions]:
-    """By name: the evals that measure, then other splits."""
-    files = {file.stem: file for file in sorted((self.path / 'predictions').glob('*.npz'))}
-    names = [name for name in self.evals if name in files] if files else []
-    found = {}
-    for name in dict.fromkeys([*names, *files]):
-      if predictions := read_predictions(files[name], self.faults):
-        found[name] = predictions
-    return found
-
-  @property
-  def evals(self) -> list[str]:
-    """The evals of the model's own head: the one that picks the best checkpoint, then by name."""
-    best = self.config['checkpoint']['best'].partition('/')[0]
-    return sorted(self._evals('classify', 'translate'), key=lambda name: (name != best, name))
-
-  @property
-  def headline(self) -> str:
-    """The eval that headlines report; '' if there is none."""
-    return next(iter(self.evals), '')
-
-  @property
-  def kind(self) -> str:
-    """What it learns from: 'images' or 'pairs' of sentences."""
-    return self.config['data'].get('kind', 'images')
-
-  @property
-  def headline_metric(self) -> str:
-    """The metric that headlines report, such as 'top1'."""
-    return HEADLINES[self.kind]
-
-  def _evals(self, *kinds: str) -> list[str]:
-    lines = self.config.get('evals', {})
-    return sorted(name for name, line in lines.items() if line['kind'] in kinds)
-
-  @property
-  def features(self) -> dict[str, list[str]]:
-    """The evals of features -> their metrics, such as '10-shot'."""
-    keys = dict.fromkeys(key for row in self.metrics for key in row)
-    found = {
-      name: [key.partition('/')[2] for key in keys if key.startswith(f'{name}/')]
-      for name in self._evals('few_shot', 'knn', 'linear')
-    }
-    return {name: metrics for name, metrics in found.items() if metrics}
-
-  @property
-  def last_step(self) -> int:
-    return max((int(row['step']) for row in self.metrics), default=0)
-
-  def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a metric. Of two rows of a step, the later one counts."""
-    values = {row['step']: row[name] for row in self.metrics if name in row}
-    steps = sorted(values)
-    return np.array(steps, float), np.array([values[step] for step in steps], float)
-
-  def result(self, eval_name: str) -> Mapping[str, float]:
-    """The final metrics of an eval split; of an unfinished run the latest ones, or none."""
-    if eval_name in self.summary:
-      return self.summary[eval_name]
-    prefix, latest = f'{eval_name}/', {}
-    for row in self.metrics:
-      latest |= {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)}
-    return latest

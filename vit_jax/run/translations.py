@@ -23,7 +23,7 @@ class Aligned:
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Translations:
   """The sentences of a split, in order.
 
   Attributes:
@@ -38,19 +38,19 @@ class Sentences:
   aligned: list[Aligned] = field(default_factory=list)
 
 
-def write_sentences(path: Path, found: Sentences) -> None:
+def write_translations(path: Path, found: Translations) -> None:
   path.parent.mkdir(exist_ok=True)
   write_json(path, asdict(found))
 
 
-def read_sentences(path: Path, faults: list[str]) -> Sentences | None:
+def read_translations(path: Path, faults: list[str]) -> Translations | None:
   """None if the file is damaged, which is a fault."""
   values: dict[str, Any] = read_object(path, faults)
   if not values:
     return None
   try:
     aligned = [Aligned(**entry) for entry in values.pop('aligned')]
-    found = Sentences(**values, aligned=aligned)
+    found = Translations(**values, aligned=aligned)
     if len(found.sources) == len(found.references) == len(found.translations):
       return found
   except (KeyError, TypeError):

@@ -1,8 +1,13 @@
 """What a run on one kind of data has of its own; there are two, `Images` and `Sentences`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from jax.sharding import Mesh as DeviceMesh
+
+from vit_jax.config import Experiment
+from vit_jax.errors import UserError
 from vit_jax.evaluate.backbone import Pulse
 from vit_jax.run import Run
 
@@ -53,6 +58,7 @@ class Domain:
 
   Attributes:
     unit: what throughput counts, 'images' or 'tokens'.
+    counted: the sum of a task's metrics that the others are divided by.
     examples: what the data has, 'images' or 'pairs'.
     rows: of each global training batch that there is, the largest examples last.
     source: the training split; None if the sizes were given.
@@ -66,6 +72,7 @@ class Domain:
   """
 
   unit: ClassVar[str]
+  counted: ClassVar[str]
   examples: ClassVar[str]
   source: Any
   sizes: Sizes
@@ -80,6 +87,16 @@ class Domain:
   loader: Any
   evals: Mapping[str, Any]
   parts: Mapping[str, Sequence[Any]]
+
+  def __init__(self, x: Experiment, data_dir: Path, mesh: DeviceMesh, opened: Opened | None):
+    self.experiment, self.data_dir, self.mesh = x, data_dir, mesh
+    self.source, self._opened = opened.source if opened else None, opened
+
+  def need_source(self) -> Any:
+    """The training split; raises a UserError if the sizes were given in its place."""
+    if self.source is None:
+      raise UserError('a trainer that was given the sizes of its data has no batches')
+    return self.source
 
   def flop_per_step(self) -> float:
     """Floating-point operations of a training step, on average."""

@@ -51,12 +51,7 @@ def evaluate_run(
         f'{", ".join(FREE_TO_CHANGE)}'
       )
   names = identity.class_names
-  vocabularies = run.vocabularies
-  if isinstance(x.data, config.PairData) and vocabularies is None:
-    raise UserError(
-      f'{run.path} has no vocabularies.json that can be read; the command that trained it makes it '
-      'again'
-    )
+  vocabularies = run.known_vocabularies if isinstance(x.data, config.PairData) else None
   classes = len(vocabularies.target) if vocabularies else x.images.num_classes or len(names)
   sizes = Sizes(identity.num_examples, classes, names, identity.num_batches)
   trainer = Trainer(x, data_dir, sizes=sizes, steps=identity.steps, vocabularies=vocabularies)

@@ -13,7 +13,6 @@ from vit_jax import models
 from vit_jax.config import Eval, Experiment
 from vit_jax.data import loader, sources
 from vit_jax.data.view import View, inputs_of
-from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
 from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
 from vit_jax.evaluate.judge import Judged
@@ -30,7 +29,7 @@ from vit_jax.weights import start_from
 class Images(Domain):
   """Runs on images."""
 
-  unit, examples, vocabularies = 'images', 'images', None
+  unit, examples, counted, vocabularies = 'images', 'images', 'examples', None
   _backbone: Backbone | None = None  # holds the programs, and images that are cached
 
   def __init__(
@@ -41,10 +40,10 @@ class Images(Domain):
     opened: Opened | None,
     sizes: Sizes | None,
   ):
-    self.experiment, self.data, self.data_dir, self.mesh = x, x.images, data_dir, mesh
+    super().__init__(x, data_dir, mesh, opened)
+    self.data = x.images
     meshes.check_batch(x.batch_size, mesh, 'config.batch_size', x.optim.accumulate)
     meshes.check_batch(x.eval_batch_size, mesh, 'config.eval_batch_size')
-    self._opened, self.source = opened, opened.source if opened else None
     if sizes is None:
       self.source = self.source or sources.open_source(self.data, self.data.train, data_dir)
       names = self.source.class_names
@@ -86,12 +85,10 @@ class Images(Domain):
 
   @cached_property
   def loader(self) -> loader.Loader:
-    if self.source is None:
-      raise UserError('a trainer that was given the sizes of its data has no batches')
-    x = self.experiment
+    x, source = self.experiment, self.need_source()
     rows = meshes.local_rows(x.batch_size, self.mesh)
     return loader.Loader(
-      self.source, self.data, seed=x.seed, batch_size=x.batch_size, train=True, rows=rows
+      source, self.data, seed=x.seed, batch_size=x.batch_size, train=True, rows=rows
     )
 
   def load(self, variables: Any) -> tuple[Any, str, str]:

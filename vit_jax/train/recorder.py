@@ -15,7 +15,7 @@ from vit_jax.run import Run
 from vit_jax.train.start import Start
 from vit_jax.train.state import Window
 
-COUNTS = ('updates', 'examples', 'tokens')  # what sums are divided by, not metrics
+SHORT = {'images': 'img', 'tokens': 'tokens'}
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Recorder:
     self.lead = here.index == 0
     self._peak = device.device_peak() * jax.device_count()
     self._flop_per_step = trainer.domain.flop_per_step()
-    self._progress = Progress(begun.step, trainer.steps, quiet=not self.lead)
+    self._progress = Progress(begun.step, trainer.steps, trainer.domain.unit, quiet=not self.lead)
     self._writer = run.metrics_writer(trainer.experiment, begun.step) if self.lead else None
     self._events = run.event_log(watch)
     if self.lead:
@@ -72,21 +72,20 @@ class Recorder:
 
   def log(self, step: int, window: Window) -> Window:
     """Writes the row of a window that ends before `step`; returns an empty one."""
-    seconds, unit = self.train_seconds, self._trainer.domain.unit
+    seconds, domain = self.train_seconds, self._trainer.domain
     steps_per_second = window.steps / (seconds - window.began)
-    counts = {name: window.sums[name] for name in COUNTS if name in window.sums}
-    updates = counts.pop('updates')
-    ((counted, count),) = counts.items()
+    count, updates = window.sums[domain.counted], window.sums['updates']
     means = {
       f'train/{name}': value / (updates if name == 'grad_norm' else max(count, 1.0))
       for name, value in window.sums.items()
-      if name not in COUNTS
+      if name not in (domain.counted, 'updates')
     }
-    per_step = count / updates if unit == counted else self._trainer.experiment.batch_size
+    counts_units = domain.counted == domain.unit
+    per_step = count / updates if counts_units else self._trainer.experiment.batch_size
     row = {
       **means,
       'train/lr': float(jax.device_get(self._trainer.schedule(step - 1))),
-      f'train/{unit}_per_second': steps_per_second * per_step,
+      f'train/{domain.unit}_per_second': steps_per_second * per_step,
       'train/fraction_of_peak': steps_per_second * self._flop_per_step / self._peak,
       'train/seconds': seconds,
     }
@@ -107,8 +106,8 @@ class Recorder:
 class Progress:
   """Counts steps; shows loss, speed, fraction of peak and time left."""
 
-  def __init__(self, start: int, steps: int, quiet: bool = False):
-    self._steps, self._quiet = steps, quiet
+  def __init__(self, start: int, steps: int, unit: str, quiet: bool = False):
+    self._steps, self._unit, self._quiet = steps, unit, quiet
     self._first, self._began = start, time.perf_counter()
     self._bar = None
     if not quiet and sys.stderr.isatty():
@@ -120,11 +119,7 @@ class Progress:
 
   def show(self, step: int, row: Mapping[str, float]) -> None:
     """Shows a row of training metrics, as `Recorder.log` makes it."""
-    speed = next(
-      f'{row[key]:,.0f} {short}/s'
-      for key, short in (('train/images_per_second', 'img'), ('train/tokens_per_second', 'tokens'))
-      if key in row
-    )
+    speed = f'{row[f"train/{self._unit}_per_second"]:,.0f} {SHORT[self._unit]}/s'
     words = f'loss {row["train/loss"]:.4f}  {speed}  {row["train/fraction_of_peak"]:.0%} of peak'
     if self._bar is not None:
       self._bar.set_postfix_str(words)

@@ -1,7 +1,6 @@
 """Runs on pairs of sentences: translation."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +26,6 @@ from vit_jax.train.domain import Domain, Opened, Sizes
 from vit_jax.train.task import Translation
 from vit_jax.weights import digest
 
-log = logging.getLogger(__name__)
-
 
 class EvalPairs(NamedTuple):
   """A line of the evaluation table, opened."""
@@ -40,7 +37,8 @@ class EvalPairs(NamedTuple):
 class Sentences(Domain):
   """Runs on pairs of sentences."""
 
-  unit, examples, abstract_frozen, frozen = 'tokens', 'pairs', (), ()
+  unit, examples, counted = 'tokens', 'pairs', 'tokens'
+  abstract_frozen = frozen = ()
   _translator: Translator | None = None  # holds the programs, and sentences as token ids
 
   def __init__(
@@ -56,9 +54,8 @@ class Sentences(Domain):
     Args:
       vocabularies: those of a run that has begun; by default trained on the training split.
     """
-    self.experiment, self.data, self.data_dir, self.mesh = x, x.pairs, data_dir, mesh
-    self._opened, self.source = opened, opened.source if opened else None
-    self.vocabularies = vocabularies
+    super().__init__(x, data_dir, mesh, opened)
+    self.data, self.vocabularies = x.pairs, vocabularies
     self.shape = (self.data.max_length,) * 2
     self.rows = [self.data.rows(length, x.batch_size) for length in self.data.buckets]
     if sizes is None or vocabularies is None:  # an evaluation rounds its rows up
@@ -110,11 +107,10 @@ class Sentences(Domain):
 
   @cached_property
   def loader(self) -> PairLoader:
-    if self.source is None or self.vocabularies is None:
-      raise UserError('a trainer that was given the sizes of its data has no batches')
-    x = self.experiment
+    x, source = self.experiment, self.need_source()
+    assert self.vocabularies is not None  # they come with the source
     return PairLoader(
-      self.source,
+      source,
       self.vocabularies,
       self.data,
       seed=x.seed,
@@ -175,7 +171,7 @@ class Sentences(Domain):
 
   def keep(self, run: Run, judged: Mapping[str, Translated], pulse: Pulse) -> None:
     for name, found in judged.items():
-      run.write_translations(name, found.sentences)
+      run.write_translations(name, found.kept)
 
   def headline(self, metrics: Mapping[str, float]) -> str:
     return f'BLEU {metrics["bleu"]:.1f}, exact {metrics["exact"]:.1%}'

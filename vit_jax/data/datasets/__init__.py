@@ -56,10 +56,15 @@ def prepare(name: str, data_dir: str | os.PathLike[str]) -> Path:
     if not directory.is_dir():  # else another process was faster
       raise UserError(f'data set {base!r} cannot be written to {data_dir}: {error}') from error
   print(f'prepared data set {base} in {directory}', flush=True)
-  for left in directory.parent.glob(f'incomplete.*_{directory.name}'):
+  remove_stale(directory.parent, f'incomplete.*_{directory.name}')
+  return directory
+
+
+def remove_stale(parent: Path, pattern: str) -> None:
+  """Removes what killed preparations have left in the folder of a data set."""
+  for left in parent.glob(pattern):
     if time.time() - left.stat().st_mtime > STALE_SECONDS:
       shutil.rmtree(left, ignore_errors=True)
-  return directory
 
 
 def _not_prepared(name: str, data_dir: Path) -> UserError:
