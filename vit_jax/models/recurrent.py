@@ -79,7 +79,7 @@ class Alignment(nn.Module):
 class Recurrent(nn.Module):
   """A bidirectional encoder and a decoder that begins with the encoder's last state.
 
-  Each prediction is made from tanh(W [s_i; c_i]). Parameters are float32. The tree:
+  Each prediction is made from W [s_i; c_i]. Parameters are float32. The tree:
   lexicon/{source/table, target/table, head}, forward_i and backward_i (of encoder layer i) and
   decoder_i, each {input_kernel, input_bias, recurrent_kernel, recurrent_bias}; alignment, readout.
 
@@ -173,4 +173,4 @@ class Recurrent(nn.Module):
 
   def _logits(self, seen: Array, train: bool) -> Array:
     """(..., R) -> (..., V) float32."""
-    return self.lexicon.logits(self.dropout(jnp.tanh(self.readout(seen)), deterministic=not train))
+    return self.lexicon.logits(self.dropout(self.readout(seen), deterministic=not train))
