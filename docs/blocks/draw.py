@@ -369,7 +369,7 @@ FIGURES: dict[str, tuple[Column, ...]] = {
         Box('softmax: alpha', 'mix'),
         Box('context: sum alpha h', 'mix'),
         Box('cell, with token i - 1', 'mix'),
-        Box('linear of [s; c], tanh', 'mlp'),
+        Box('linear of [s; c]', 'mlp'),
         Box('linear, token i', 'head'),
       ),
     ),

@@ -84,7 +84,7 @@ class Recurrent(nn.Module):
     )
     first = last if len(last) == 2 else last[0]
     hidden_BTD, _ = self.decoder(self.target(target_BT), first)
-    logits_BTV = self.head(torch.tanh(self.readout(hidden_BTD)))
+    logits_BTV = self.head(self.readout(hidden_BTD))
     states = {f'state_{i}': x_LBD for i, x_LBD in enumerate(last)}
     return {'memory': memory_BSD, 'hidden': hidden_BTD, 'logits': logits_BTV} | states
 
