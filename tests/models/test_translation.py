@@ -160,6 +160,25 @@ def test_weights_of_a_model_are_those_of_the_state_before(name):
   assert np.abs(attention_BTS[:, 0] - attention_BTS[:, -1]).max() > 1e-3
 
 
+@pytest.mark.parametrize('name', ['gru dot before', 'lstm additive'])
+def test_the_posterior_is_bayes_rule_over_the_source(name):
+  """alpha_ij times the softmax of logits from [s_i; h_j] at token i, over its sum."""
+  model = RNNS[name]
+  bound = model.bind(variables_of(model))
+  target_BT = jnp.roll(PAIR.target_BT, -1, axis=1)
+  memory, seen_BTR, alpha_BTS = bound._over(PAIR, False)
+  product_BTS = np.empty(alpha_BTS.shape)
+  for j in range(S):
+    seen_BTR = seen_BTR.at[..., model.options.width :].set(memory.outputs_BSH[:, j : j + 1])
+    probability_BTV = np.asarray(jax.nn.softmax(bound._logits(seen_BTR, False)))
+    right_BT = np.take_along_axis(probability_BTV, np.asarray(target_BT)[..., None], axis=2)[..., 0]
+    product_BTS[..., j] = alpha_BTS[..., j] * right_BT
+  expected_BTS = product_BTS / product_BTS.sum(axis=2, keepdims=True)
+  found_BTS = model.apply(variables_of(model), PAIR, target_BT, method='posterior')
+  np.testing.assert_allclose(found_BTS, expected_BTS, atol=1e-5, rtol=0)
+  assert np.abs(found_BTS - alpha_BTS).max() > 0.01
+
+
 @pytest.mark.parametrize('name', ['gru none after', 'post unrolled'])
 def test_models_without_alignment_say_so(name):
   assert forward(MODELS[name])(PAIR).attention_BTS is None

@@ -155,13 +155,14 @@ class Translator:
     self, source: PairSource, pairs: Sequence[tuple[str, str]]
   ) -> tuple[list[Aligned], AlignmentScores | None]:
     """(alignments of the first sentences, scores of all that have gold links)."""
-    if self._kept(self._aligning) is None:
+    if self._kept(self._aligning, True) is None:
       return [], None
     links = [source.links(n) for n in range(len(pairs))]
     scored = [n for n, gold in enumerate(links) if gold]
     shown = range(min(SHOWN, len(pairs)))
     wanted = sorted({*shown, *scored})
-    found = dict(zip(wanted, self.alignments([pairs[n] for n in wanted]), strict=True))
+    weights = self.alignments([pairs[n] for n in wanted], known=True)
+    found = dict(zip(wanted, weights, strict=True))
     aligned = [
       Aligned(
         pairs[n][0].split(),
@@ -174,16 +175,17 @@ class Translator:
     gold = [links[n] or frozenset() for n in scored]
     return aligned, align([found[n] for n in scored], gold) if scored else None
 
-  def alignments(self, pairs: Sequence[tuple[str, str]], ahead: int = 0) -> list[np.ndarray]:
+  def alignments(self, pairs: Sequence[tuple[str, str]], known: bool = False) -> list[np.ndarray]:
     """Attention weights of the words of each target over the words of its source.
 
     The right target is given to the model. Of a Transformer they are the mean over heads of the
     last layer but one (of one layer, that one); of a recurrent model alpha.
 
     Args:
-      ahead: 0 takes the weights when a token is predicted, 1 those when it has just been read.
+      known: of a recurrent model, whose alpha is chosen before the word, weights that know it:
+        `Recurrent.posterior`.
     """
-    weights = self._kept(self._aligning)
+    weights = self._kept(self._aligning, known)
     if weights is None:
       raise UserError(f'run {self.name!r} has no attention to show; train one with attention')
     found, length = [], self.data.max_length
@@ -193,8 +195,8 @@ class Translator:
         vocabulary.encode([pair[side] for pair in chunk])
         for side, vocabulary in enumerate(self.vocabularies)
       )
-      sides = (padded(ids, CHUNK, length + ahead) for ids in sides)
-      weights_BTS = jax.device_get(weights(self.variables, *sides))[:, ahead:]
+      sides = (padded(ids, CHUNK, length) for ids in sides)
+      weights_BTS = jax.device_get(weights(self.variables, *sides))
       for pair, weights_TS in zip(chunk, weights_BTS, strict=False):
         source, target = (self.vocabularies[side].word_of(pair[side]) for side in (0, 1))
         counts = [len(text.split()) for text in pair]
@@ -202,7 +204,7 @@ class Translator:
         found.append(word_weights(weights_TS, target, source, counts[1], counts[0]))
     return found
 
-  def _aligning(self) -> Callable[[Any, Any, Any], Array] | None:
+  def _aligning(self, known: bool) -> Callable[[Any, Any, Any], Array] | None:
     """(variables, source_BS, target_BT) -> weights_BTS; None for a model without attention."""
     recurrent = hasattr(self.model.options, 'alignment')
     if recurrent and self.model.options.alignment == 'none':
@@ -210,6 +212,8 @@ class Translator:
 
     def weights(variables: Any, source_BS: Array, target_BT: Array) -> Array:
       pair = Pair(source_BS, shifted(target_BT))
+      if recurrent and known:
+        return self.model.apply(variables, pair, target_BT, method='posterior')
       if recurrent:
         return self.model.apply(variables, pair, train=False).attention_BTS
       _, sown = self.model.apply(variables, pair, train=False, mutable=['intermediates'])

@@ -19,6 +19,7 @@ from vit_jax.models.texts import PAD, RNNOptions, Texts
 from vit_jax.models.words import Lexicon
 
 Array = jax.Array
+TINY = 1e-30  # is added before a logarithm
 
 
 class Memory(NamedTuple):
@@ -116,20 +117,35 @@ class Recurrent(nn.Module):
     Args:
       train: turns on dropout, which takes `rngs={'dropout': key}`.
     """
-    memory, prefix = self._encode(pair.source_BS, train)
-    x_BTD = self.dropout(self.lexicon.of_target(pair.target_BT), deterministic=not train)
-    inputs_TBGH = jnp.moveaxis(self.decoder[0].project(x_BTD), 1, 0)
+    memory, seen_BTR, alpha_BTS = self._over(pair, train)
+    return TranslationOutput(self._logits(seen_BTR, train), memory.outputs_BSH, alpha_BTS)
 
-    def advance(prefix: Prefix, inputs_BGH: Array) -> tuple[Prefix, tuple[Array, Array | None]]:
-      prefix, seen_BR, alpha_BS = self._advance(memory, prefix, inputs_BGH)
-      return prefix, (seen_BR, alpha_BS)
+  def posterior(self, pair: Pair, target_BT: Array) -> Array:
+    """Weights of the source tokens once each target token is known, (B, T, S) float32.
 
-    if self.is_initializing():  # parameters cannot be made inside of the loop
-      self._advance(memory, prefix, inputs_TBGH[0])
-    _, (seen_TBR, alpha_TBS) = jax.lax.scan(advance, prefix, inputs_TBGH)
-    logits_BTV = self._logits(jnp.moveaxis(seen_TBR, 0, 1), train)
-    alpha_BTS = None if alpha_TBS is None else jnp.moveaxis(alpha_TBS, 0, 1)
-    return TranslationOutput(logits_BTV, memory.outputs_BSH, alpha_BTS)
+    By Bayes' rule alpha_ij times the probability of token i if h_j alone were its context
+    (posterior attention, Shankar and Sarawagi 2019, openreview.net/forum?id=BkltNhC9FX).
+    """
+    memory, seen_BTR, alpha_BTS = self._over(pair, False)
+    # The readout is linear: logits are a sum of what s_i says and what h_j says.
+    width = self.options.width
+    of_state_BTV = self._logits(seen_BTR.at[..., width:].set(0), False)
+    outputs_BSR = jnp.pad(memory.outputs_BSH, ((0, 0), (0, 0), (width, 0)))
+    of_source_BSV = self._logits(outputs_BSR, False) - self._logits(
+      jnp.zeros_like(outputs_BSR), False
+    )
+    right_BTS = jnp.take_along_axis(of_state_BTV, target_BT[..., None], axis=2)
+    right_BTS += jnp.take_along_axis(of_source_BSV, target_BT[:, None], axis=2).swapaxes(1, 2)
+    # log sum_v exp(a_v + b_v) as a product of matrices.
+    highest_BT1 = jnp.max(of_state_BTV, axis=2, keepdims=True)
+    highest_BS1 = jnp.max(of_source_BSV, axis=2, keepdims=True)
+    over_V = ((2,), (2,)), ((0,), (0,))
+    sums_BTS = jax.lax.dot_general(
+      jnp.exp(of_state_BTV - highest_BT1), jnp.exp(of_source_BSV - highest_BS1), over_V
+    )
+    total_BTS = jnp.log(sums_BTS + TINY) + highest_BT1 + highest_BS1.swapaxes(1, 2)
+    weights_BTS = jnp.log(alpha_BTS + TINY) + right_BTS - total_BTS
+    return jax.nn.softmax(weights_BTS, axis=2, where=memory.mask_BS[:, None])
 
   def begin(self, source_BS: Array, length: int) -> tuple[Memory, Prefix]:
     """What `step` takes to translate sentences into at most `length` tokens."""
@@ -142,6 +158,22 @@ class Recurrent(nn.Module):
     inputs_BGH = self.decoder[0].project(self.lexicon.of_target(token_B))
     prefix, seen_BR, _ = self._advance(memory, prefix, inputs_BGH)
     return prefix, self._logits(seen_BR, False)
+
+  def _over(self, pair: Pair, train: bool) -> tuple[Memory, Array, Array | None]:
+    """(memory, [s_i; c_i] (B, T, R), alpha (B, T, S)) with the right translations."""
+    memory, prefix = self._encode(pair.source_BS, train)
+    x_BTD = self.dropout(self.lexicon.of_target(pair.target_BT), deterministic=not train)
+    inputs_TBGH = jnp.moveaxis(self.decoder[0].project(x_BTD), 1, 0)
+
+    def advance(prefix: Prefix, inputs_BGH: Array) -> tuple[Prefix, tuple[Array, Array | None]]:
+      prefix, seen_BR, alpha_BS = self._advance(memory, prefix, inputs_BGH)
+      return prefix, (seen_BR, alpha_BS)
+
+    if self.is_initializing():  # parameters cannot be made inside of the loop
+      self._advance(memory, prefix, inputs_TBGH[0])
+    _, (seen_TBR, alpha_TBS) = jax.lax.scan(advance, prefix, inputs_TBGH)
+    alpha_BTS = None if alpha_TBS is None else jnp.moveaxis(alpha_TBS, 0, 1)
+    return memory, jnp.moveaxis(seen_TBR, 0, 1), alpha_BTS
 
   def _encode(self, source_BS: Array, train: bool) -> tuple[Memory, Prefix]:
     mask_BS = source_BS != PAD
