@@ -63,7 +63,8 @@ def get_config(system: str = 'ViT') -> ConfigDict:
       std=(0.30, 0.29, 0.32),
       crop='pad',
       crop_pad=pixels // 8,
-      eval_resize=pixels,
+      eval_crop=1.0,
+      eval_interpolation='bilinear',  # where images are enlarged
     )
   )
   c.augment = ConfigDict(dict(dihedral=True))

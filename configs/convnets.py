@@ -32,7 +32,7 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
         std=(0.3081,),
         crop='none',
         flip=False,
-        eval_resize=28,
+        eval_crop=1.0,
       )
     )
     c.optim = ConfigDict(dict(lr=1e-3, schedule='cosine', warmup=dict(epochs=1.0)))
@@ -46,7 +46,7 @@ def get_config(name: str = 'AlexNet') -> ConfigDict:
       num_classes=1000,
       train='train[:99%]',
       image_size=(224, 224),
-      eval_resize=256,
+      eval_interpolation='bilinear',
       crop_area=(0.08, 1.0),
       mean=(0.485, 0.456, 0.406),
       std=(0.229, 0.224, 0.225),

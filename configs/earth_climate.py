@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
       std=(0.30, 0.29, 0.32),
       crop='pad',
       crop_pad=4,
-      eval_resize=32,
+      eval_crop=1.0,
       soft_label='shares',
     )
   )  # many patches show two climates

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
       std=(0.353,),
       crop='pad',
       crop_pad=2,
-      eval_resize=28,
+      eval_crop=1.0,
     )
   )
   c.loss = ConfigDict(dict(label_smoothing=0.1))

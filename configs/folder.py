@@ -29,7 +29,9 @@ def get_config() -> ConfigDict:
   c.augment = ConfigDict(dict(mixup=0.2))
   c.loss = ConfigDict(dict(label_smoothing=0.1))
   c.optim = ConfigDict(
-    dict(lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999, warmup=dict(epochs=5.0))
+    dict(
+      lr=5e-4, weight_decay=0.05, clip_norm=1.0, ema=0.999, ema_warmup=True, warmup=dict(epochs=5.0)
+    )
   )
   c.evals = ConfigDict(dict(test=dict(split='test', every=dict(epochs=5.0))))
   return c

@@ -18,14 +18,14 @@ def get_config(depth: str = '50') -> ConfigDict:
   c.name = f'resnet_{depth}'
   c.epochs = 90.0
   c.batch_size = 1024
-  c.model = ConfigDict(dict(name=f'ResNet-{depth}', dtype='bfloat16'))
+  c.model = ConfigDict(dict(name=f'ResNet-{depth}', zero_init=True, dtype='bfloat16'))
   c.data = ConfigDict(
     dict(
       name='imagenet2012',
       num_classes=1000,
       train='train[:99%]',
       image_size=(224, 224),
-      eval_resize=256,
+      eval_interpolation='bilinear',
       crop_area=(0.08, 1.0),
       mean=(0.485, 0.456, 0.406),
       std=(0.229, 0.224, 0.225),

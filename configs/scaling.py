@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
       std=(0.353,),
       crop='none',
       flip=False,
-      eval_resize=28,
+      eval_crop=1.0,
     )
   )
   c.evals = ConfigDict(

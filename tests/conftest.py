@@ -37,7 +37,7 @@ def get_config():
       name='tiny', steps=12, batch_size=16, eval_batch_size=16,
       model=dict(name='Ti/8', width=32, depth=2, heads=2, mlp=64, stochastic_depth=0.2,
                  dropout=0.1),
-      data=dict(name='folder', dir={folder!r}, image_size=(16, 16), eval_resize=16,
+      data=dict(name='folder', dir={folder!r}, image_size=(16, 16), eval_crop=1.0,
                 crop='random_resized', crop_area=(0.5, 1.0)),
       evals=dict(
           test=dict(split='test', every=dict(steps=5)),
@@ -58,7 +58,7 @@ def get_config():
   return ConfigDict(dict(
       name='lenet', steps=60, batch_size=12, eval_batch_size=12, model=dict(name='LeNet-5'),
       data=dict(name='folder', dir={folder!r}, image_size=(32, 32), channels=1, mean=(0.5,),
-                std=(0.5,), eval_resize=32, crop_area=(0.5, 1.0), threads=1),
+                std=(0.5,), eval_crop=1.0, crop_area=(0.5, 1.0), threads=1),
       optim=dict(name='adamw', lr=3e-3, ema=0.9),
       evals=dict(test=dict(split='test', every=dict(steps=6))), log=dict(every=dict(steps=1)),
       checkpoint=dict(every=dict(steps=5), minutes=0.0, best='test/top1'),
@@ -76,7 +76,7 @@ def _write_images(folder: Path, counts: dict[str, int], size: int = 20, seed: in
       cv2.imwrite(str(folder / name / f'{i:03}.png'), image_HWC)
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def write_images():
   return _write_images
 

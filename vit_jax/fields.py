@@ -27,7 +27,8 @@ def build(cls: Any, values: Any, where: str) -> Any:
   """Builds dataclass `cls` from a mapping, checking every key, type and range.
 
   A dataclass whose keys are not its fields has its own `from_keys(values, where)`, `to_keys()` and
-  `changes()` in place of `build`, `plain` and `changes`, and `types()`, the type of each key.
+  `changes(default)` in place of `build`, `plain` and `changes`, and `types()`: the type of each
+  key.
 
   Raises:
     UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
@@ -115,6 +116,15 @@ def plain(value: Any) -> Any:
   return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
+def flat(tree: Mapping[str, Any], where: str = '') -> dict[str, Any]:
+  """{key with dots: value} of nested dictionaries."""
+  leaves: dict[str, Any] = {}
+  for name, value in tree.items():
+    key = f'{where}.{name}' if where else name
+    leaves |= flat(value, key) if isinstance(value, Mapping) else {key: value}
+  return leaves
+
+
 def changes(value: Any, default: Any) -> dict[str, Any]:
   """As `plain`, but only the keys whose values differ from those of `default`."""
   changed = {}
@@ -123,17 +133,63 @@ def changes(value: Any, default: Any) -> dict[str, Any]:
     if (ours == theirs or ours is None) and 'tag' not in field.metadata:
       continue
     if ours is not None and hasattr(ours, 'changes'):
-      changed[field.name] = ours.changes()
+      changed[field.name] = ours.changes(theirs)
     elif dataclasses.is_dataclass(ours):
       changed[field.name] = changes(ours, theirs if type(theirs) is type(ours) else type(ours)())
     elif isinstance(ours, Mapping):  # of the user's own names
       changed[field.name] = {
-        name: changes(item, type(item)()) if dataclasses.is_dataclass(item) else plain(item)
+        name: changes(item, _defaults(item)) if dataclasses.is_dataclass(item) else plain(item)
         for name, item in ours.items()
       }
     else:
       changed[field.name] = plain(ours)
   return changed
+
+
+def _defaults(value: Any) -> types.SimpleNamespace:
+  """The default of each field that has one; a class may have fields that need a value."""
+  found = {}
+  for field in dataclasses.fields(value):
+    if field.default is not dataclasses.MISSING:
+      found[field.name] = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+      found[field.name] = field.default_factory()
+  return types.SimpleNamespace(**found)
+
+
+def merged(values: Mapping[str, Any], updates: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+  """`values` with `updates`, both with the keys of dataclass `kind`, nested or with dots.
+
+  In a group of keys, those not named keep their values. A group of which one key at most is set
+  (its class has `ONE_OF`), and a mapping of the user's own names, are replaced.
+  """
+  found = dict(values)
+  for key, value in updates.items():
+    key, dot, below = key.partition('.')
+    value, inner = {below: value} if dot else value, type_of(kind, [key])
+    if dot or isinstance(value, Mapping) and _is_group(inner):
+      group = found.get(key)
+      group = group if isinstance(group, Mapping) else {}
+      # Of another class, which has other keys.
+      other = not dot and _is_choice(inner) and _kind(value, inner) != _kind(group, inner)
+      value = merged({} if other else group, value, inner)
+    found[key] = value
+  return found
+
+
+def _is_choice(hint: Any) -> bool:
+  """Whether a group is of one of several classes, as its key `kind` says."""
+  parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+  return sum(map(dataclasses.is_dataclass, parts)) > 1
+
+
+def _kind(values: Mapping[str, Any], hint: Any) -> Any:
+  return values.get('kind', typing.get_args(hint)[0]().kind)
+
+
+def _is_group(hint: Any) -> bool:
+  parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+  return any(dataclasses.is_dataclass(part) and not hasattr(part, 'ONE_OF') for part in parts)
 
 
 def type_of(hint: Any, path: Sequence[str]) -> Any:

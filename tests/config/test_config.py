@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 from all_recipes import RECIPES, resolved
 
+from tests.config.papers import RECORDS, variants
 from vit_jax import commands, config, models
+from vit_jax.data import splits
 from vit_jax.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,32 @@ def test_golden_resolved_config(spec):
     f'{spec} resolves to something else than {golden.name}; if that is what you want, run '
     'UPDATE_GOLDEN=1 pytest tests/config/test_config.py and commit the difference'
   )
+
+
+@pytest.mark.parametrize('spec', RECIPES)
+def test_the_best_checkpoint_is_chosen_by_training_images_that_are_held_out(spec):
+  """Or none is: where all of them are learned from."""
+  for x in resolved(spec).phases:
+    name = x.checkpoint.best.partition('/')[0]
+    if name:
+      line = x.evals[name]
+      assert line.data in ('', x.data.name), x.name
+      kept, held = (_indices(x.data.name, split) for split in (x.data.train, line.split))
+      assert kept and held and not kept & held, x.name
+
+
+def _indices(name: str, split: str) -> set[tuple[str, int]]:
+  """Examples of a split, of 100,000 in each part; raises for a part that is not of training."""
+  infos = {part: tfds.core.SplitInfo(part, [100_000], 0) for part in ('train', 'full')}
+  pieces = splits.pieces(name, split, infos)
+  return {(part, i) for part, start, stop in pieces for i in range(start, stop)}
+
+
+@pytest.mark.parametrize('id', [id for id in RECORDS if variants(id)])
+def test_a_recipe_of_a_paper_names_its_best_checkpoint(id):
+  for variant in variants(id):
+    x = variant.experiment
+    assert x.checkpoint.best or x.data.name == 'vtab'  # 1,000 examples, all of them learned from
 
 
 @pytest.mark.parametrize('spec', RECIPES)
@@ -64,15 +93,35 @@ def test_a_stored_experiment_has_every_option_of_its_model():
     ({'epoch': 3}, ['config.epoch', "'epochs'"]),
     ({'optim': {'leaning_rate': 1}}, ['config.optim.leaning_rate']),
     ({'optim': {'lr': 'fast'}}, ['config.optim.lr', "'fast'", 'a number']),
+    ({'optim': {'decay': 'coupled'}}, ['config.optim.decay', 'sgd']),
+    ({'optim': {'nesterov': True}}, ['config.optim.nesterov', 'sgd']),
+    ({'optim': {'groups': {'a': {}}}}, ['config.optim.groups.a.match is missing']),
+    ({'optim': {'groups': {'a': {'match': '('}}}}, ['config.optim.groups.a.match', "'('"]),
+    ({'loss': {'name': 'bce', 'label_smoothing': 0.1}}, ['config.loss.label_smoothing', 'bce']),
+    ({'spikes': {'patience': 1}}, ['config.spikes.patience', 'at least 2']),
     ({'optim': {'lr': -1.0}}, ['config.optim.lr', '-1.0', 'at least 0']),
     ({'optim': {'lr': float('nan')}}, ['config.optim.lr', 'nan', 'at least 0']),
     ({'batch_size': True}, ['config.batch_size', 'True', 'a whole number']),
     ({'batch_size': 64.0}, ['config.batch_size', '64.0', 'a whole number']),
-    ({'data': {'crop': 'center'}}, ['config.data.crop', 'none, random_resized, pad']),
+    ({'data': {'crop': 'center'}}, ['config.data.crop', 'none, random_resized, inception']),
     ({'data': {'channels': True}}, ['config.data.channels', 'True', '1, 3']),
     ({'data': {'image_size': 224}}, ['config.data.image_size', '224', '2 numbers']),
     ({'data': {'crop_area': (0.5, 0.1)}}, ['config.data.crop_area']),
     ({'data': {'channels': 1}}, ['config.data.mean', 'config.data.channels']),
+    ({'data': {'crop': 'resized'}}, ['config.data.crop_resize', '(0, 0)', '(224, 224)']),
+    (
+      {'data': {'channels': 1, 'mean': (0.5,), 'std': (0.5,)}, 'augment': {'saturation': 0.3}},
+      ['config.augment.saturation', 'config.data.channels'],
+    ),
+    (
+      {'data': {'image_size': (12, 10)}, 'augment': {'dihedral': True}},
+      ['config.augment.dihedral', '12 x 10'],
+    ),
+    ({'augment': {'rand_std': 0.5}}, ['config.augment.rand_std', 'timm_rand_augment']),
+    (
+      {'batch_size': 4, 'data': {'repeats': 3}, 'augment': {'cutmix': 1.0}},
+      ['config.batch_size', 'config.data.repeats', '6'],
+    ),
     ({'data': {'name': 'folder'}}, ['config.data.dir']),
     ({'batch_size': 10, 'optim': {'accumulate': 3}}, ['config.batch_size', 'accumulate']),
     ({'evals': {'seed': {}}}, ['config.evals.seed']),
@@ -167,3 +216,17 @@ def test_the_command_line_answers_a_mistake_in_one_line_and_exits_with_2(
 def test_config_json_is_canonical():
   x = config.resolve({'steps': 3})
   assert list(json.loads(x.to_json())) == sorted(json.loads(x.to_json()))
+
+
+def test_how_an_evaluation_sees_an_image_is_checked():
+  base = dict(steps=1)
+  for keys, words in (
+    (dict(eval_antialias=False), "config.data.eval_antialias is False.*'bilinear'"),
+    (dict(eval_crop=1.2), 'config.data.eval_crop is 1.2; it must be between 0.05 and 1'),
+    (dict(eval_interpolation='area'), 'config.data.eval_interpolation .* bicubic, bilinear'),
+    (dict(eval_resize=256), 'config.data.eval_resize is not a key'),
+  ):
+    with pytest.raises(UserError, match=words):
+      config.resolve(base | {'data': keys})
+  plain = dict(eval_antialias=False, eval_interpolation='bilinear')
+  assert not config.resolve(base | {'data': plain}).images.eval_antialias

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vit_jax import commands, config, models
+from vit_jax import commands, config, fields, models
 from vit_jax.config import recipes
 from vit_jax.errors import UserError
 
@@ -36,6 +36,23 @@ def test_python_callers_pass_values(recipe):
   assert config.update(x, {'model.name': 'R50+L/32'}).model.options.width == 1024
   assert config.update(x, {'log.every.epochs': 1}).log.every == config.Duration(epochs=1)
   assert config.recipe(recipe, model={'dropout': 0.1}).model.options.stages == (2, 2)
+
+
+def test_a_group_keeps_what_is_not_named_and_a_length_is_replaced(recipe):
+  groups = {
+    'data': {'image_size': (64, 64)},
+    'augment': {'mixup': 0.2},
+    'optim': {'warmup': {'steps': 5}},
+    'loss': {'distill': {'kind': 'hard', 'teacher_weights': 'run', 'teacher': {'name': 'S/16'}}},
+  }
+  first = config.recipe(recipe, {'data.channels': 1, 'data.mean': (0.5,), 'data.std': (0.5,)})
+  x = config.update(first, {**groups, 'augment.cutmix': 1.0})
+  y = config.update(x, {'augment': {'cutmix': 0.5}, 'optim': {'warmup': {'epochs': 0.5}}})
+  assert (y.data.channels, y.data.image_size) == (1, (64, 64))
+  assert (y.augment.mixup, y.augment.cutmix) == (0.2, 0.5)
+  assert y.optim.warmup == config.Duration(epochs=0.5) and y.loss.distill == x.loss.distill
+  merged = fields.merged({'data': {'flip': False}}, {'data': {'kind': 'pairs'}}, config.Experiment)
+  assert merged == {'data': {'kind': 'pairs'}}  # which has no flip
 
 
 def test_flags_are_read_by_the_type_of_their_key(recipe):

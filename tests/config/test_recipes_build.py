@@ -1,5 +1,7 @@
 """Every recipe as the train step it is, without a number computed."""
 
+import dataclasses
+
 import jax
 import pytest
 from all_recipes import RECIPES, resolved
@@ -9,17 +11,24 @@ from vit_jax.parallel import mesh as meshes
 from vit_jax.train.domain import Sizes
 from vit_jax.train.trainer import Trainer
 
+PHASES = [
+  (spec, phase)
+  for spec in RECIPES
+  if 'bag' not in spec
+  for phase in range(len(resolved(spec).phases))
+]
 
-@pytest.mark.parametrize('spec', [spec for spec in RECIPES if 'bag' not in spec])
-def test_every_recipe_builds_abstractly(spec):
-  x = resolved(spec)
+
+@pytest.mark.parametrize('spec, phase', PHASES)
+def test_every_recipe_builds_abstractly(spec, phase):
+  x = dataclasses.replace(resolved(spec).phases[phase], then=None)
   if hasattr(x.model.options, 'unroll'):  # as straight code, layers take seconds to trace
     x = config.update(x, {'model.unroll': False})
   if text := isinstance(x.data, config.PairData):
     num_classes, sizes = 700, Sizes(40_000, 700, num_batches=300)
   else:
     num_classes = x.data.num_classes or 7
-    sizes = Sizes(1_281_167, num_classes)
+    sizes = Sizes(303_000_000 if x.data.name == 'jft' else 1_281_167, num_classes)
   trainer = Trainer(x, 'nowhere', mesh=meshes.make_mesh(x.mesh, jax.devices()[:1]), sizes=sizes)
   state, metrics = jax.eval_shape(
     trainer.train_step,
@@ -32,7 +41,7 @@ def test_every_recipe_builds_abstractly(spec):
   )
   assert all(jax.tree.leaves(same))
   sums = {'loss', 'accuracy', 'tokens'} if text else {'loss', 'top1', 'examples'}
-  assert trainer.steps > 0 and set(metrics) == {*sums, 'grad_norm'}
+  assert trainer.steps > 0 and set(metrics) == {*sums, 'grad_norm', 'skipped', 'in_a_row'}
   if text:
     tables = {name: part for name, part in state.params['lexicon'].items() if name != 'head'}
     assert 'target' in tables

@@ -45,10 +45,12 @@ class Memory:
     return f'place {index}'
 
 
-def make(source=None, train=True, rows=None, seed=0, batch_size=BATCH, view=None, **data):
-  plain = dict(image_size=(SIZE, SIZE), eval_resize=SIZE, crop='none', flip=False, threads=2)
+def make(
+  source=None, train=True, rows=None, seed=0, batch_size=BATCH, view=None, augment=None, **data
+):
+  plain = dict(image_size=(SIZE, SIZE), eval_crop=1.0, crop='none', flip=False, threads=2)
   data = ImageData(**{**plain, **data})
-  keys = dict(seed=seed, batch_size=batch_size, train=train, rows=rows, view=view)
+  keys = dict(seed=seed, batch_size=batch_size, train=train, rows=rows, view=view, augment=augment)
   return Loader(source or Memory(), data, **keys)
 
 

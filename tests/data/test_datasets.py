@@ -230,7 +230,7 @@ def test_the_first_examples_of_fashion_mnist_are_a_fair_sample(tmp_path, monkeyp
     write_idx(tmp_path / f'{part}-labels-idx1-ubyte.gz', labels)
   monkeypatch.setattr(fashion_mnist.FashionMnist, 'directory', tmp_path)
   data = ImageData(
-    name='fashion_mnist', channels=1, image_size=(28, 28), eval_resize=28, crop='none', flip=False
+    name='fashion_mnist', channels=1, image_size=(28, 28), eval_crop=1.0, crop='none', flip=False
   )
   first, more, whole = (
     open_source(data, split, tmp_path / 'data') for split in ('train[:50]', 'train[:200]', 'train')

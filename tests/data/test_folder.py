@@ -185,7 +185,7 @@ def test_a_missing_folder(tmp_path):
 def test_an_unreadable_image_of_a_folder(tmp_path, fault):
   fill(tmp_path / 'train', ['a', 'b'], 5)
   bad = tmp_path / 'train' / 'b' / '3.png'
-  options = dict(image_size=(8, 8), eval_resize=8, cache='never')
+  options = dict(image_size=(8, 8), eval_crop=1.0, cache='never')
   source = open_source(folder_data(tmp_path, **options), 'train')
   index = source.files.index('train/b/3.png')
   bad.write_bytes(bad.read_bytes()[:40])

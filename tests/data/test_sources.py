@@ -145,9 +145,10 @@ def test_a_label_may_be_a_set_of_classes(data_dir):
     assert first == {0: -1, 1: 2, 2: 1}[original]
   assert source.digest() != plain.digest()
   data = ImageData(name='real', label='real_label', image_size=(8, 8))
-  Loader(source, data, seed=0, batch_size=2, train=False).batch(0)
-  with pytest.raises(UserError, match="data.label is 'real_label'.*for evaluation"):
-    Loader(source, data, seed=0, batch_size=2, train=True)
+  assert 'soft_label' not in Loader(source, data, seed=0, batch_size=2, train=False).batch(0)
+  batch = Loader(source, data, seed=0, batch_size=4, train=True).batch(0)
+  np.testing.assert_array_equal(batch['soft_label'], right_NK[batch['index']])
+  assert batch['soft_label'].dtype == np.float32
   with pytest.raises(UserError, match="data.label is 'scores'"):
     open_source(ImageData(name='real', label='scores'), 'validation', data_dir)
 
@@ -250,7 +251,7 @@ def test_split_syntax_of_prepared_data(data_dir):
 
 
 def test_prepared_data_reaches_the_batch(data_dir):
-  data = ImageData(name='tiny_set', image_size=(8, 8), eval_resize=8)
+  data = ImageData(name='tiny_set', image_size=(8, 8), eval_crop=1.0)
   source = open_source(data, 'train', data_dir)
   batch = Loader(source, data, seed=0, batch_size=20, train=False).batch(0)
   column = source.column('number')

@@ -4,9 +4,17 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
+import scipy.special
 
 from vit_jax import commands
+from vit_jax.config import ImageData
+from vit_jax.data.sources import open_source
+from vit_jax.evaluate.backbone import Pulse
+from vit_jax.evaluate.sets import Part
+from vit_jax.run import Run
+from vit_jax.transfer.candidates import candidates
 
 PROBES = {
   'few_shot': ['1-shot', '5-shot', '10-shot', '25-shot'],
@@ -106,3 +114,48 @@ def test_an_eval_that_cannot_be_made(tiny_recipe, write_images, tmp_path, capsys
     assert commands.main(argv) == 2
     error = capsys.readouterr().err
     assert words in error, error
+
+
+def test_the_loop_predict_and_transfer_see_the_same(finished_run, tiny_folder, tmp_path):
+  """Images of 20 pixels, resized to 16: the same outputs, to rounding."""
+  assert (
+    commands.main(
+      [
+        'predict',
+        f'--weights={finished_run}',
+        f'--input={tiny_folder / "test"}',
+        f'--output={tmp_path / "out.npz"}',
+      ]
+    )
+    == 0
+  )
+  with np.load(tmp_path / 'out.npz') as arrays:
+    out = dict(arrays)
+  kept = Run(finished_run).predictions['test']
+  share_NK = scipy.special.softmax(out['logits'].astype(np.float64), axis=1)
+  # Sorted, for a folder's images come in an order of its own.
+  np.testing.assert_allclose(np.sort(share_NK.max(1)), np.sort(kept.confidence_N), atol=1e-5)
+  assert len(set(kept.confidence_N.round(4))) > 15
+  (candidate,) = candidates([str(finished_run)], tmp_path, 8)
+  source = open_source(ImageData(name='folder', dir=str(tiny_folder)), 'test', tmp_path)
+  features_ND, _ = candidate.featured(Part('test', source), False).features(source, Pulse())
+  expected_ND = np.sort(out['features'], axis=0)
+  np.testing.assert_allclose(np.sort(features_ND, axis=0), expected_ND, atol=1e-4)
+
+
+def test_seen_otherwise(finished_run, tmp_path, capsys):
+  run = tmp_path / 'run'
+  shutil.copytree(finished_run, run)
+  argv = ['evaluate', f'--workdir={run}']
+  assert commands.main([*argv, '--crop=0.5', '--interpolation=bilinear', '--mean=0.4']) == 0
+  said = capsys.readouterr().out
+  words = '16x16, crop 0.5, bilinear, mean 0.4, std 0.5'
+  assert f'as its recipe, but for --mean, --crop, --interpolation: {words}' in said
+  again = json.loads((run / 'evaluation-12.json').read_text())
+  summary = json.loads((run / 'summary.json').read_text())
+  assert again['sees'] == words and again['test']['loss'] != summary['test']['loss']
+  assert Run(run).experiment.images.eval_crop == 1.0
+  for flag, sentence in (('--crop=2', '--crop is 2.0'), ('--mean=1,2', '--mean has 2 numbers')):
+    assert commands.main([*argv, flag]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count('\n') == 1

@@ -9,7 +9,7 @@ import pytest
 from tests.evaluate.made_up import FirstPixels, MadeUp
 from tests.weights import made_up
 from vit_jax.config import ImageData, Mesh
-from vit_jax.data.view import View
+from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
 from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
@@ -30,9 +30,17 @@ def backbone(devices: int, batch_size: int = 16) -> Backbone:
   mesh = meshes.make_mesh(Mesh(), jax.devices()[:devices])
   variables = jax.device_put(variables, rules.shardings(variables, mesh))
   forward = Forward(model, variables, mean=HALF, std=HALF, loss='softmax', mesh=mesh)
-  data = ImageData(image_size=(16, 16), eval_resize=16, cache='never')
+  data = ImageData(image_size=(16, 16), eval_crop=1.0, cache='never')
   return Backbone(
-    'made up', model, variables, forward, View.of(data), data, mesh, batch_size, ('a', 'b', 'c')
+    'made up',
+    model,
+    variables,
+    forward,
+    View.of(inputs_of(data)),
+    data,
+    mesh,
+    batch_size,
+    ('a', 'b', 'c'),
   )
 
 

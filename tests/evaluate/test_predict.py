@@ -12,7 +12,8 @@ from PIL import Image
 from tests.weights.made_up import random_variables
 from tests.weights.made_up_run import CLASSES, MEAN, STD, write_run
 from vit_jax import commands, models, weights
-from vit_jax.data import decode, imagenet
+from vit_jax.data import imagenet
+from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.evaluate.features import answers_fn, attention_fn
 from vit_jax.evaluate.predict import predict as predict_images
@@ -112,7 +113,7 @@ def test_a_folder_in_order_through_the_models_preprocessing(
   out = predict(file, pictures, tmp_path, '--model=mu/16', '--batch=2')
   found = [pictures / name for name in ('a.png', 'b.jpg', 'below/c.png')]
   assert out['files'].tolist() == list(map(str, found))
-  pixels_NHWC = np.stack([central(path, 32, 0.875) for path in found])[[0, 2]]  # not the JPEG:
+  pixels_NHWC = np.stack([central(path, 32, 0.9) for path in found])[[0, 2]]  # not the JPEG:
   images_NHWC = np.float32((pixels_NHWC / 255 - 0.5) / 0.5)  # decoders differ by a bit
   expected = model.apply(variables, images_NHWC, train=False)
   np.testing.assert_allclose(out['logits'][[0, 2]], expected.logits_BK, atol=1e-4)
@@ -161,8 +162,7 @@ def test_a_run_sees_images_as_it_did(run, pictures, tmp_path, capsys):
   out = predict(run, pictures, tmp_path, '--top=1')
   images_NHWC = np.zeros((3, 16, 24, 3), np.uint8)
   for path, image_HWC in zip(out['files'], images_NHWC, strict=True):
-    box = lambda h, w: decode.central_box(h, w, (16, 24), 20)  # noqa: E731
-    decode.decode_box(Path(path).read_bytes(), box, image_HWC)
+    View((16, 24), 3, crop=0.8)(Path(path).read_bytes(), image_HWC)
   seen_NHWC = np.float32((images_NHWC / 255 - np.array(MEAN)) / np.array(STD))
   model, variables = weights.load(run)
   expected_NK = model.apply(variables, seen_NHWC, train=False).logits_BK

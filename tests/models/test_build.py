@@ -78,7 +78,7 @@ def test_every_entry_has_options_that_fit(name):
 
 def test_what_images_the_weights_expect_changes_no_number():
   """But two models that expect other images are not equal."""
-  inputs = models.Inputs((8, 16), (0.1,) * 3, (0.2,) * 3, 1.0, ('cat', 'dog'))
+  inputs = models.Inputs((8, 16), (0.1,) * 3, (0.2,) * 3, 1.0, class_names=('cat', 'dog'))
   keys = dict(width=32, depth=1, heads=2, mlp=64)
   plain, told = models.build('Ti/8', 2, **keys), models.build('Ti/8', 2, inputs=inputs, **keys)
   assert plain.inputs == models.inputs_of('Ti/8') and told.inputs == inputs

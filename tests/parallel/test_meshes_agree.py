@@ -10,7 +10,8 @@ from vit_jax import models
 from vit_jax.config import Augment, Loss, Mesh, Optim
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.train.optim import make_optimizer, make_schedule
+from vit_jax.train.optim import make_optimizer
+from vit_jax.train.schedules import make_schedule
 from vit_jax.train.state import init_state
 from vit_jax.train.step import make_train_step
 from vit_jax.train.task import Classification

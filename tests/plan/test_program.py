@@ -100,7 +100,7 @@ def test_cost_as_the_pod_grows(tiny_recipe):
     x = experiment(
       tiny_recipe,
       *PLAIN,
-      f'--config.batch_size={256 * devices}',
+      f'--config.batch_size={512 * devices}',  # activations outweigh a copy of the parameters
       '--config.mesh.replica=1',
       '--config.mesh.fsdp=-1',
       '--config.model.width=256',

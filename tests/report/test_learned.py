@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from vit_jax import models
-from vit_jax.data.view import View
 from vit_jax.evaluate.features import attention_weights
 from vit_jax.models import Inputs
 from vit_jax.models.embedding import sincos2d
@@ -24,7 +23,7 @@ def opened(model, shape=SHAPE, scale: float = 0.2) -> Opened:
     lambda leaf: rng.normal(0, scale, leaf.shape).astype(np.float32),
     models.variable_shapes(model, shape),
   )
-  inputs = Inputs(shape[:2], view=View.published(shape[:2], 3, 1.0))
+  inputs = Inputs(shape[:2], crop=1.0)
   return Opened('', '', model.clone(inputs=inputs), variables, '')
 
 

@@ -16,7 +16,8 @@ from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
 from vit_jax.run import Run
 from vit_jax.train import teacher
-from vit_jax.train.optim import make_optimizer, make_schedule
+from vit_jax.train.optim import make_optimizer
+from vit_jax.train.schedules import make_schedule
 from vit_jax.train.state import init_state
 from vit_jax.train.step import make_train_step
 from vit_jax.train.task import Classification, Distillation, Targets

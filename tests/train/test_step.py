@@ -15,7 +15,8 @@ from vit_jax.evaluate import metrics
 from vit_jax.evaluate.backbone import Forward
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel import rules
-from vit_jax.train.optim import make_optimizer, make_schedule
+from vit_jax.train.optim import make_optimizer
+from vit_jax.train.schedules import make_schedule
 from vit_jax.train.state import init_state
 from vit_jax.train.step import make_train_step
 from vit_jax.train.task import Classification
@@ -47,6 +48,7 @@ def run(
   batches=None,
   accumulate: int = 1,
   ema: float = 0.0,
+  ema_warmup: bool = False,
   optim: Optim = OPTIM,
   **model_keys,
 ):
@@ -67,7 +69,14 @@ def run(
   shapes = jax.eval_shape(init)
   state = jax.jit(init, out_shardings=rules.shardings(shapes, device_mesh))()
   step = make_train_step(
-    model, task, tx, mesh=device_mesh, state=shapes, accumulate=accumulate, ema=ema
+    model,
+    task,
+    tx,
+    mesh=device_mesh,
+    state=shapes,
+    accumulate=accumulate,
+    ema=ema,
+    ema_warmup=ema_warmup,
   )
   rows = []
   for s in range(steps):
@@ -147,6 +156,36 @@ def test_accumulation_and_sharding_give_the_parameters_of_the_whole_batch(exact,
     assert row == pytest.approx(expected, rel=1e-5)
 
 
+DEIT = Classification(
+  5, Loss(), Augment(mixup=0.8, cutmix=1.0, erase=0.25), (0.5,) * 3, (0.25,) * 3
+)
+
+
+@pytest.fixture(scope='module')
+def mixed():
+  return run(**EXACT | {'task': DEIT}, count=64)
+
+
+@pytest.mark.parametrize('mesh, accumulate', [(ONE, 4), (ONE, 64), (Mesh(2, 2, 2), 4)], ids=str)
+def test_mixing_depends_neither_on_accumulation_nor_on_devices(mixed, mesh, accumulate):
+  rows, state = run(**EXACT | {'task': DEIT}, count=64, mesh=mesh, accumulate=accumulate)
+  for row, expected in zip(rows, mixed[0], strict=True):
+    assert abs(row['loss'] - expected['loss']) / 64 < 1e-6
+  assert difference(state.params, mixed[1].params) < 2e-6
+  unmixed = run(1, **EXACT, count=64)[0][0]
+  assert abs(rows[0]['loss'] - unmixed['loss']) / 64 > 1e-3
+
+
+def test_any_class_of_a_set_is_right():
+  """Training on sets takes them as soft labels; an empty set is never right."""
+  batch = batch_of(16)
+  batch['soft_label'] = np.zeros((16, 5), np.float32)
+  batch['soft_label'][:8] = 1
+  task = Classification(5, Loss(name='sigmoid'), Augment(), (0.5,) * 3, (0.5,) * 3)
+  rows, _ = run(1, **EXACT | {'task': task}, batches=[batch])
+  assert rows[0]['top1'] == 8
+
+
 def test_masked_rows_count_nowhere():
   short = [batch_of(11, s) for s in range(3)]
   padded = [
@@ -179,7 +218,7 @@ def test_a_run_is_deterministic_and_its_seed_matters(plain):
 
 
 def test_ema_follows_the_parameters(plain):
-  rows, state = run(ema=0.99)
+  rows, state = run(ema=0.99, ema_warmup=True)
   assert rows == plain[0]  # averaging changes no update
   model_start = run(0)[1].params
   average = model_start

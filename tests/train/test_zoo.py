@@ -45,7 +45,7 @@ def get_config():
   return ConfigDict(dict(
       name='zoo', steps={steps}, batch_size=64, model=dict(name={name!r}),
       data=dict(name='earth_climate', image_size=({pixels}, {pixels}), crop='none',
-                eval_resize={pixels}, mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32)),
+                eval_crop=1.0, mean=(0.42, 0.41, 0.32), std=(0.30, 0.29, 0.32)),
       optim=dict(lr={lr}, weight_decay=0.05, clip_norm=1.0, warmup=dict(steps=10)),
       log=dict(every=dict(steps=1))))
 """

@@ -39,7 +39,7 @@ def get_config(name):
   c = ConfigDict(dict(
       name='compared', epochs=6.0, batch_size=16, eval_batch_size=16,
       model=dict(TEACHER) if name != 'old words' else dict(name=''),
-      data=dict(name='folder', dir={folder!r}, image_size=(32, 32), eval_resize=32, crop='pad'),
+      data=dict(name='folder', dir={folder!r}, image_size=(32, 32), eval_crop=1.0, crop='pad'),
       evals=dict(test=dict(split='test')), optim=dict(warmup=dict(epochs=3.0)),
       checkpoint=dict(minutes=0.0)))
   if name == 'student':
@@ -266,7 +266,7 @@ def test_a_bag_of_words_is_a_run_folder(tiny_folder, tmp_path, monkeypatch):
   recipe = tmp_path / 'words.py'
   all_of_it = RECIPE.format(folder=str(tiny_folder))
   recipe.write_text(f'{all_of_it}\n\nall_of_it = get_comparison\n\n\n{WORDS_ALONE}')
-  updates = {'data.image_size': (20, 20), 'data.eval_resize': 20}
+  updates = {'data.image_size': (20, 20), 'data.eval_crop': 1.0}
   compare.compare(str(recipe), updates, (0,), tmp_path / 'runs', tmp_path)
   run = Run(tmp_path / 'runs' / 'old_words' / 'seed-0')
   assert run.experiment == config.recipe(f'{recipe}:old words', updates)

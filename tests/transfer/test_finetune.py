@@ -61,7 +61,7 @@ def get_sweep(dataset):
 def get_config(dataset):
   return ConfigDict(dict(
       name='tune', steps=30, batch_size=16, eval_batch_size=16, init_from='', model=dict(name=''),
-      data=dict(name=dataset, image_size=(16, 16), eval_resize=16, train='train[:70%]'),
+      data=dict(name=dataset, image_size=(16, 16), eval_crop=1.0, train='train[:70%]'),
       evals=dict(val=dict(split='train[70%:]'), test=dict(split='test')),
       optim=dict(lr=1e-3), log=dict(every=dict(steps=30)),
       checkpoint=dict(every=dict(steps=99), minutes=0.0)))
@@ -243,7 +243,9 @@ def test_a_task_with_examples_of_its_own_is_tuned_on_those(
   assert (row['train_examples'], row['test_examples']) == ('30', '18')
   assert float(row['top1']) > 80
   run = Run(next((tmp_path / 'runs').rglob('summary.json')).parent)
-  assert run.identity.class_names == ('0', '1') and run.experiment.data.resize == 'whole'
+  data = run.experiment.images
+  assert run.identity.class_names == ('0', '1')
+  assert (data.eval_crop, data.eval_aspect, data.eval_antialias) == (1.0, 'change', False)
 
 
 @pytest.mark.parametrize(

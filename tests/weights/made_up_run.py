@@ -36,7 +36,7 @@ def write_run(
       'steps': 10,
       'model': {'name': name, **TINY, **options},
       'data': {
-        **{'name': 'folder', 'dir': 'nowhere', 'eval_resize': 20},
+        **{'name': 'folder', 'dir': 'nowhere', 'eval_crop': 0.8},
         **{'image_size': image_size, 'mean': MEAN, 'std': STD},
       },
       'evals': {'val': {}},

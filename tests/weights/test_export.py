@@ -18,7 +18,7 @@ from vit_jax.weights import load
 from vit_jax.weights import open as open_weights
 
 SIZE = (16, 24)
-INPUTS = Inputs(SIZE, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.9, ('ant', 'bee', 'cat'))
+INPUTS = Inputs(SIZE, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), 0.9, class_names=('ant', 'bee', 'cat'))
 
 
 def make(name: str = 'Ti/8', num_classes: int = 3, **options):
@@ -71,20 +71,23 @@ def test_what_is_written_opens_as_it_was(options, families, tmp_path):
     opened = open_weights(path, data_dir=tmp_path)
     assert '0 resized, 0 fresh' in opened.line or '1 resized, 0 fresh' in opened.line
     assert 'assumed' not in opened.line and opened.name == 'Ti/8'
-    view = View.published(SIZE, 3, 0.9)
-    assert opened.model.inputs == replace(model.inputs, view=view)
+    assert opened.model.inputs == model.inputs and opened.view == View(SIZE, 3, 0.9)
     got = outputs(opened.model, opened.variables)
     if model.num_classes:
       np.testing.assert_allclose(got.logits_BK, expected.logits_BK, atol=1e-6)
     np.testing.assert_allclose(got.features_BD, expected.features_BD, atol=1e-6)
 
 
-def test_the_view_of_a_run_is_kept(tmp_path):
+@pytest.mark.parametrize(
+  'seen', [dict(crop=0.8, aspect='change'), dict(interpolation='bilinear', antialias=False)]
+)
+def test_how_images_are_seen_is_kept(seen, tmp_path):
   model, variables = make()
-  view = View(SIZE, 3, 'central', shorter=20)
-  model = model.clone(inputs=replace(model.inputs, view=view))
+  model = model.clone(inputs=replace(model.inputs, **seen))
   layouts.write(tmp_path / 'a.npz', model, variables, notes={'model': 'Ti/8'})
-  assert open_weights(tmp_path / 'a.npz', data_dir=tmp_path).view == view
+  opened = open_weights(tmp_path / 'a.npz', data_dir=tmp_path)
+  assert opened.model.inputs == model.inputs and opened.view == View.of(model.inputs)
+  assert 'sees images as its metadata: 16x24' in opened.line
 
 
 def test_class_names_that_do_not_fit_into_an_npz(tmp_path):

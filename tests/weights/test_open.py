@@ -28,7 +28,7 @@ def test_a_run(run, end, checkpoint, step):
   assert opened.name == 'Ti/8' and opened.class_names == CLASSES
   assert opened.model.options == models.options_of('Ti/8', TINY | dict(dropout=0.1, pool='mean'))
   assert (opened.mean, opened.std) == (MEAN, STD)
-  assert opened.view == View(SIZE, 3, 'central', shorter=20)
+  assert opened.view == View(SIZE, 3, 0.8)
   assert weights.open(opened.source).digest() == opened.digest()
   assert weights.open(f'{run}@{7 - step}').digest() != opened.digest()
 
@@ -79,8 +79,9 @@ def test_a_plain_file_and_what_is_assumed(tmp_path):
   opened = weights.open(tmp_path / 'a.safetensors', model='Ti/8', options=TINY)
   assert opened.model.options.exact_gelu and opened.model.inputs.size == (16, 16)
   assert opened.class_names == imagenet.names()
-  assert opened.view == View.published((16, 16), 3, 0.875)
-  assert 'assumed: mean (0.5, 0.5, 0.5), ' in opened.line and 'ImageNet' in opened.line
+  assert opened.view == View((16, 16), 3, 0.9)
+  assert "sees images as timm's Ti/8: 16x16, crop 0.9, bicubic, mean 0.5, std 0.5" in opened.line
+  assert 'ImageNet' in opened.line
   with pytest.raises(UserError, match='is no run folder'):
     weights.open(tmp_path / 'a.safetensors', model='Ti/8', options=TINY, checkpoint='best')
   few = weights.open(tmp_path / 'a.safetensors', model='Ti/8', options=TINY, num_classes=0)

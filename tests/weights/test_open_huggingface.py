@@ -35,7 +35,7 @@ def test_a_vit_of_transformers(tmp_path):
   assert same(opened.variables, variables) and opened.class_names == CLASSES
   assert opened.model.options == models.options_of('S/8', options)
   assert (opened.mean, opened.std) == ((0.1,) * 3, (0.2,) * 3)
-  assert opened.view == View.whole((16, 16), 3)
+  assert opened.view == View.whole((16, 16), 3)  # as transformers has it by default
   assert '1e-12' in opened.line and 'assumed' not in opened.line
   assert weights.open(tmp_path / 'vit', model='Ti/8', options=TINY).name == 'Ti/8'
 
@@ -47,7 +47,7 @@ def test_a_vit_of_transformers(tmp_path):
       'DeiT-S/8-distilled',
       'hf-deit',
       dict(model_type='deit'),
-      (dict(size=dict(height=20, width=20), crop_size=16), View.published((16, 16), 3, 0.8)),
+      (dict(size=dict(height=20, width=20), crop_size=16), View((16, 16), 3, 0.8, aspect='change')),
     ),
     (
       'DINOv2-S/8',
@@ -80,9 +80,9 @@ def test_families_of_transformers(name, word, config, view, tmp_path):
   )
   np.testing.assert_allclose(got, expected, atol=1e-6)
   if view is None:
-    assert 'assumed: mean (0.485, 0.456, 0.406)' in opened.line
+    assert f"as timm's {name}: 16x16, crop 1, bicubic, mean 0.485,0.456,0.406" in opened.line
   else:
-    wanted = View.published((16, 16), 3, view[1]) if isinstance(view[1], float) else view[1]
+    wanted = View((16, 16), 3, view[1]) if isinstance(view[1], float) else view[1]
     assert opened.view == wanted
 
 
@@ -137,7 +137,7 @@ def test_a_folder_of_timm(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(config))
   opened = weights.open(tmp_path)
   assert same(opened.variables, variables) and opened.name == 'ResNet-18'
-  assert opened.view == View.published((32, 32), 3, 0.95) and opened.class_names == CLASSES
+  assert opened.view == View((32, 32), 3, 0.95) and opened.class_names == CLASSES
   assert opened.mean == (0.1,) * 3
 
 

@@ -8,7 +8,7 @@ from tests.weights.made_up_folder import SIZE, hf_folder, made_up, same
 from tests.weights.made_up_run import CLASSES
 from vit_jax import models, weights
 from vit_jax.data import imagenet
-from vit_jax.layouts import files, layout, registry
+from vit_jax.layouts import files, layout, positions, registry
 
 pytestmark = pytest.mark.usefixtures('no_downloads')
 
@@ -64,3 +64,14 @@ def test_start_from_imagenet_by_other_names(tmp_path):
   assert weights.open(tmp_path).class_names == imagenet.names()
   _, started, line, _ = start(tmp_path, imagenet.wordnet_ids(), 1000, (16, 16), exact_gelu=True)
   assert same(started, variables) and '0 fresh' in line
+
+
+def test_positions_are_resized_as_the_code_does_that_trains_the_family(run):
+  """From 2x2 to 4x4: Google's bilinear, or facebookresearch/deit's bicubic (torch)."""
+  old_1ND = made_up(5, pool='mean')['params']['pos_embedding']
+  for init, method in (('xavier', 'bilinear'), ('trunc_normal', 'bicubic')):
+    _, variables, _, _ = start(run, size=(2 * SIZE[0], 2 * SIZE[1]), pool='mean', init=init)
+    grid = SIZE[0] // 8, SIZE[1] // 8
+    wider = grid[0] * 2, grid[1] * 2
+    wanted = positions.resize(old_1ND, grid, wider, method)
+    np.testing.assert_array_equal(variables['params']['pos_embedding'], wanted)

@@ -17,6 +17,7 @@ ROWS = [
   ('vit_small_patch16_224', 'S/16', 224, 'logits_BK'),
   ('vit_base_patch16_224', 'B/16', 224, 'logits_BK'),
   ('vit_base_patch32_384', 'B/32', 384, 'logits_BK'),
+  ('vit_medium_patch16_gap_240', 'M/16', 240, 'logits_BK'),
   ('deit_tiny_patch16_224', 'DeiT-Ti/16', 224, 'logits_BK'),
   ('deit_small_patch16_224', 'DeiT-S/16', 224, 'logits_BK'),
   ('deit_tiny_distilled_patch16_224', 'DeiT-Ti/16-distilled', 224, 'logits_BK'),

@@ -25,6 +25,7 @@ from vit_jax.parallel import chips, device, rules
 from vit_jax.parallel import mesh as meshes
 from vit_jax.tables import as_text
 from vit_jax.train import optim, step
+from vit_jax.train.schedules import make_schedule
 from vit_jax.train.state import init_state
 from vit_jax.train.task import Classification, Translation
 
@@ -57,7 +58,7 @@ class Ours:
       inputs = None
       task = Classification(classes, config.Loss(), config.Augment(), (0.5,) * 3, (0.5,) * 3)
     self.model = models.build(model_name, classes, None, inputs, dtype=dtype, **options)
-    schedule = optim.make_schedule(OPTIM, 1, batch, batch)
+    schedule = make_schedule(OPTIM, 1, batch, batch)
     tx = optim.make_optimizer(OPTIM, schedule)
 
     def init():

@@ -1,6 +1,8 @@
 """`vit_jax evaluate`."""
 
 from vit_jax.commands import flags
+from vit_jax.config import ImageData
+from vit_jax.models.inputs import changed
 from vit_jax.run import Run
 from vit_jax.train.evaluate import evaluate_run
 
@@ -14,13 +16,16 @@ def main(argv: list[str]) -> int:
     help="'last' (default), 'best' or a step; --config.KEY=VALUE changes a key that decides no "
     'result, such as config.mesh.fsdp, or adds a line to config.evals',
   )
+  flags.add_inputs(parser)
   flags.add_accept_data(parser)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
-  run = Run(args.workdir)
-  step, judged = evaluate_run(
-    run, args.checkpoint, updates, flags.data_dir(args), accept_data=args.accept_data
-  )
+  run, inputs = Run(args.workdir), flags.inputs(args)
+  how = {'accept_data': args.accept_data, 'inputs': inputs}
+  step, judged = evaluate_run(run, args.checkpoint, updates, flags.data_dir(args), **how)
+  if isinstance(run.experiment.data, ImageData):
+    seen = changed(run.inputs, inputs)
+    print(f'sees images as {seen.source}: {seen.words}')
   for name, found in judged.items():
     source = found.source
     print(f'{run.path} at step {step}, {name}: {len(source)} examples of {source.name}')

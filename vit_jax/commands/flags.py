@@ -11,6 +11,8 @@ from vit_jax.config.recipes import from_flags
 from vit_jax.errors import UserError
 from vit_jax.paths import default_data_dir, local
 
+INPUTS = ('mean', 'std', 'crop', 'interpolation')
+
 
 class Parser(argparse.ArgumentParser):
   """argparse, but a mistake is one sentence."""
@@ -84,6 +86,12 @@ def add_accept_data(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--accept_data', action='store_true', help=words)
 
 
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+  words = 'of the training split, if not known'
+  parser.add_argument('--num_examples', type=at_least(0), default=0, help=words)
+  parser.add_argument('--num_classes', type=at_least(0), default=0, help='if not known')
+
+
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
   words = 'prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
   parser.add_argument('--data_dir', type=local, help=words)
@@ -91,6 +99,33 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 def data_dir(args: argparse.Namespace) -> Path:
   return args.data_dir or default_data_dir()
+
+
+def numbers(text: str) -> tuple[float, ...]:
+  """Of the channels, as in 0.5 or 0.485,0.456,0.406."""
+  try:
+    return tuple(float(number) for number in text.split(','))
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f'{text!r} should be a number, or one per channel such as 0.485,0.456,0.406'
+    ) from None
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+  """Adds how images are seen, which `inputs` reads."""
+  add = parser.add_argument
+  words = 'of pixels in [0, 1], for all channels or each (default: as the weights say)'
+  add('--mean', type=numbers, metavar='X[,X,X]', help=words)
+  add('--std', type=numbers, metavar='X[,X,X]', help='likewise')
+  words = 'side of the central crop over the shorter side after resizing, such as 0.875'
+  add('--crop', type=positive, help=words)
+  add('--interpolation', help='of resizing: bicubic or bilinear')
+
+
+def inputs(args: argparse.Namespace) -> dict[str, Any]:
+  """What the flags of `add_inputs` say, as `weights.open` takes it."""
+  said = {key: getattr(args, key) for key in INPUTS}
+  return {key: value for key, value in said.items() if value is not None}
 
 
 def add_weights(
@@ -103,12 +138,16 @@ def add_weights(
     f'hf://org/name; an address; or augreg:B/16{more}'
   )
   add(flag, dest='weights', required=True, nargs=nargs, metavar='RUN|FILE', help=words)
-  words = 'its name, such as DeiT-Ti/16, where the weights do not say'
+  words = (
+    'its name, such as DeiT-Ti/16, or that of a published checkpoint, such as '
+    'vit_base_patch16_384, where the weights do not say'
+  )
   add('--model', default='', help=words)
   words = 'an option of the model, such as pool=mean; may be given several times'
   add('--option', type=pair, action='append', default=[], metavar='KEY=VALUE', help=words)
   words = "of a run: 'last' (default), 'best' or a step"
   add('--checkpoint', default='last', help=words)
+  add_inputs(parser)
   add_data_dir(parser)
 
 
@@ -119,4 +158,5 @@ def opening(args: argparse.Namespace) -> dict[str, Any]:
     'options': dict(args.option),
     'checkpoint': args.checkpoint,
     'data_dir': data_dir(args),
+    'inputs': inputs(args),
   }

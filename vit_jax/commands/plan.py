@@ -21,9 +21,7 @@ def main(argv: list[str]) -> int:
   words = 'find mesh, remat and accumulation that fit and are fast'
   add('--search', action='store_true', help=words)
   add('--csv', type=flags.output(), help='also write the table here')
-  words = 'of the training split, if not known'
-  add('--num_examples', type=flags.at_least(0), default=0, help=words)
-  add('--num_classes', type=flags.at_least(0), default=0, help='if not known')
+  flags.add_sizes(parser)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
   cache = flags.data_dir(args) / 'plans'

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _translate(args: argparse.Namespace) -> int:
-  for name in ('image_size', 'num_classes', 'rollout', 'model', 'option'):
+  for name in ('image_size', 'num_classes', 'rollout', 'model', 'option', *flags.INPUTS):
     if getattr(args, name):
       raise UserError(f'--{name} is for images; leave it out with a translation run')
   if args.output and args.output.suffix != '.txt':

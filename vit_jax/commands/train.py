@@ -1,6 +1,11 @@
 """`vit_jax train`."""
 
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
 from vit_jax.commands import flags
+from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.paths import local
 
@@ -10,9 +15,19 @@ def main(argv: list[str]) -> int:
   flags.add_config(parser)
   words = 'the run folder (default: runs/NAME of the recipe)'
   parser.add_argument('--workdir', type=local, help=words)
+  words = 'print what the recipe resolves to and means, and start nothing'
+  parser.add_argument('--dry_run', action='store_true', help=words)
+  words = 'print the keys in which another recipe or a run folder differs, and start nothing'
+  parser.add_argument('--diff', metavar='RECIPE|RUN', help=words)
+  flags.add_sizes(parser)
   flags.add_accept_data(parser)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
+  if args.dry_run or args.diff:
+    print(_preview(args, updates))
+    return 0
+  if args.num_examples or args.num_classes:
+    raise UserError('--num_examples and --num_classes are for --dry_run; training counts them')
   with Preemption() as preemption:  # before the imports, which take seconds
     import jax
 
@@ -20,6 +35,7 @@ def main(argv: list[str]) -> int:
     from vit_jax.parallel.device import keep_cpu_memory
     from vit_jax.report.page import write_page
     from vit_jax.train.loop import train
+    from vit_jax.train.phases import folders
 
     x = config.recipe(args.config, updates)
     workdir = args.workdir or local(f'runs/{x.name}')
@@ -27,5 +43,23 @@ def main(argv: list[str]) -> int:
     code = train(x, workdir, flags.data_dir(args), preemption, accept_data=args.accept_data)
     if code == 0 and jax.process_index() == 0:
       # One process of several cannot read a checkpoint alone.
-      print(f'report: {write_page([workdir], weights=jax.process_count() == 1)}')
+      for folder in folders(x, workdir):
+        print(f'report: {write_page([folder], weights=jax.process_count() == 1)}')
   return code
+
+
+def _preview(args: argparse.Namespace, updates: Mapping[str, Any]) -> str:
+  import jax
+
+  # Nothing runs here: no accelerator is started, which may be in use by another run.
+  jax.config.update('jax_platforms', 'cpu')
+  from vit_jax import config
+  from vit_jax.plan.preview import diff, preview
+
+  x = config.recipe(args.config, updates)
+  parts = []
+  if args.dry_run:
+    parts.append(preview(x, flags.data_dir(args), args.num_examples, args.num_classes))
+  if args.diff:
+    parts.append(diff(x, args.diff))
+  return '\n\n'.join(parts)

@@ -3,8 +3,10 @@
 from vit_jax.config.durations import Duration
 from vit_jax.config.evals import Eval, TranslationEval, lower_is_better, worth
 from vit_jax.config.images import Augment, ImageData
+from vit_jax.config.optimization import Group, Optim, Spikes
 from vit_jax.config.pairs import PairData
 from vit_jax.config.recipes import as_flag, from_flags, recipe, update
+from vit_jax.config.resolving import resolve
 from vit_jax.config.schema import (
   Checkpoint,
   Distill,
@@ -14,8 +16,6 @@ from vit_jax.config.schema import (
   Loss,
   Mesh,
   Model,
-  Optim,
-  resolve,
 )
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
   'Duration',
   'Eval',
   'Experiment',
+  'Group',
   'ImageData',
   'Limits',
   'Log',
@@ -33,6 +34,7 @@ __all__ = [
   'Model',
   'Optim',
   'PairData',
+  'Spikes',
   'TranslationEval',
   'as_flag',
   'from_flags',

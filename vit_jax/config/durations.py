@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vit_jax.errors import UserError
 from vit_jax.fields import bounded
@@ -11,6 +12,8 @@ from vit_jax.fields import bounded
 @dataclass(frozen=True)
 class Duration:
   """A length of training or a cadence: at most one of the three is set; none: zero, or 'never'."""
+
+  ONE_OF: ClassVar[bool] = True
 
   steps: int = bounded(0, 0)
   epochs: float = bounded(0.0, 0)

@@ -1,9 +1,11 @@
-"""The schema of the data of a run on images, and what is done to them on the device."""
+"""The schema of the data of a run on images, and of what augments them."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from vit_jax.errors import UserError
 from vit_jax.fields import bounded
+from vit_jax.models.inputs import Aspect, Interpolation, check_antialias
 
 
 @dataclass(frozen=True)
@@ -23,27 +25,87 @@ class ImageData:
   channels: Literal[1, 3] = 3
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
   std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)
-  crop: Literal['none', 'random_resized', 'pad'] = 'random_resized'
+  # Of training (docs/augmentation.md).
+  crop: Literal['none', 'random_resized', 'inception', 'simple', 'resized', 'pad'] = (
+    'random_resized'
+  )
   crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)
   crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)
-  crop_pad: int = bounded(4, 0)  # with crop='pad': pixels of reflection on each side
+  crop_pad: int = bounded(4, 0)  # of crop 'pad' and 'simple': pixels of reflection on each side
+  crop_resize: tuple[int, int] = bounded((0, 0), 0)  # of crop 'resized': height, width before it
+  interpolation: Literal['bilinear', 'bicubic', 'random'] = 'bilinear'  # of training
+  repeats: int = bounded(1, 1)  # augmented views of an image that follow each other
   flip: bool = True  # left-right
-  resize: Literal['crop', 'whole'] = 'crop'  # without a random crop; 'whole' changes the aspect
-  eval_resize: int = bounded(0, 0)  # shorter side before the central crop; 0: image_size / 0.875
+  # How an evaluation sees an image, and training without a random crop: as `models.Inputs`.
+  eval_crop: float = bounded(0.875, 0.05, 1.0)  # side of the central crop over the shorter side
+  eval_interpolation: Interpolation = 'bicubic'
+  eval_aspect: Aspect = 'keep'  # 'change': the whole image is squeezed into the shape
+  eval_antialias: bool = True  # False: TensorFlow's bilinear
   on_bad_record: Literal['raise', 'skip'] = 'raise'
   cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
   threads: int = bounded(0, 0)  # 0: one per core
   prefetch: int = bounded(2, 1)  # batches ahead on the device
 
+  def __post_init__(self):
+    check_antialias(self.eval_antialias, self.eval_interpolation, 'eval_')
+
 
 @dataclass(frozen=True)
 class Augment:
-  """Runs on the device. All off by default."""
+  """What is done to the images of training and their labels (docs/augmentation.md). All off.
 
-  dihedral: bool = False  # the eight turns and reflections of a square
-  brightness: float = bounded(0.0, 0, 1)
+  In this order: `auto` and the colors on the loader's threads; then on the device, where they cost
+  next to nothing, the rest.
+  """
+
+  # A policy: RandAugment as big_vision has it, or timm (rand-m9-mstd0.5-inc1), or 3-Augment.
+  auto: Literal['none', 'rand_augment', 'timm_rand_augment', 'three_augment'] = 'none'
+  rand_layers: int = bounded(2, 1, 16)  # operations per image, of both RandAugments
+  rand_magnitude: float = bounded(9.0, 0, 30)  # out of 10
+  rand_std: float = bounded(0.0, 0)  # of the magnitude, of timm's
+  brightness: float = bounded(0.0, 0, 1)  # factors in [1 - x, 1 + x], in random order
   contrast: float = bounded(0.0, 0, 1)
   saturation: float = bounded(0.0, 0, 1)
-  erase: float = bounded(0.0, 0, 1)  # probability of a random gray rectangle
+  dihedral: bool = False  # the eight turns and reflections of a square
+  erase: float = bounded(0.0, 0, 1)  # probability of a random rectangle
+  erase_fill: Literal['noise', 'gray'] = 'noise'  # for each pixel, N(0, 1) once normalized
   mixup: float = bounded(0.0, 0)  # Beta(alpha, alpha); 0: off (Zhang et al. 2018)
   cutmix: float = bounded(0.0, 0)  # likewise (Yun et al. 2019); with both on, a fair coin a batch
+  mix: Literal['batch', 'example'] = 'batch'  # what lambda is drawn for
+
+  @property
+  def mixes(self) -> bool:
+    return self.mixup > 0 or self.cutmix > 0
+
+
+def check_augment(data: ImageData, augment: Augment, batch_size: int) -> None:
+  """Refuses keys that do not fit each other.
+
+  Raises:
+    UserError: what, and what would be right.
+  """
+  if augment.saturation and data.channels != 3:
+    raise UserError('config.augment.saturation needs color: config.data.channels must be 3')
+  if augment.dihedral and data.image_size[0] != data.image_size[1]:
+    raise UserError(
+      'config.augment.dihedral turns square images, but config.data.image_size is '
+      f'{data.image_size[0]} x {data.image_size[1]}'
+    )
+  if augment.rand_std and augment.auto != 'timm_rand_augment':
+    raise UserError(
+      f'config.augment.rand_std is {augment.rand_std:g}, but config.augment.auto is '
+      f"{augment.auto!r}; only 'timm_rand_augment' draws magnitudes"
+    )
+  if data.crop == 'resized' and any(
+    side < target for side, target in zip(data.crop_resize, data.image_size, strict=True)
+  ):
+    raise UserError(
+      f"config.data.crop is 'resized', but config.data.crop_resize is {data.crop_resize}; it must "
+      f'be at least config.data.image_size, {data.image_size}'
+    )
+  # Rows half a batch apart are mixed (data/augment.py).
+  if data.repeats > 1 and augment.mixes and batch_size < 2 * data.repeats:
+    raise UserError(
+      f'config.batch_size is {batch_size}: with config.data.repeats {data.repeats}, mixup and '
+      f'CutMix need at least {2 * data.repeats}, or views of one image would be mixed'
+    )

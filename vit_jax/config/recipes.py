@@ -1,7 +1,6 @@
 """Recipes: files with `get_config()`, by path or name, and the keys that a caller changes."""
 
 import ast
-import dataclasses
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from vit_jax import fields
-from vit_jax.config.schema import Experiment, resolve
+from vit_jax.config.resolving import resolve
+from vit_jax.config.schema import Experiment
 from vit_jax.errors import UserError, nearest
+from vit_jax.fields import merged
 from vit_jax.paths import local
 
 # Our recipes: in the package if a wheel was installed, else next to it in the checkout.
@@ -27,7 +28,7 @@ def recipe(
   """The experiment of a recipe, with changes: `recipe('deit:B/16', {'optim.lr': 1e-3}, seed=1)`.
 
   In a group of keys, those not named keep their values; a mapping of the user's own names, such as
-  `evals`, is replaced.
+  `evals`, is replaced, and so is a length such as `optim.warmup`.
 
   Args:
     spec: 'FILE', 'FILE:ARG', or one of ours in place of FILE: 'deit:B/16', also as
@@ -39,13 +40,13 @@ def recipe(
     UserError: there is no such recipe or key, or a value does not fit.
   """
   values = load_config(str(spec)).to_dict()
-  return resolve(_merged(_merged(values, updates or {}, Experiment), keys, Experiment))
+  return resolve(merged(merged(values, updates or {}, Experiment), keys, Experiment))
 
 
 def update(x: Experiment, updates: Mapping[str, Any]) -> Experiment:
   """The experiment with changes, which are given and checked as in `recipe`."""
   # On its changes alone, because another model's name has other defaults.
-  return resolve(_merged(x.changes(), updates, Experiment))
+  return resolve(merged(x.changes(), updates, Experiment))
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -176,16 +177,3 @@ def _load(spec: str) -> tuple[Path, ModuleType, str]:
 
 def _takes_arg(function: Callable[..., Any]) -> bool:
   return bool(inspect.signature(function).parameters)
-
-
-def _merged(values: Mapping[str, Any], updates: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-  """`values` with `updates`, as `recipe` takes them; both have the keys of dataclass `kind`."""
-  merged = dict(values)
-  for key, value in updates.items():
-    key, dot, below = key.partition('.')
-    value, inner = {below: value} if dot else value, fields.type_of(kind, [key])
-    if dot or dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-      group = merged.get(key)
-      value = _merged(group if isinstance(group, Mapping) else {}, value, inner)
-    merged[key] = value
-  return merged

@@ -5,19 +5,20 @@ the code sees. An unknown key, a wrong type or a value out of range is a `UserEr
 key and what would be right.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from vit_jax import models
+from vit_jax.config import phases
 from vit_jax.config.durations import Duration
-from vit_jax.config.evals import Eval, TranslationEval, check_evals
+from vit_jax.config.evals import Eval, TranslationEval
 from vit_jax.config.images import Augment, ImageData
+from vit_jax.config.optimization import Optim, Spikes
 from vit_jax.config.pairs import PairData
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded, build, changes, check, plain
+from vit_jax.fields import bounded, changes, check, plain
 
 
 @dataclass(frozen=True)
@@ -52,48 +53,44 @@ class Model:
     """All keys, as `from_keys` takes them."""
     return {'name': self.name, **(plain(self.options) if self.name else {})}
 
-  def changes(self) -> dict[str, Any]:
-    """Only the keys that are not defaults of the name."""
+  def changes(self, default: Self | None = None) -> dict[str, Any]:
+    """Only the keys that differ from `default`; of another name, from the defaults of the name."""
     if not self.name:
       return {'name': ''}
-    return {'name': self.name, **changes(self.options, models.options_of(self.name))}
+    usual = models.options_of(self.name)
+    if default and default.name == self.name:
+      usual = default.options
+    return {'name': self.name, **changes(self.options, usual)}
 
 
 @dataclass(frozen=True)
 class Distill:
   """What a teacher adds to the loss (DeiT, arXiv:2012.12877 section 4)."""
 
-  kind: Literal['none', 'hard', 'soft'] = 'none'
+  # soft: the paper's equation 2, per example; soft_mean: facebookresearch/deit's code, which also
+  # divides it by the number of classes
+  kind: Literal['none', 'hard', 'soft', 'soft_mean'] = 'none'
   alpha: float = bounded(0.5, 0, 1)  # the teacher's share of the loss
-  tau: float = bounded(1.0, 0.01)  # temperature, of the soft kind
+  tau: float = bounded(1.0, 0.01)  # temperature, of the soft kinds
   teacher: Model = Model()  # of the same data
   teacher_weights: str = ''  # a run folder or a weight file
 
 
 @dataclass(frozen=True)
 class Loss:
-  name: Literal['softmax', 'sigmoid'] = 'softmax'
+  """`losses.py` has the formulas and their sources."""
+
+  name: Literal['softmax', 'sigmoid', 'bce'] = 'softmax'
   label_smoothing: float = bounded(0.0, 0, 0.999)
+  class_weights: tuple[float, ...] = bounded((), 0)  # of each class; none: all alike
   distill: Distill | None = Distill()  # of images only
 
-
-@dataclass(frozen=True)
-class Optim:
-  name: Literal['adamw', 'sgd'] = 'adamw'
-  lr: float = bounded(1e-3, 0)
-  schedule: Literal['cosine', 'linear', 'rsqrt', 'noam', 'constant'] = 'cosine'
-  warmup: Duration = Duration()
-  cooldown: Duration = Duration()  # linear to zero at the end; for rsqrt and constant
-  timescale: int = bounded(10_000, 1)  # of rsqrt, in steps
-  end_lr: float = bounded(0.0, 0)
-  b1: float = bounded(0.9, 0, 0.99999)
-  b2: float = bounded(0.999, 0, 0.9999999)
-  eps: float = bounded(1e-8, 0, 1)
-  momentum: float = bounded(0.9, 0, 0.99999)
-  weight_decay: float = bounded(0.0, 0)  # AdamW style, times lr; on matrices only
-  clip_norm: float = bounded(0.0, 0)  # 0: off
-  accumulate: int = bounded(1, 1)  # micro-batches per step
-  ema: float = bounded(0.0, 0, 0.999999)  # decay of averaged parameters, used to evaluate; 0: off
+  def __post_init__(self):
+    if self.name == 'bce' and self.label_smoothing:
+      raise UserError(
+        "label_smoothing must be 0 with the loss 'bce', to which every class of a positive mass "
+        "is a target; 'sigmoid' takes smoothed labels"
+      )
 
 
 @dataclass(frozen=True)
@@ -146,17 +143,21 @@ class Experiment:
   examples: int = bounded(0, 0)
   batch_size: int = bounded(128, 1)  # global; images, or tokens of a side of the pairs
   eval_batch_size: int = bounded(0, 0)  # 0: batch_size
-  init_from: str = ''  # a run folder, file or address, or augreg:NAME, to start from
+  # A run folder, file or address, or augreg:NAME, to start from; of a later phase 'last' or 'best'.
+  init_from: str = ''
   model: Model = Model.from_keys({'name': 'Ti/16'})
   data: ImageData | PairData = ImageData()
   augment: Augment | None = Augment()  # of images only
   loss: Loss = Loss()
   optim: Optim = Optim()
+  spikes: Spikes = Spikes()
   evals: Mapping[str, Eval | TranslationEval] = field(default_factory=dict)
   checkpoint: Checkpoint = Checkpoint()
   log: Log = Log()
   limits: Limits = Limits()
   mesh: Mesh = Mesh()
+  # The next phase, which begins with the weights of this one. A recipe has the keys that differ.
+  then: 'Experiment | None' = None
 
   def __post_init__(self):
     Duration(self.steps, self.epochs, self.examples)  # refuses two of them
@@ -164,6 +165,11 @@ class Experiment:
   @property
   def length(self) -> Duration:
     return Duration(self.steps, self.epochs, self.examples)
+
+  @property
+  def phases(self) -> 'list[Experiment]':
+    """This one and those after it."""
+    return [self, *(self.then.phases if self.then else [])]
 
   @property
   def images(self) -> ImageData:
@@ -183,107 +189,19 @@ class Experiment:
     """A recipe with every key, which `resolve` reads; equal experiments give equal text."""
     return json.dumps(plain(self), indent=2, sort_keys=True) + '\n'
 
-  def changes(self) -> dict[str, Any]:
-    """A recipe with only the keys that are not defaults; `resolve` gives the same experiment."""
-    return changes(self, Experiment())
+  def changes(self, default: 'Experiment | None' = None) -> dict[str, Any]:
+    """A recipe with only the keys that are not defaults; `resolve` gives the same experiment.
 
-
-def resolve(config: Any) -> Experiment:
-  """The experiment of a recipe (a ConfigDict or plain mapping).
-
-  Raises:
-    UserError: an unknown key, a wrong type, a value out of range, or keys that contradict each
-      other.
-  """
-  plain = config.to_dict() if hasattr(config, 'to_dict') else config
-  return _settle(build(Experiment, plain, 'config'))
-
-
-def _settle(x: Experiment) -> Experiment:
-  """Fills in what follows from other keys, and refuses keys that contradict each other."""
-  if x.length == Duration():
-    raise UserError(
-      'the length of the run is missing: set one of config.steps, config.epochs or config.examples'
-    )
-  if models.reads_text(x.model.name) != isinstance(x.data, PairData):
-    reads = {True: 'sentences', False: 'images'}[models.reads_text(x.model.name)]
-    raise UserError(
-      f'config.model.name is {x.model.name!r}, which reads {reads}, but config.data.kind is '
-      f'{x.data.kind!r}; change one of them'
-    )
-  x = _settle_pairs(x) if isinstance(x.data, PairData) else _settle_images(x, x.data)
-  if isinstance(x.data, ImageData) and x.batch_size % x.optim.accumulate:
-    raise UserError(
-      f'config.batch_size {x.batch_size} is not divisible by '
-      f'config.optim.accumulate {x.optim.accumulate}'
-    )
-  if x.optim.schedule == 'noam' and x.optim.warmup == Duration():
-    raise UserError("config.optim.warmup is missing: the schedule 'noam' rises until its end")
-  check_evals(x.evals, x.checkpoint.best)
-  return dataclasses.replace(x, eval_batch_size=x.eval_batch_size or x.batch_size)
-
-
-def _with_dir(data: Any, name: str, advice: str) -> Any:
-  """`data` with 'NAME:DIR' taken apart; raises a UserError if the folder is missing."""
-  if data.name.startswith(f'{name}:'):
-    data = dataclasses.replace(data, name=name, dir=data.name.removeprefix(f'{name}:'))
-  if data.name == name and not data.dir:
-    raise UserError(f'config.data.dir is missing: {advice}')
-  return data
-
-
-def _settle_pairs(x: Experiment) -> Experiment:
-  """What only images have is None in a run on sentences, and refused if it was asked for."""
-  for key, value, default in (
-    ('augment', x.augment or Augment(), Augment()),
-    ('loss.distill', x.loss.distill or Distill(), Distill()),
-    ('loss.name', x.loss.name, 'softmax'),
-  ):
-    if value != default:
-      raise UserError(f'config.{key} is for images; leave it out of a run on sentences')
-  for name, line in x.evals.items():
-    if not isinstance(line, TranslationEval):
-      raise UserError(
-        f'config.evals.{name}.kind is {line.kind!r}, which is for images; sentences have '
-        "kind='translate'"
-      )
-  data = _with_dir(
-    x.pairs,
-    'pairs',
-    'give the folder of train.src and train.tgt, as in --config.data.name=pairs:DIR',
-  )
-  loss = dataclasses.replace(x.loss, distill=None)
-  return dataclasses.replace(x, data=data, augment=None, loss=loss)
-
-
-def _settle_images(x: Experiment, data: ImageData) -> Experiment:
-  data = _with_dir(
-    data,
-    'folder',
-    'give the folder of images, one sub-folder per class, as in --config.data.dir=DIR',
-  )
-  for name, values in (('mean', data.mean), ('std', data.std)):
-    if len(values) != data.channels:
-      raise UserError(
-        f'config.data.{name} has {len(values)} numbers, but config.data.channels is {data.channels}'
-      )
-  for name, (low, high) in (('crop_area', data.crop_area), ('crop_aspect', data.crop_aspect)):
-    if low > high:
-      raise UserError(f'config.data.{name} is ({low:g}, {high:g}); the first must be the smaller')
-  distill = x.loss.distill or Distill()
-  if distill.kind != 'none' and not distill.teacher.name:
-    raise UserError(
-      "config.loss.distill.teacher.name is missing: name the teacher's model, such as 'ResNet-50'"
-    )
-  if distill.kind != 'none' and not distill.teacher_weights:
-    raise UserError(
-      'config.loss.distill.teacher_weights is missing: give a run folder or a weight file of the '
-      f'teacher, a {distill.teacher.name}'
-    )
-  for name, line in x.evals.items():
-    if not isinstance(line, Eval):
-      raise UserError(
-        f"config.evals.{name}.kind is 'translate', which is for sentences; images have "
-        f'{", ".join(get_args(get_type_hints(Eval)["kind"]))}'
-      )
-  return dataclasses.replace(x, data=data)
+    Args:
+      default: another experiment in place of the defaults, such as the phase before.
+    """
+    default = default or Experiment()
+    found = changes(replace(self, then=None), replace(default, then=None))
+    if self.then:
+      own = {key: getattr(self.then, key) for key in phases.OWN}
+      inherited = replace(self, **phases.OWN)
+      found['then'] = {
+        **self.then.changes(inherited),
+        **{key: value for key, value in own.items() if value},
+      }
+    return found

@@ -5,7 +5,6 @@ GIL. Pixels are taken as stored: an EXIF orientation is not applied and alpha is
 published pipelines do. 16-bit images keep their high byte.
 """
 
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 READ_ERRORS = (OSError, ValueError, RuntimeError)  # of an example that is missing or damaged
-ATTEMPTS = 10  # to draw a random crop that fits into the image
 DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
 COLOR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
@@ -88,27 +87,61 @@ def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.nda
 
 
 def decode_box(
-  record: bytes | np.ndarray, box: Callable[[int, int], Box], out_HWC: np.ndarray
+  record: bytes | np.ndarray,
+  box: Callable[[int, int], Box],
+  out_HWC: np.ndarray,
+  interpolation: str = 'bilinear',
 ) -> None:
-  """Decodes `record`, cuts out `box(height, width)`, and resizes it into `out_HWC`.
-
-  A JPEG is decoded at the smallest DCT scale that still has a pixel per pixel of the target.
-  """
+  """Decodes `record`, cuts out `box(height, width)`, and resizes it into `out_HWC`."""
   H, W, C = out_HWC.shape
+  resize(_cut(record, C, lambda h, w: (box(h, w), (H, W)), interpolation), out_HWC, interpolation)
+
+
+def decode_whole(
+  record: bytes | np.ndarray,
+  size: Callable[[int, int], tuple[int, int]],
+  channels: int,
+  interpolation: str = 'bilinear',
+) -> np.ndarray:
+  """Decodes `record` and resizes it to `size(height, width)`, whatever its aspect."""
+  target = 0, 0
+
+  def place(height: int, width: int) -> tuple[Box, tuple[int, int]]:
+    nonlocal target
+    target = size(height, width)
+    return Box(0, 0, height, width), target
+
+  image_HWC = _cut(record, channels, place, interpolation)
+  out_HWC = np.empty((*target, channels), np.uint8)
+  resize(image_HWC, out_HWC, interpolation)
+  return out_HWC
+
+
+def _cut(
+  record: bytes | np.ndarray,
+  channels: int,
+  place: Callable[[int, int], tuple[Box, tuple[int, int]]],
+  interpolation: str,
+) -> np.ndarray:
+  """The box that `place(height, width)` gives, beside the size that it will be resized to.
+
+  A JPEG is decoded at the smallest DCT scale that still has a pixel per pixel of the target; before
+  a bicubic filter, which is sharper, two.
+  """
   size = _jpeg_size(record) if isinstance(record, bytes) else None
   if size is None:
-    image = decode(record, C)
-    top, left, h, w = box(*image.shape[:2])
-    bottom, right = top + h, left + w
-  else:
-    top, left, h, w = box(*size)
-    factor = next((f for f in DCT_FACTORS if h >= f * H and w >= f * W), 1)
-    image = decode(record, C, factor)
-    if image.shape[:2] == size:  # OpenCV decoded it, at full size
-      factor = 1
-    edges = (top, top + h, left, left + w)
-    top, bottom, left, right = ((edge + factor // 2) // factor for edge in edges)
-  resize(image[top:bottom, left:right], out_HWC)
+    image = decode(record, channels)
+    (top, left, h, w), _ = place(*image.shape[:2])
+    return image[top : top + h, left : left + w]
+  (top, left, h, w), (H, W) = place(*size)
+  gap = 2 if interpolation == 'bicubic' else 1
+  factor = next((f for f in DCT_FACTORS if h >= gap * f * H and w >= gap * f * W), 1)
+  image = decode(record, channels, factor)
+  if image.shape[:2] == size:  # OpenCV decoded it, at full size
+    factor = 1
+  edges = (top, top + h, left, left + w)
+  top, bottom, left, right = ((edge + factor // 2) // factor for edge in edges)
+  return image[top:bottom, left:right]
 
 
 def cacheable(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
@@ -122,10 +155,19 @@ def cacheable(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
   return decode(record, channels)
 
 
-def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
-  """Resizes bilinearly into `out_HWC`, after 2 x 2 means (antialiasing) while twice too large."""
-  H, W, _ = out_HWC.shape
+def resize(image_HWC: np.ndarray, out_HWC: np.ndarray, interpolation: str = 'bilinear') -> None:
+  """Resizes into `out_HWC`.
+
+  Bilinear after 2 x 2 means (antialiasing) while twice too large, which is fast; or bicubic and
+  antialiased as in Pillow, which takes about as long as decoding.
+  """
+  H, W, C = out_HWC.shape
   h, w, _ = image_HWC.shape
+  if interpolation == 'bicubic' and (h, w) != (H, W):
+    image = Image.fromarray(image_HWC if C == 3 else image_HWC[..., 0])
+    image = image.resize((W, H), Image.Resampling.BICUBIC)
+    out_HWC[...] = np.asarray(image).reshape(H, W, C)
+    return
   while h >= 2 * H and w >= 2 * W:
     h, w = h // 2, w // 2
     # Without an odd last row or column: OpenCV is fast for exact halves only.
@@ -135,59 +177,6 @@ def resize(image_HWC: np.ndarray, out_HWC: np.ndarray) -> None:
     out_HWC[...] = image_HWC
   else:
     cv2.resize(image_HWC, (W, H), dst=out_HWC, interpolation=cv2.INTER_LINEAR)
-
-
-def central_box(height: int, width: int, target: tuple[int, int], shorter: int) -> Box:
-  """What 'resize the shorter side, then crop the center to `target` (height, width)' keeps.
-
-  Args:
-    shorter: the shorter side after resizing; 0 makes the target 0.875 of the resized image,
-      the ratio of 224 to 256. It is enlarged where the image would not cover the target.
-  """
-  cover = max(target[0] / height, target[1] / width)
-  scale = max(shorter / min(height, width), cover) if shorter else cover / 0.875
-  h = min(max(round(target[0] / scale), 1), height)
-  w = min(max(round(target[1] / scale), 1), width)
-  return Box((height - h) // 2, (width - w) // 2, h, w)
-
-
-def random_box(
-  height: int,
-  width: int,
-  target: tuple[int, int],
-  area: tuple[float, float],
-  aspect: tuple[float, float],
-  uniform_T4: np.ndarray,
-) -> Box:
-  """Inception-style crop (Szegedy et al. 2015, section 6): random area and aspect ratio.
-
-  Args:
-    target: (height, width) that the box will be resized to.
-    area: range of the fraction of the image.
-    aspect: range of width / height, relative to that of the target; uniform in its logarithm.
-    uniform_T4: random numbers in [0, 1) per attempt: area, aspect, top, left. If no box fits, the
-      result is the largest central one with an aspect in the range.
-  """
-  shape = target[1] / target[0]
-  low, high = math.log(aspect[0] * shape), math.log(aspect[1] * shape)
-  for u_area, u_aspect, u_top, u_left in uniform_T4.tolist():
-    size = height * width * (area[0] + u_area * (area[1] - area[0]))
-    root = math.exp(0.5 * (low + u_aspect * (high - low)))
-    h, w = round(math.sqrt(size) / root), round(math.sqrt(size) * root)
-    if 0 < h <= height and 0 < w <= width:
-      return Box(int(u_top * (height - h + 1)), int(u_left * (width - w + 1)), h, w)
-  ratio = min(max(width / height, math.exp(low)), math.exp(high))
-  h, w = min(height, round(width / ratio)), min(width, round(height * ratio))
-  h, w = max(h, 1), max(w, 1)
-  return Box((height - h) // 2, (width - w) // 2, h, w)
-
-
-def shift(image_HWC: np.ndarray, pad: int, uniform_2: np.ndarray) -> None:
-  """In place: reflects `pad` pixels at each side and cuts a random window of the old size."""
-  H, W, _ = image_HWC.shape
-  padded = cv2.copyMakeBorder(image_HWC, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
-  top, left = (int(u * (2 * pad + 1)) for u in uniform_2.tolist())
-  image_HWC[...] = padded.reshape(H + 2 * pad, W + 2 * pad, -1)[top : top + H, left : left + W]
 
 
 def mirror(image_HWC: np.ndarray) -> None:

@@ -1,13 +1,14 @@
 """Batches as a pure function of (seed, step), and prefetching them.
 
 The training stream is one long sequence: position p = step * batch + row shows example
-permutation(seed, p // n)[p % n] of the n examples. So each example comes exactly once per epoch,
-even if the batch size does not divide n, and a process takes its rows of the global batch: a
-restart or another number of processes changes nothing.
+permutation(seed, p // n)[(p % n) // repeats] of the n examples. So each example comes exactly once
+per epoch, even if the batch size does not divide n, and a process takes its rows of the global
+batch: a restart or another number of processes changes nothing. With data.repeats = r > 1, an epoch
+is still n positions: it shows ceil(n / r) examples, drawn anew for each, r times in a row (the last
+one as often as there is room), as repeated augmentation in DeiT does.
 """
 
 import collections
-import dataclasses
 import functools
 import logging
 import threading
@@ -17,10 +18,11 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from vit_jax.config import ImageData
+from vit_jax.config import Augment, ImageData
 from vit_jax.data import decode
-from vit_jax.data.sources import Record, Source, soft_labels, unreadable
-from vit_jax.data.view import View
+from vit_jax.data.sources import Record, Source, targets, unreadable
+from vit_jax.data.train_view import TrainView
+from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 
 CACHE_BYTES = 512 * 2**20  # what data.cache='auto' may take
@@ -41,7 +43,8 @@ class Batch(TypedDict):
   label: np.ndarray  # int32 [b]
   mask: np.ndarray  # bool [b]
   index: np.ndarray  # int32 [b], position in the source
-  soft_label: NotRequired[np.ndarray]  # float32 [b, K], when training with data.soft_label
+  # float32 [b, K], of training with data.soft_label, or on sets of classes (1 for each).
+  soft_label: NotRequired[np.ndarray]
 
 
 class Loader:
@@ -51,14 +54,15 @@ class Loader:
   fresh memory, which the device may keep without a copy.
 
   Args:
-    seed: of order, crops and flips; evaluation is not random.
+    seed: of order, crops, flips and policies; evaluation is not random.
     batch_size: of the global batch.
-    train: an endless shuffled stream with random crops, or one ordered pass of `num_batches`.
+    train: an endless shuffled and augmented stream, or one ordered pass of `num_batches`.
     rows: this process's rows of the global batch; all by default.
-    view: how an evaluation sees an image; `View.of(data)` by default.
+    view: how an evaluation sees an image; by default as `data` says.
+    augment: what training does to images, of which this is what the loader does.
 
   Raises:
-    UserError: there are no such soft labels, or the labels to train on are sets.
+    UserError: there are no such soft labels.
   """
 
   def __init__(
@@ -71,21 +75,16 @@ class Loader:
     train: bool,
     rows: slice | Sequence[int] | None = None,
     view: View | None = None,
+    augment: Augment | None = None,
   ):
-    if train and source.label_sets() is not None:
-      raise UserError(
-        f'data.label is {data.label!r}, which gives data set {source.name!r} a set of classes per '
-        'example: that is for evaluation; to train, name a feature with one class'
-      )
     self.source = source
     self.data = data
     self.batch_size = batch_size
     self.train = train
     self._rows_b = np.arange(batch_size, dtype=np.int64)[slice(None) if rows is None else rows]
     self._seed = seed
-    self._view = view or View.of(data)
-    if train and data.crop == 'pad':  # the whole image, in the shape of the target
-      self._view = dataclasses.replace(self._view, shorter=min(data.image_size))
+    self._view = view or View.of(inputs_of(data))
+    self._train_view = TrainView(data, augment or Augment(), self._view) if train else None
     self._threads = data.threads or decode.cores()
     self._pool = decode.thread_pool(self._threads)
     self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
@@ -93,7 +92,7 @@ class Loader:
     self._bad_lock = threading.Lock()
     cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
     self._cache: dict[int, tuple[Record, int]] | None = {} if cached else None
-    self._soft_label_NK = soft_labels(source, data) if train and data.soft_label else None
+    self._targets_NK = targets(source, data) if train else None
 
   @property
   def num_batches(self) -> int:
@@ -116,9 +115,11 @@ class Loader:
       mask=index_b >= 0,
       index=index_b.astype(np.int32),
     )
-    if self._soft_label_NK is not None:
-      batch['soft_label'] = self._soft_label_NK[index_b]
-    uniform_bU = uniforms(self._seed, position_b, self._num_uniforms) if self.train else None
+    if self._targets_NK is not None:
+      batch['soft_label'] = self._targets_NK[index_b].astype(np.float32)
+    uniform_bU = None
+    if self._train_view:
+      uniform_bU = uniforms(self._seed, position_b, self._train_view.count)
     present = np.flatnonzero(index_b >= 0)
     pieces = np.array_split(present, min(len(present), CHUNKS * self._threads) or 1)
     list(self._pool.map(lambda piece: self._fill(batch, piece, uniform_bU), pieces))
@@ -132,16 +133,11 @@ class Loader:
     index_b = np.empty_like(position_b)
     for epoch in np.unique(epoch_b).tolist():
       here = epoch_b == epoch
-      index_b[here] = self._permutation(epoch)[offset_b[here]]
+      index_b[here] = self._permutation(epoch)[offset_b[here] // self.data.repeats]
     return index_b
 
   def _draw_permutation(self, epoch: int) -> np.ndarray:
     return np.random.default_rng([self._seed, epoch]).permutation(len(self.source))
-
-  @property
-  def _num_uniforms(self) -> int:
-    """Random numbers per example: one for the flip, the others for the crop."""
-    return 1 + {'none': 0, 'pad': 2, 'random_resized': 4 * decode.ATTEMPTS}[self.data.crop]
 
   def _fill(self, batch: Batch, piece: np.ndarray, uniform_bU: np.ndarray | None) -> None:
     indices = batch['index'][piece].tolist()
@@ -150,31 +146,13 @@ class Loader:
         if isinstance(loaded, Exception):
           raise loaded
         record, batch['label'][row] = loaded
-        self._show(record, batch['image'][row], None if uniform_bU is None else uniform_bU[row])
+        if self._train_view and uniform_bU is not None:
+          self._train_view(record, batch['image'][row], uniform_bU[row])
+        else:
+          self._view(record, batch['image'][row])
       except decode.READ_ERRORS as error:
         self._report(index, error)
         batch['mask'][row], batch['label'][row], batch['image'][row] = False, 0, 0
-
-  def _show(self, record: Record, out_HWC: np.ndarray, uniform_U: np.ndarray | None) -> None:
-    """Writes the pixels of an example; with random numbers, those of training."""
-    data = self.data
-    if uniform_U is not None and data.crop == 'random_resized':
-      box = functools.partial(
-        decode.random_box,
-        target=data.image_size,
-        area=data.crop_area,
-        aspect=data.crop_aspect,
-        uniform_T4=uniform_U[1:].reshape(decode.ATTEMPTS, 4),
-      )
-      decode.decode_box(record, box, out_HWC)
-    else:
-      self._view(record, out_HWC)
-    if uniform_U is None:
-      return
-    if data.crop == 'pad':
-      decode.shift(out_HWC, data.crop_pad, uniform_U[1:])
-    if data.flip and uniform_U[0] < 0.5:
-      decode.mirror(out_HWC)
 
   def _load(self, indices: list[int]) -> list[tuple[Record, int] | Exception]:
     """Records with their labels, or the error of each; from the cache if it is on."""

@@ -152,6 +152,20 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
   )
 
 
+def targets(source: Source, data: ImageData) -> np.ndarray | None:
+  """What to train on in place of the labels that `read` gives, [N, K]; None if it is those.
+
+  The shares of data.soft_label in float32, or as bool the set of classes of each example.
+  """
+  if data.soft_label:
+    return soft_labels(source, data)
+  right_NK = source.label_sets()
+  if right_NK is None:
+    return None
+  empty = max(data.num_classes - right_NK.shape[1], 0)  # classes that the data set lacks
+  return np.pad(right_NK, ((0, 0), (0, empty)))
+
+
 def soft_labels(source: Source, data: ImageData) -> np.ndarray:
   """The feature `data.soft_label` of every example, the share of each class: float32 [N, K]."""
   name, classes = data.soft_label, len(source.class_names)

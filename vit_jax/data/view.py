@@ -1,57 +1,53 @@
-"""How an evaluation sees an image: from the encoded image to pixels of one size."""
+"""How an image is seen: from the encoded image to pixels of one size.
 
-import functools
-from dataclasses import dataclass
-from typing import Literal, Self
+Predictions, evaluations, transfer and training without a random crop all make pixels here.
+"""
 
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import cv2
 import numpy as np
 from PIL import Image
 
 from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.models import Inputs
+from vit_jax.models.inputs import Aspect, Interpolation
+
+_PILLOW = {'bicubic': Image.Resampling.BICUBIC, 'bilinear': Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
 class View:
   """Writes an image, encoded or as pixels, into `out_HWC`, uint8 of `image_shape`, when called.
 
-  Cached features are named by its repr.
+  Antialiased pixels are those of timm's evaluation (timm/data/transforms_factory.py,
+  transforms_imagenet_eval), that is of torchvision's Resize and CenterCrop on Pillow images. An
+  image that has the size already is not touched. Cached features are named by its repr.
 
   Attributes:
     image_size: (height, width).
     channels: 1 (luminance) or 3 (RGB).
-    kind: 'central': `decode.central_box` with `shorter`, bilinear and fast.
-      'published': resized so that the center is `crop` of the shorter side, bicubic and
-      antialiased. The pixels are those of timm's evaluation (timm/data/transforms_factory.py):
-      torchvision's Resize and CenterCrop on PIL images.
-      'whole': the whole image, whatever its aspect, bilinear and antialiased.
+    crop, interpolation, aspect, antialias: as of `models.Inputs`.
   """
 
   image_size: tuple[int, int]
   channels: int
-  kind: Literal['central', 'published', 'whole']
-  shorter: int = 0
-  crop: float = 1.0
+  crop: float = 0.875
+  interpolation: Interpolation = 'bicubic'
+  aspect: Aspect = 'keep'
+  antialias: bool = True
 
   @classmethod
-  def of(cls, data: ImageData) -> Self:
-    if data.resize == 'whole':
-      return cls.whole(data.image_size, data.channels)
-    return cls(data.image_size, data.channels, 'central', shorter=data.eval_resize)
+  def of(cls, x: Inputs) -> Self:
+    return cls(x.size, len(x.mean), x.crop, x.interpolation, x.aspect, x.antialias)
 
   @classmethod
-  def expected(cls, inputs: Inputs) -> Self:
-    """The view that a model's inputs name, or that of published weights."""
-    return inputs.view or cls.published(inputs.size, len(inputs.mean), inputs.crop)
-
-  @classmethod
-  def published(cls, image_size: tuple[int, int], channels: int, crop: float) -> Self:
-    return cls(image_size, channels, 'published', crop=crop)
-
-  @classmethod
-  def whole(cls, image_size: tuple[int, int], channels: int) -> Self:
-    return cls(image_size, channels, 'whole')
+  def whole(cls, image_size: tuple[int, int], channels: int, antialias: bool = True) -> Self:
+    """The whole image, whatever its aspect, bilinear."""
+    return cls(image_size, channels, 1.0, 'bilinear', 'change', antialias)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -59,23 +55,60 @@ class View:
 
   def __call__(self, record: bytes | np.ndarray, out_HWC: np.ndarray) -> None:
     """Raises BadImage if the record is not a complete image."""
-    H, W = self.image_size
-    if self.kind == 'central':
-      box = functools.partial(decode.central_box, target=(H, W), shorter=self.shorter)
-      return decode.decode_box(record, box, out_HWC)
     image_HWC = decode.decode(record, self.channels)
-    image = Image.fromarray(image_HWC if self.channels == 3 else image_HWC[..., 0])
-    if self.kind == 'whole':
-      image = image.resize((W, H), Image.Resampling.BILINEAR)
+    (H, W), (h, w) = self.image_size, self.resized(*image_HWC.shape[:2])
+    top, left = round((h - H) / 2), round((w - W) / 2)
+    if (h, w) == image_HWC.shape[:2]:
+      out_HWC[...] = image_HWC[top : top + H, left : left + W]
+    elif self.antialias:
+      # The whole image: a part alone is not the same to a gray level, for Pillow rounds in between.
+      image = Image.fromarray(image_HWC if self.channels == 3 else image_HWC[..., 0])
+      image = image.resize((w, h), _PILLOW[self.interpolation]).crop((left, top, left + W, top + H))
+      out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)
     else:
-      scale = max(int(H / self.crop) / image.height, int(W / self.crop) / image.width)
-      # A whole number that is less by a rounding error counts as that number.
-      h, w = (int(side * scale + 1e-6) for side in (image.height, image.width))
-      top, left = round((h - H) / 2), round((w - W) / 2)
-      image = image.resize((w, h), Image.Resampling.BICUBIC).crop((left, top, left + W, top + H))
-    out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)
+      # As tf.image.resize: centers of pixels are halves, and what is dropped is not averaged.
+      image_HWC = cv2.resize(image_HWC, (w, h), interpolation=cv2.INTER_LINEAR)
+      out_HWC[...] = image_HWC.reshape(h, w, -1)[top : top + H, left : left + W]
+
+  def resized(self, height: int, width: int) -> tuple[int, int]:
+    """The size of a whole image after resizing, before the crop.
+
+    Rounded as torchvision does for a square, and as timm's ResizeKeepRatio for another shape.
+    """
+    # A whole number that is less by a rounding error counts as that number.
+    h, w = (math.floor(side / self.crop + 1e-6) for side in self.image_size)
+    if self.aspect == 'change':
+      return h, w
+    if h == w:
+      short, long = h, int(h * max(height, width) / min(height, width))
+      return (short, long) if height <= width else (long, short)
+    ratio = min(height / h, width / w)
+    return round(height / ratio), round(width / ratio)
 
 
-def inputs_of(data: ImageData, class_names: tuple[str, ...]) -> Inputs:
+def inputs_of(data: ImageData, class_names: tuple[str, ...] = ()) -> Inputs:
   """The images that a model trained on `data` expects."""
-  return Inputs(data.image_size, data.mean, data.std, class_names=class_names, view=View.of(data))
+  return Inputs(
+    data.image_size,
+    data.mean,
+    data.std,
+    data.eval_crop,
+    data.eval_interpolation,
+    data.eval_aspect,
+    data.eval_antialias,
+    class_names,
+    'its recipe',
+  )
+
+
+def data_for(data: ImageData, inputs: Inputs) -> ImageData:
+  """`data` whose evaluations see images as `inputs` says, at the same size."""
+  return replace(
+    data,
+    mean=inputs.mean,
+    std=inputs.std,
+    eval_crop=inputs.crop,
+    eval_interpolation=inputs.interpolation,
+    eval_aspect=inputs.aspect,
+    eval_antialias=inputs.antialias,
+  )

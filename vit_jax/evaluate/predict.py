@@ -107,7 +107,7 @@ def _open(model: Any, images: Places) -> Images:
 
 
 def _batches(images: Images, inputs: Inputs, size: int) -> Iterator[Batch]:
-  view = View.expected(inputs)
+  view = View.of(inputs)
   for start in range(0, len(images), size):
     yield images.read(start, start + size, view)
 

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vit_jax import fields
-from vit_jax.layouts import files, positions, registry
+from vit_jax.errors import writing
+from vit_jax.layouts import files, positions, preprocessing, registry
 from vit_jax.layouts.layout import Layout, to_published
+from vit_jax.models.inputs import Inputs
 from vit_jax.models.options import ViTOptions
 from vit_jax.paths import local
 from vit_jax.trees import flatten_variables
@@ -31,7 +35,8 @@ def write(
 ) -> str:
   """Writes a file of weights; returns a sentence with the code that builds the model elsewhere.
 
-  The file also holds the model's options and inputs, so `weights.open` needs no other arguments.
+  The file also holds the model's options and inputs, so `weights.open` needs no other arguments,
+  and the inputs in the words of timm or transformers, in a layout of theirs.
 
   Args:
     path: ends in .npz or .safetensors.
@@ -57,24 +62,51 @@ def write(
       leaves['pos_embedding'] = sincos2d(rows, columns, options.width)
       options = dataclasses.replace(options, posemb='learned', posemb_class=False)
     leaves, options = _slots(leaves, options, chosen)
+    if not options.qkv_bias and 'timm' not in chosen.words:  # only timm has such models
+      leaves |= _zero_biases(leaves)
+      options = dataclasses.replace(options, qkv_bias=True)
   else:
     chosen = registry.layout_for(families, leaves)
   notes = {
     **(notes or {}),
     'options': fields.plain(options),
-    'inputs': fields.plain(model.inputs),
+    'inputs': fields.plain(dataclasses.replace(model.inputs, source='')),
+    **_for_others(model.inputs, chosen),
   }
   if path.suffix.lower() == '.npz' and len(json.dumps(notes)) > files.NPZ_NOTES:
     notes['inputs']['class_names'] = []  # of tens of thousands of classes
   files.write(path, to_published(chosen, leaves), notes)
-  call = ''
+  beside, call = '', ''
+  if preprocessing.HUGGING_FACE in notes and path.name == 'model.safetensors':
+    # A folder of Hugging Face, whose processor is read from this file alone.
+    beside = f', with {preprocessing.HUGGING_FACE}.json beside it'
+    with writing(place := path.with_name(f'{preprocessing.HUGGING_FACE}.json')):
+      place.write_text(json.dumps(notes[preprocessing.HUGGING_FACE], indent=2) + '\n')
   if type(options) is ViTOptions and not options.conv_stem:
     call = chosen.call(options, model.inputs, model.num_classes)
-  return f'written to {path} ({chosen.words})' + (f'; there it is {call}' if call else '')
+  if call and chosen.words.startswith('timm'):
+    call += f', whose images are seen by {preprocessing.timm_call(model.inputs)}'
+  return f'written to {path} ({chosen.words}){beside}' + (f'; there it is {call}' if call else '')
+
+
+def _for_others(inputs: Inputs, chosen: Layout) -> dict[str, Any]:
+  """How images are seen, in the words of the library that the layout is of."""
+  if chosen.words.startswith('timm'):
+    return {preprocessing.TIMM: preprocessing.to_timm(inputs)}
+  if chosen.words.startswith('Hugging Face'):
+    return {preprocessing.HUGGING_FACE: preprocessing.to_hugging_face(inputs)}
+  return {}
 
 
 def traits(options: Any) -> dict[str, Any]:
   return {name: getattr(options, name) for name in TRAITS if hasattr(options, name)}
+
+
+def _zero_biases(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """Biases of the projections to queries, keys and values that change nothing."""
+  name = 'encoder/blocks/attention/qkv/'
+  L, D, three, A, E = leaves[f'{name}kernel'].shape
+  return {f'{name}bias': np.zeros((L, three, A * E), np.float32)}
 
 
 def _slots(

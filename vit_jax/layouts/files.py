@@ -17,6 +17,8 @@ import safetensors.numpy
 from vit_jax.errors import UserError
 
 NOTES = 'vit_jax'  # their key in the metadata of safetensors
+# Keys of notes that others may write, or read, as metadata of their own: see `preprocessing`.
+SHARED_NOTES = ('pretrained_cfg', 'preprocessor_config')
 NPZ_NOTES = 65_535  # bytes that the comment of a zip has room for
 PICKLES = ('.pt', '.pth', '.bin', '.ckpt', '.pkl', '.pickle', '.tar')
 # Weights hardly compress: a file that unpacks to more than this many times its size is a bomb.
@@ -173,12 +175,17 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _read_safetensors_notes(path: Path) -> str:
   with safetensors.safe_open(path, framework='numpy') as tensors:
-    return (tensors.metadata() or {}).get(NOTES, '')
+    metadata = tensors.metadata() or {}
+  notes = json.loads(metadata.get(NOTES) or '{}')
+  others = {key: json.loads(metadata[key]) for key in SHARED_NOTES if key in metadata}
+  return json.dumps(others | notes)
 
 
 def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
   # safetensors' save_file makes a file that only its owner may read, and has its own errors.
   metadata = {'format': 'pt', **({NOTES: notes} if notes else {})}  # transformers wants a format
+  said = json.loads(notes or '{}')
+  metadata |= {key: json.dumps(said[key]) for key in SHARED_NOTES if key in said}
   whole = {name: np.asarray(array, order='C') for name, array in arrays.items()}
   data = memoryview(safetensors.numpy.save(whole, metadata))
   end = 8 + int.from_bytes(data[:8], 'little')

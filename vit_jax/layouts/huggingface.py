@@ -5,7 +5,8 @@ A model for classification puts its family's name before the names of the bare m
 
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, norm
-from vit_jax.models.options import Inputs, ViTOptions
+from vit_jax.models.inputs import Inputs
+from vit_jax.models.options import ViTOptions
 
 _OURS = 'encoder/blocks/'
 _LAYER = 'encoder.layer.{L}.'

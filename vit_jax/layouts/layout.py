@@ -36,7 +36,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vit_jax.errors import UserError
-from vit_jax.models.options import Inputs, ViTOptions
+from vit_jax.models.inputs import Inputs
+from vit_jax.models.options import ViTOptions
 
 Flat = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -177,6 +178,13 @@ def size(layout: Layout, published: Flat, our_name: str, letter: str, where: str
         )
       return _free_sizes(pair.their_axes, shape)[letter]
   return 0
+
+
+def has(layout: Layout, published: Flat, our_name: str) -> bool:
+  """Whether one of our leaves is there."""
+  return any(
+    pair.their_names(1)[0] in published for pair in layout.pairs if our_name in pair.our_names
+  )
 
 
 def unnamed(layout: Layout, our_names: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ facebookresearch/deit; ResNet (resnet.py), as in pytorch/vision; BiT (resnetv2.p
 
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, batch_norm, conv, norm, resnet
-from vit_jax.models.options import Inputs, ViTOptions
+from vit_jax.models.inputs import Inputs
+from vit_jax.models.options import ViTOptions
 
 # BatchNorm's counters serve an average that no published network uses.
 RESNET_IGNORED = (r'(.*\.)?num_batches_tracked',)
@@ -114,6 +115,7 @@ def create_model(o: ViTOptions, inputs: Inputs, num_classes: int) -> str:
     (o.registers, dict(reg_tokens=o.registers)),
     (o.layerscale, dict(init_values=o.layerscale)),
     (o.qk_norm, dict(qk_norm=True)),
+    (not o.qkv_bias, dict(qkv_bias=False)),
   ):
     settings |= those if differs else {}
   words = ', '.join(f'{name}={value!r}' for name, value in settings.items())

@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vit_jax.errors import UserError
+from vit_jax.models.inputs import Inputs
 from vit_jax.models.names import MODELS, all_names, find, option_types, options_of, reads_text
-from vit_jax.models.options import Inputs
 from vit_jax.models.sizes import SIZES
 from vit_jax.models.texts import Texts
 
@@ -51,18 +51,17 @@ def build(
   file, _, cls = entry.module.partition('.')
   # Imported here because flax and jax take 2 s, and some commands only read names and options.
   module = importlib.import_module(f'vit_jax.models.{file}')
-  return getattr(module, cls)(
-    num_classes, options_of(name, keys) if options is None else options, inputs or entry.inputs
-  )
+  options = options_of(name, keys) if options is None else options
+  return getattr(module, cls)(num_classes, options, inputs or entry.inputs_at(name))
 
 
-def inputs_of(name: str) -> Inputs:
-  """What published weights of the model expect of an image.
+def inputs_of(name: str, size: tuple[int, int] | None = None) -> Inputs:
+  """What published weights of the model expect of an image, at a size or the usual one.
 
   Raises:
     UserError: the name is unknown, or the model reads sentences.
   """
-  inputs = find(name)[0].inputs
+  inputs = find(name)[0].inputs_at(name, size)
   if isinstance(inputs, Texts):
     raise UserError(f'model {name!r} translates sentences; name one that looks at images')
   return inputs

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from vit_jax.errors import UserError
-from vit_jax.models import constraints
+from vit_jax.models import constraints, initializers
 from vit_jax.models.dense import Dense, affine, dot
 from vit_jax.models.layers import LayerNorm
 from vit_jax.models.options import AttentionKind, TransformerOptions
@@ -177,28 +177,32 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
 class Projections(nn.Module):
   """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A E).
 
-  The bias has its heads side by side so that many devices can share it. With `fused` the
-  projections are one matrix product, else `count` of them: the same numbers.
+  The bias has its heads side by side so that many devices can share it. With `fused_qkv` the
+  projections are one matrix product, else `count` of them: the same numbers. Without `bias` there
+  is none.
   """
 
   count: int
-  heads: int
-  dtype: Any
-  fused: bool = True
+  options: TransformerOptions
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x_BND: Array) -> tuple[Array, ...]:
-    width = x_BND.shape[-1]
-    shape = (self.count, self.heads, width // self.heads)
-    # Xavier uniform for each projection on its own fan, as in the ViT code base.
-    init = nn.initializers.variance_scaling(
+    o, width = self.options, x_BND.shape[-1]
+    shape = (self.count, o.heads, width // o.heads)
+    # Each projection on its own fan, as in the ViT code base.
+    xavier = nn.initializers.variance_scaling(
       1.0, 'fan_avg', 'uniform', in_axis=0, out_axis=(2, 3), batch_axis=1
     )
+    init = initializers.kernel(o, xavier)
     kernel_DSAE = self.param('kernel', init, (width, *shape), jnp.float32)
-    bias_SD = self.param('bias', nn.initializers.zeros, (self.count, width), jnp.float32)
+    if self.bias:
+      bias_SD = self.param('bias', nn.initializers.zeros, (self.count, width), jnp.float32)
+    else:
+      bias_SD = jnp.zeros((self.count, width), jnp.float32)  # which the compiler takes away
     bias_SAE = bias_SD.reshape(shape)
-    x_BND = x_BND.astype(self.dtype)
-    if self.fused:
+    x_BND = x_BND.astype(o.dtype)
+    if o.fused_qkv:
       parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)
     else:
       pairs = zip(
@@ -208,14 +212,11 @@ class Projections(nn.Module):
     return tuple(checkpoint_name(part.squeeze(2), 'qkv') for part in parts)
 
 
-OutProjection = functools.partial(
-  Dense,
-  rank=2,
-  name='out',
-  kernel_init=nn.initializers.variance_scaling(
-    1.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2
-  ),
-)  # kernel (A, E, D)
+def out_projection(options: TransformerOptions, width: int) -> Dense:
+  """From heads to tokens of `width`: kernel (A, E, D)."""
+  xavier = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform', in_axis=(0, 1), out_axis=2)
+  init = initializers.kernel(options, xavier)
+  return Dense(width, init, rank=2, dtype=options.dtype, name='out')
 
 
 class Keys(NamedTuple):
@@ -273,12 +274,13 @@ class Attention(nn.Module):
     """
     o = self.options
     if self.cross:
-      (q_BNAE,) = Projections(1, o.heads, o.dtype, name='query')(x_BND)
+      (q_BNAE,) = Projections(1, o, name='query')(x_BND)
       if keys is None:
         assert memory_BTD is not None
-        keys = Keys(*Projections(2, o.heads, o.dtype, name='kv')(memory_BTD))
+        keys = Keys(*Projections(2, o, name='kv')(memory_BTD))
     else:
-      q_BNAE, k_BNAE, v_BNAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
+      project = Projections(3, o, o.qkv_bias, name='qkv')
+      q_BNAE, k_BNAE, v_BNAE = project(x_BND)
       if o.qk_norm:  # arXiv:2302.05442 section 2
         q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
       keys = Keys(k_BNAE, v_BNAE) if keys is None else keys.put(Keys(k_BNAE, v_BNAE), position)
@@ -288,4 +290,4 @@ class Attention(nn.Module):
     k_BTAE, v_BTAE = keys if self.cross else map(constraints.gathered, keys)
     out_BNAE = attend(q_BNAE, k_BTAE, v_BTAE, o.attention, mask_BANT)
     out_BNAE = checkpoint_name(out_BNAE, 'attention_out')
-    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(out_BNAE), keys
+    return out_projection(o, x_BND.shape[-1])(out_BNAE), keys

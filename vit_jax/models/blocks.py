@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax.models import constraints
+from vit_jax.models import constraints, initializers
 from vit_jax.models.attention import Attention
 from vit_jax.models.dense import Dense
 from vit_jax.models.layers import LayerNorm, drop_examples, gelu, swiglu
@@ -39,8 +39,8 @@ class Mlp(nn.Module):
     o = self.options
     dense = functools.partial(
       Dense,
-      kernel_init=nn.initializers.xavier_uniform(),
-      bias_init=nn.initializers.normal(1e-6),
+      kernel_init=initializers.kernel(o),
+      bias_init=initializers.mlp_bias(o),
       dtype=o.dtype,
     )
     h_BNF = dense(o.mlp, save_as='mlp_hidden', name='up')(x_BND)

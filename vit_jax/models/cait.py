@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from vit_jax.models import constraints
-from vit_jax.models.attention import Attention, OutProjection, Projections
+from vit_jax.models import constraints, initializers
+from vit_jax.models.attention import Attention, Projections, out_projection
 from vit_jax.models.blocks import Block, Encoder, Mlp, stacked
 from vit_jax.models.classifier import Classifier
 from vit_jax.models.dense import dot
@@ -72,7 +72,7 @@ class MixHeads(nn.Module):
   @nn.compact
   def __call__(self, x_ABNT: Array) -> Array:
     heads = x_ABNT.shape[0]
-    kernel_AA = self.param('kernel', nn.initializers.normal(0.02), (heads, heads), jnp.float32)
+    kernel_AA = self.param('kernel', initializers.NORMAL, (heads, heads), jnp.float32)
     bias_A = self.param('bias', nn.initializers.zeros, (heads,), jnp.float32)
     # As in `dense`: batch and tokens of one axis could not both be split.
     rest = (-1,) if constraints.sequence_ways() == 1 else x_ABNT.shape[1:]
@@ -92,7 +92,7 @@ class TalkingHeads(nn.Module):
   @nn.compact
   def __call__(self, x_BND: Array, mask_BANT: None = None) -> Array:
     o = self.options
-    q_BNAE, k_BTAE, v_BTAE = Projections(3, o.heads, o.dtype, o.fused_qkv, name='qkv')(x_BND)
+    q_BNAE, k_BTAE, v_BTAE = Projections(3, o, name='qkv')(x_BND)
     k_BTAE, v_BTAE = constraints.gathered(k_BTAE), constraints.gathered(v_BTAE)
     logits_ABNT = attention_logits(q_BNAE, k_BTAE)
     logits_ABNT = MixHeads(q_BNAE.shape[-1] ** -0.5, name='proj_logits')(logits_ABNT)
@@ -102,7 +102,7 @@ class TalkingHeads(nn.Module):
     weights_ABNT = MixHeads(name='proj_weights')(weights_ABNT.astype(o.dtype))
     out_ABNE = dot(weights_ABNT, v_BTAE, _OVER_KEYS, jnp.dtype(o.dtype))
     out_BNAE = checkpoint_name(jnp.moveaxis(out_ABNE, 0, 2), 'attention_out')
-    return OutProjection(x_BND.shape[-1], dtype=o.dtype)(out_BNAE)
+    return out_projection(o, x_BND.shape[-1])(out_BNAE)
 
 
 class TalkingHeadsBlock(Block):
@@ -143,7 +143,7 @@ class CaiT(Classifier):
   @nn.nowrap
   def _make_stem(self, **keys: Any) -> PatchEmbedding:
     o = self.options
-    return PatchEmbedding(o.patch, o.width, jnp.dtype(o.dtype), **keys)
+    return PatchEmbedding(o.patch, o.width, jnp.dtype(o.dtype), o.init, **keys)
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -162,7 +162,7 @@ class CaiT(Classifier):
     o = self.options
     x_BHWD = self._make_stem(name='embedding')(images_BHWC, train)
     x_BND = x_BHWD.reshape(x_BHWD.shape[0], -1, o.width)
-    normal = nn.initializers.normal(0.02)
+    normal = initializers.NORMAL
     table_1ND = self.param('pos_embedding', normal, (1, *x_BND.shape[1:]), jnp.float32)
     cls_11D = self.param('cls', normal, (1, 1, o.width), jnp.float32)
     x_BND = nn.Dropout(o.dropout, deterministic=not train)(x_BND + table_1ND.astype(x_BND.dtype))
@@ -175,4 +175,6 @@ class CaiT(Classifier):
     cls_B1D, _ = class_blocks(o, train, stochastic_depth=False, name='class_blocks')(cls_B1D, x_BND)
     tokens_BND = LayerNorm(name='norm')(jnp.concatenate([cls_B1D, x_BND], axis=1))
     features_BD = tokens_BND[:, 0].astype(jnp.float32)
-    return self.output(tokens_BND, features_BD, nn.initializers.zeros, o.head_bias)
+    return self.output(
+      tokens_BND, features_BD, initializers.head(o), nn.initializers.constant(o.head_bias)
+    )

@@ -1,6 +1,5 @@
 """What all models but the ViTs share: their attributes and a linear head."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.models.dense import Dense
-from vit_jax.models.options import Inputs
+from vit_jax.models.initializers import Init
+from vit_jax.models.inputs import Inputs
 from vit_jax.models.output import Output
 
 Array = jax.Array
@@ -28,7 +28,11 @@ class Classifier(nn.Module):
 
   @nn.nowrap
   def output(
-    self, x: Array, features_BD: Array, kernel_init: Callable[..., Array], bias: float = 0.0
+    self,
+    x: Array,
+    features_BD: Array,
+    kernel_init: Init,
+    bias_init: Init = nn.initializers.zeros,
   ) -> Output:
     """Applies the head to the features; `x` has the tokens, (B, N, D) or (B, H, W, D)."""
     logits_BK = None
@@ -36,7 +40,7 @@ class Classifier(nn.Module):
       logits_BK = Dense(
         self.num_classes,
         kernel_init,
-        nn.initializers.constant(bias),
+        bias_init,
         dtype=self.options.dtype,
         out_dtype=jnp.float32,
         name='head',

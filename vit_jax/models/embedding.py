@@ -9,7 +9,9 @@ from flax import linen as nn
 
 from vit_jax.errors import UserError
 from vit_jax.models.dense import affine
+from vit_jax.models.initializers import torch_uniform
 from vit_jax.models.norms import Conv
+from vit_jax.models.options import Init
 
 Array = jax.Array
 
@@ -23,6 +25,7 @@ class PatchEmbedding(nn.Module):
   patch: int
   width: int
   dtype: Any
+  init_as: Init = 'xavier'
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -43,8 +46,11 @@ class PatchEmbedding(nn.Module):
     P, (rows, columns) = self.patch, self.grid((height, width))
     patches = images_BHWC.astype(self.dtype).reshape(batch, rows, P, columns, P, channels)
     init = nn.initializers.lecun_normal(in_axis=(0, 1, 2), out_axis=3)
+    bias_init = nn.initializers.zeros
+    if self.init_as == 'trunc_normal':  # which timm's code applies to linear layers only
+      init = bias_init = torch_uniform(P * P * channels)
     kernel_PPCD = self.param('kernel', init, (P, P, channels, self.width), jnp.float32)
-    bias_D = self.param('bias', nn.initializers.zeros, (self.width,), jnp.float32)
+    bias_D = self.param('bias', bias_init, (self.width,), jnp.float32)
     return affine(patches.swapaxes(2, 3), kernel_PPCD, bias_D, rank=3)
 
 
@@ -59,7 +65,7 @@ class ConvEmbedding(PatchEmbedding):
     channels: of each convolution.
   """
 
-  channels: tuple[int, ...]
+  channels: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(self, images_BHWC: Array, train: bool) -> Array:
@@ -70,7 +76,8 @@ class ConvEmbedding(PatchEmbedding):
     for i, channels in enumerate(self.channels, 1):
       conv = Conv(channels, 3, 2, 1, self.dtype, init, bias=True, name=f'conv{i}')
       x_BHWC = nn.gelu(conv(x_BHWC))
-    patches = PatchEmbedding(self.patch >> len(self.channels), self.width, self.dtype)
+    patch = self.patch >> len(self.channels)
+    patches = PatchEmbedding(patch, self.width, self.dtype, self.init_as)
     nn.share_scope(self, patches)
     return patches(x_BHWC, train)
 

@@ -29,14 +29,15 @@ class HybridEmbedding(nn.Module):
   def setup(self):
     o = self.options
     self.resnet = self._make_resnet()
-    self.patches = PatchEmbedding(o.patch // o.patch_stride, o.width, jnp.dtype(o.dtype))
+    patch = o.patch // o.patch_stride
+    self.patches = PatchEmbedding(patch, o.width, jnp.dtype(o.dtype), o.init)
     nn.share_scope(self, self.patches)
 
   @nn.nowrap
   def _make_resnet(self, **keys: Any) -> ResNet:
     o = self.options
     style = HYBRID if o.weight_epsilon == 'std' else HYBRID._replace(standardized=(1e-8, 0.0))
-    options = ResNetOptions(stages=o.stages, width=o.resnet_width, dtype=o.dtype)
+    options = ResNetOptions(stages=o.stages, width=o.resnet_width, zero_init=True, dtype=o.dtype)
     return ResNet(0, options, style=style, **keys)
 
   @nn.nowrap

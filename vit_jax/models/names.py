@@ -7,20 +7,18 @@ from typing import Any, NamedTuple
 
 from vit_jax import fields
 from vit_jax.errors import UserError, nearest
+from vit_jax.models.inputs import IMAGENET_MEAN, IMAGENET_STD, Crops, Inputs, at
 from vit_jax.models.options import (
   AlexNetOptions,
   BiTOptions,
   CaiTOptions,
   HybridOptions,
-  Inputs,
   LeNetOptions,
   ResNetOptions,
   ViTOptions,
 )
 from vit_jax.models.sizes import SIZES, Size
 from vit_jax.models.texts import EncoderDecoderOptions, RNNOptions, Texts
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Entry(NamedTuple):
@@ -33,6 +31,15 @@ class Entry(NamedTuple):
   patches: tuple[int, ...] = ()  # the published ones; (): the name has no patch
   variants: Mapping[str, Mapping[str, Any]] = {}  # what they change in the defaults
   inputs: Inputs | Texts = Inputs()  # the images that its published weights expect
+  crops: Crops = ()  # of `inputs`, by the size of images
+  seen_by: str = 'timm'  # whose evaluation `inputs` and `crops` are of
+
+  def inputs_at(self, name: str, size: tuple[int, int] | None = None) -> Inputs | Texts:
+    """The images, of a size, that published weights of the model `name` expect."""
+    if isinstance(self.inputs, Texts):
+      return self.inputs
+    seen = at(self.inputs, size or self.inputs.size, self.crops)
+    return replace(seen, source=f"{self.seen_by}'s {name}")
 
   def names(self, base: str) -> Iterator[str]:
     """The published names of this entry."""
@@ -114,30 +121,46 @@ _PATCHES = {
     ('So150m', 'So400m', 'H', 'H52', 'g', 'g4', 'G', 'G4', 'g-opt', 'G-opt', 'e'), (14,)
   ),
 }
+# How published weights see images, by family and size. `layouts.published` has what differs for
+# some of their files. timm: pretrained_cfg of timm 1.0.29.
 _IMAGENET = Inputs(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 _WHOLE = replace(_IMAGENET, crop=1.0)
+_WHOLE_FROM_384 = (384, 1.0)
+# Google's own evaluation squeezes the whole image, bilinear and not antialiased
+# (google-research/vision_transformer, input_pipeline.py); timm's is the one that others report.
+_GOOGLE: dict[str, Any] = dict(inputs=Inputs(crop=0.9), crops=((0, 0.9), _WHOLE_FROM_384))
 
+# As facebookresearch/deit (with timm 0.3.2) and dinov2 begin their parameters.
+_TIMM = dict(init='trunc_normal', token_std=0.02)
 # Touvron et al. 2021 (arXiv:2012.12877) distil through a token.
 _DEIT = dict(
   family='DeiT',
-  defaults=dict(exact_gelu=True),
+  defaults=dict(exact_gelu=True, **_TIMM),
   patches=(16,),
   variants={'distilled': dict(distilled=True)},
+  # facebookresearch/deit main.py, eval_crop_ratio; timm's has 0.9. At 384 pixels as timm has it.
   inputs=_IMAGENET,
+  crops=((0, 0.875), _WHOLE_FROM_384),
+  seen_by='facebook',
 )
 # Touvron et al. 2022 (arXiv:2204.07118); facebookresearch/deit models_v2.py.
 _DEIT3 = dict(
   family='DeiT III',
   defaults=dict(
-    exact_gelu=True, layerscale=1e-4, posemb_class=False, stochastic_depth_rule='constant'
+    exact_gelu=True,
+    layerscale=1e-4,
+    posemb_class=False,
+    stochastic_depth_rule='constant',
+    **_TIMM,
   ),
   patches=(16,),
-  inputs=_WHOLE,
+  inputs=_WHOLE,  # README_revenge.md, --eval-crop-ratio 1.0; timm has 0.9 for in1k at 224
+  seen_by='facebook',
 )
 # Oquab et al. 2023 (arXiv:2304.07193): made for features, without a head unless there are classes.
 _DINOV2: dict[str, Any] = dict(
   family='DINOv2',
-  defaults=dict(exact_gelu=True, layerscale=1e-5),
+  defaults=dict(exact_gelu=True, layerscale=1e-5, **_TIMM | dict(token_std=1e-6)),
   patches=(14,),
   # arXiv:2309.16588. A position of the class token would be one more vector added to it.
   variants={'reg4': dict(registers=4, posemb_class=False)},
@@ -154,7 +177,7 @@ def _cait(width: int, depth: int, layerscale: float, side: int = 384) -> Entry:
     'CaiT',
     'cait.CaiT',
     CaiTOptions,
-    defaults | dict(layerscale=layerscale, exact_gelu=True),
+    defaults | dict(layerscale=layerscale, exact_gelu=True, init='trunc_normal'),
     inputs=replace(_WHOLE, size=(side, side)),
   )
 
@@ -167,18 +190,23 @@ def _hybrid(size: str, stages: tuple[int, ...], patch: int) -> Entry:
     options=HybridOptions,
     defaults=dict(stages=stages),
     patches=(patch,),
+    **_GOOGLE,
   )
 
 
 def _resnet(*stages: int, block: str = 'bottleneck') -> Entry:
   defaults = dict(block=block, stages=stages)
-  return Entry('ResNet', 'resnet.ResNet', ResNetOptions, defaults, inputs=_IMAGENET)
+  inputs = replace(_IMAGENET, interpolation='bilinear')  # pytorch/vision references/classification
+  return Entry(
+    'ResNet', 'resnet.ResNet', ResNetOptions, defaults, inputs=inputs, seen_by='torchvision'
+  )
 
 
 def _bit(stages: tuple[int, ...], width: int, side: int = 448) -> Entry:
   """BiT-M fine-tuned on ImageNet, as timm evaluates it."""
-  inputs = Inputs((side, side), crop=1.0)
-  return Entry('BiT', 'resnet.BiT', BiTOptions, dict(stages=stages, width=width), inputs=inputs)
+  inputs = Inputs((side, side), crop=1.0, interpolation='bilinear')
+  defaults, crops = dict(stages=stages, width=width), ((0, 0.875), _WHOLE_FROM_384)
+  return Entry('BiT', 'resnet.BiT', BiTOptions, defaults, inputs=inputs, crops=crops)
 
 
 def _transformer(width: int, depth: int, heads: int, dropout: float = 0.1) -> Entry:
@@ -199,7 +227,9 @@ def _rnn(cell: str) -> Entry:
 
 # By the part of a name before the slash.
 MODELS: dict[str, Entry] = {
-  **{name: _vit(size, patches=_PATCHES.get(name, (16,))) for name, size in SIZES.items()},
+  **{
+    name: _vit(size, patches=_PATCHES.get(name, (16,)), **_GOOGLE) for name, size in SIZES.items()
+  },
   **{f'DeiT-{size}': _vit(SIZES[size], **_DEIT) for size in ('Ti', 'S', 'B')},
   **{f'DeiT3-{size}': _vit(SIZES[size], **_DEIT3) for size in ('S', 'M', 'B', 'L')},
   'DeiT3-H': _vit(SIZES['H'], **_DEIT3 | dict(patches=(14,))),
@@ -234,7 +264,14 @@ MODELS: dict[str, Entry] = {
   'BiT-R101x3': _bit((3, 4, 23, 3), 192),
   'BiT-R152x2': _bit((3, 8, 36, 3), 128),
   'BiT-R152x4': _bit((3, 8, 36, 3), 256, 480),
-  'AlexNet': Entry('AlexNet', 'convnets.AlexNet', AlexNetOptions, {}, inputs=_IMAGENET),
+  'AlexNet': Entry(
+    'AlexNet',
+    'convnets.AlexNet',
+    AlexNetOptions,
+    {},
+    inputs=replace(_IMAGENET, interpolation='bilinear'),
+    seen_by='torchvision',
+  ),
   'LeNet-5': Entry(
     'LeNet', 'convnets.LeNet5', LeNetOptions, {}, inputs=Inputs((32, 32), (0.5,), (0.5,), 1.0)
   ),

@@ -5,41 +5,21 @@ needs neither jax nor flax. Where a default is missing, the name of the model ha
 `names.MODELS`.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from vit_jax.errors import UserError
 from vit_jax.fields import bounded
 
 AttentionKind = Literal['auto', 'xla', 'cudnn']
 Dtype = Literal['float32', 'bfloat16', 'float16']
+Init = Literal['xavier', 'trunc_normal']
 MlpKind = Literal['gelu', 'relu', 'swiglu']
 Remat = Literal['none', 'full', 'dots', 'names']
 StochasticDepthRule = Literal['linear', 'constant']
 Unroll = Literal['auto', True, False]
 
-HALF = (0.5, 0.5, 0.5)
 GROUPS = 32  # of channels, each normalized by itself in a GroupNorm
-
-
-@dataclass(frozen=True)
-class Inputs:
-  """The images that a model's weights expect; it changes no computation.
-
-  Attributes:
-    size: height and width in pixels.
-    mean, std: of pixels in [0, 1], for each channel.
-    crop: side of the central crop over the shorter side after resizing.
-    class_names: of the head's classes, in order; empty where they are not known.
-    view: a `data.view.View`, where images become pixels otherwise than `crop` says.
-  """
-
-  size: tuple[int, int] = (224, 224)
-  mean: tuple[float, ...] = HALF
-  std: tuple[float, ...] = HALF
-  crop: float = 0.875
-  class_names: tuple[str, ...] = field(default=(), repr=False)
-  view: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +42,9 @@ class TransformerOptions:
     dtype: of matrix products and of the tokens.
   """
 
-  qk_norm: ClassVar[bool] = False  # an option of ViTs
+  qk_norm: ClassVar[bool] = False  # options of ViTs
+  qkv_bias: ClassVar[bool] = True
+  init: ClassVar[str] = 'xavier'  # of models of patches
 
   width: int = bounded(low=1)
   depth: int = bounded(low=1)
@@ -96,10 +78,12 @@ class PatchOptions(TransformerOptions):
   Attributes:
     patch: P of the legend, in pixels.
     head_bias: initial value of the head's bias; log(1 / num_classes) suits a sigmoid loss.
+    init: what kernels begin as: Google's, or a deviation of 0.02, timm's; see `initializers`.
   """
 
   patch: int = bounded(16, low=1)
   head_bias: float = 0.0
+  init: Init = 'xavier'  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +97,11 @@ class ViTOptions(PatchOptions):
     posemb: learned, one for the class token and each patch; sines and cosines of the row and
       column of each patch; or none.
     posemb_class: whether the class and distillation tokens have learned positions too.
+    posemb_std: initial deviation of learned positions; 0 is 1 / sqrt(width), as big_vision has it.
+    token_std: initial deviation of the class token; 0 begins with zeros.
     registers: extra tokens that the head does not see (arXiv:2309.16588).
     qk_norm: LayerNorm of queries and keys (arXiv:2302.05442).
+    qkv_bias: whether the projections to queries, keys and values have biases.
     stochastic_depth_rule: with 'linear' the probability grows from 0 in the first layer.
     patch_dropout: share of the patches of each image that a training step drops
       (arXiv:2208.07220): cheaper steps, and a regularizer.
@@ -127,8 +114,11 @@ class ViTOptions(PatchOptions):
   distilled: bool = False
   posemb: Literal['learned', 'sincos2d', 'none'] = 'learned'
   posemb_class: bool = True
+  posemb_std: float = bounded(0.02, low=0)
+  token_std: float = bounded(0.0, low=0)
   registers: int = bounded(0, low=0)
   qk_norm: bool = False
+  qkv_bias: bool = True
   stochastic_depth_rule: StochasticDepthRule = 'linear'
   patch_dropout: float = bounded(0.0, low=0, high=0.99)
   representation: bool = False
@@ -212,18 +202,25 @@ class ResNetOptions:
       width).
     stages: units of each stage; each but the first halves rows and columns.
     width: channels of the stem; those of the units double with each stage.
+    zero_init: each unit begins as the identity: the scale of its last norm is 0 (arXiv:1706.02677
+      section 5.1). pytorch/vision begins with 1 unless asked.
+    head_bias: initial value of the head's bias, if not 0.
     dtype: of convolutions and of the tokens, which are the final feature map row by row.
   """
 
   block: Literal['basic', 'bottleneck'] = 'bottleneck'
   stages: tuple[int, ...] = bounded((3, 4, 6, 3), low=1)
   width: int = bounded(64, low=1)
+  zero_init: bool = False
+  head_bias: float = 0.0
   dtype: Dtype = 'float32'
 
 
 @dataclass(frozen=True, kw_only=True)
 class BiTOptions(ResNetOptions):
   """A residual network with GroupNorm (arXiv:1912.11370)."""
+
+  zero_init: ClassVar[bool] = False  # a unit of preactivation ends with a convolution
 
   def __post_init__(self):
     _check_groups('width', self.width)

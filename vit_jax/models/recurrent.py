@@ -127,6 +127,7 @@ class Recurrent(nn.Module):
     (posterior attention, Shankar and Sarawagi 2019, openreview.net/forum?id=BkltNhC9FX).
     """
     memory, seen_BTR, alpha_BTS = self._over(pair, False)
+    assert alpha_BTS is not None, 'a model without attention has no weights'
     # The readout is linear: logits are a sum of what s_i says and what h_j says.
     width = self.options.width
     of_state_BTV = self._logits(seen_BTR.at[..., width:].set(0), False)

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from vit_jax.models import constraints
 from vit_jax.models.classifier import Classifier
+from vit_jax.models.initializers import torch_uniform
 from vit_jax.models.norms import BatchNorm, Conv, GroupNorm
 from vit_jax.models.options import BiTOptions, ResNetOptions, stride_of
 from vit_jax.models.output import Output
@@ -23,16 +24,15 @@ class Style(NamedTuple):
 
   norm: Callable[..., nn.Module]  # makes a norm layer
   kernel_init: Callable[..., Array] = nn.initializers.lecun_normal()
-  head_init: Callable[..., Array] = nn.initializers.zeros  # of the kernel of the head
+  torch_head: bool = False  # a head that begins as PyTorch's layers do, else with zeros
   preactivation: bool = False  # norm and ReLU before each convolution (arXiv:1603.05027), not after
   # TensorFlow's 'SAME', which at stride 2 pads the end more than the start; else both sides alike.
   same_padding: bool = False
   standardized: tuple[float, float] | None = None  # see `norms.Conv`
 
 
-# He et al. 2016 with the stride in the 3x3 convolution and a start at the identity
-# (arXiv:1706.02677 section 5.1), as in pytorch/vision and timm.
-BATCH_NORM = Style(functools.partial(BatchNorm, 1e-5), HE, nn.initializers.normal(0.01))
+# He et al. 2016 with the stride in the 3x3 convolution, as pytorch/vision has and begins it.
+BATCH_NORM = Style(functools.partial(BatchNorm, 1e-5), HE, torch_head=True)
 # google-research/big_transfer, bit_pytorch/models.py, with timm's epsilon (there 1e-10).
 BIT = Style(functools.partial(GroupNorm, 1e-5), preactivation=True, standardized=(1e-8, 0.0))
 # The stem of a hybrid: google-research/vision_transformer, vit_jax/models_resnet.py.
@@ -75,10 +75,12 @@ class Unit(Part):
   Attributes:
     plan: (features, kernel size) of each convolution.
     stride: of the first 3x3 convolution.
+    zero_init: of the scale of the last norm.
   """
 
   plan: tuple[tuple[int, int], ...]
   stride: int
+  zero_init: bool
 
   @nn.compact
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None) -> Array:
@@ -102,7 +104,8 @@ class Unit(Part):
     for i, shape in enumerate(plan[:-1], 1):
       y = nn.relu(norm(self.conv(y, f'conv{i}', *shape), f'norm{i}'))
     y = self.conv(y, f'conv{last}', *plan[-1])
-    y = norm(y, f'norm{last}', scale_init=nn.initializers.zeros)
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    y = norm(y, f'norm{last}', scale_init=zeros if self.zero_init else ones)
     if project:
       shortcut = norm(self.conv(shortcut, 'conv_proj', *projection), 'norm_proj')
     return nn.relu(shortcut + y)
@@ -114,6 +117,7 @@ class Stage(Part):
   plan: tuple[tuple[int, int], ...]
   stride: int
   units: int
+  zero_init: bool
 
   @nn.compact
   def __call__(self, x_BHWD: Array, train: bool, mask_B: Array | None) -> Array:
@@ -121,7 +125,7 @@ class Stage(Part):
       if not self.is_initializing():  # with a single example
         x_BHWD = constraints.over_batch(x_BHWD)
       stride = self.stride if j == 1 else 1
-      unit = Unit(self.style, self.dtype, self.plan, stride, name=f'unit{j}')
+      unit = Unit(self.style, self.dtype, self.plan, stride, self.zero_init, name=f'unit{j}')
       x_BHWD = unit(x_BHWD, train, mask_B)
     return x_BHWD
 
@@ -158,12 +162,18 @@ class ResNet(Classifier):
       width = o.width * 2**i
       basic, bottleneck = ((width, 3), (width, 3)), ((width, 1), (width, 3), (4 * width, 1))
       plan = basic if o.block == 'basic' else bottleneck
-      stage = Stage(self.style, dtype, plan, 2 if i else 1, units, name=f'stage{i + 1}')
+      shape = plan, 2 if i else 1, units, o.zero_init
+      stage = Stage(self.style, dtype, *shape, name=f'stage{i + 1}')
       x_BHWD = stage(x_BHWD, train, mask_B)
     if self.style.preactivation:
       x_BHWD = nn.relu(self.style.norm(name='norm')(x_BHWD, train, mask_B))
     features_BD = jnp.mean(x_BHWD.astype(jnp.float32), (1, 2))
-    return self.output(x_BHWD, features_BD, self.style.head_init)
+    init = bias_init = nn.initializers.zeros
+    if self.style.torch_head:
+      init = bias_init = torch_uniform(features_BD.shape[-1])
+    if o.head_bias:
+      bias_init = nn.initializers.constant(o.head_bias)
+    return self.output(x_BHWD, features_BD, init, bias_init)
 
 
 class BiT(ResNet):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vit_jax.models import constraints
+from vit_jax.models import constraints, initializers
 from vit_jax.models.blocks import Encoder
 from vit_jax.models.dense import Dense
 from vit_jax.models.embedding import (
@@ -17,7 +17,8 @@ from vit_jax.models.embedding import (
   kept_patches,
   sincos2d,
 )
-from vit_jax.models.options import Inputs, ViTOptions
+from vit_jax.models.inputs import Inputs
+from vit_jax.models.options import ViTOptions
 from vit_jax.models.output import Output
 from vit_jax.models.pooling import MapHead
 
@@ -46,8 +47,8 @@ class ViT(nn.Module):
     """From images to vectors: a module with the call and the `grid` of `PatchEmbedding`."""
     o = self.options
     if o.conv_stem:
-      return ConvEmbedding(o.patch, o.width, jnp.dtype(o.dtype), o.conv_stem, **keys)
-    return PatchEmbedding(o.patch, o.width, jnp.dtype(o.dtype), **keys)
+      return ConvEmbedding(o.patch, o.width, jnp.dtype(o.dtype), o.init, o.conv_stem, **keys)
+    return PatchEmbedding(o.patch, o.width, jnp.dtype(o.dtype), o.init, **keys)
 
   @nn.nowrap
   def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -89,7 +90,9 @@ class ViT(nn.Module):
     features_BD = self._pool(tokens_BND, train)
     if o.representation:
       features_BD = jnp.tanh(
-        self._dense(o.width, nn.initializers.lecun_normal(), name='pre_logits')(features_BD)
+        self._dense(
+          o.width, initializers.kernel(o, nn.initializers.lecun_normal()), name='pre_logits'
+        )(features_BD)
       )
     seen = {'head': features_BD}
     if o.distilled:
@@ -100,7 +103,7 @@ class ViT(nn.Module):
     logits = [
       self._dense(
         self.num_classes,
-        nn.initializers.zeros,
+        initializers.head(o),
         name=name,
         bias_init=nn.initializers.constant(o.head_bias),
       )(x_BD)
@@ -132,18 +135,17 @@ class ViT(nn.Module):
       return jnp.broadcast_to(token_1ND, (batch, count, width)).astype(x_BND.dtype)
 
     def placed(x_BND: Array) -> Array:
-      table_1ND = self.param(
-        'pos_embedding', nn.initializers.normal(0.02), (1, *x_BND.shape[1:]), jnp.float32
-      )
+      init = initializers.normal(o.posemb_std or width**-0.5)
+      table_1ND = self.param('pos_embedding', init, (1, *x_BND.shape[1:]), jnp.float32)
       return x_BND + table_1ND.astype(x_BND.dtype)
 
     if o.posemb == 'sincos2d':
       x_BND += jnp.asarray(sincos2d(rows, columns, width), x_BND.dtype)
     if o.posemb == 'learned' and not o.posemb_class:
       x_BND = placed(x_BND)
-    front = [extra('cls', nn.initializers.zeros, 1)] if o.pool == 'cls' else []
+    front = [extra('cls', initializers.normal(o.token_std), 1)] if o.pool == 'cls' else []
     if o.distilled:
-      front.append(extra('dist', nn.initializers.normal(0.02), 1))
+      front.append(extra('dist', initializers.NORMAL, 1))
     x_BND = jnp.concatenate([*front, x_BND], axis=1)
     if o.posemb == 'learned' and o.posemb_class:
       x_BND = placed(x_BND)
@@ -151,7 +153,8 @@ class ViT(nn.Module):
     if train and o.patch_dropout:
       x_BND = drop_patches(self.make_rng('dropout'), x_BND, first, o.patch_dropout)
     if o.registers:
-      registers_BND = extra('registers', nn.initializers.normal(0.02), o.registers)
+      init = initializers.normal(o.token_std or initializers.STD)
+      registers_BND = extra('registers', init, o.registers)
       x_BND = jnp.concatenate([x_BND[:, :first], registers_BND, x_BND[:, first:]], axis=1)
     return x_BND
 

@@ -50,6 +50,7 @@ class Processes:
     self._received = 0  # requests so far
     self._news = threading.Condition()
     self._ended = False  # by a fault of another process
+    self._listening = False
     self._leaving = threading.Lock()  # taken by the one thread that ends the process
 
   def __enter__(self) -> Self:
@@ -85,7 +86,8 @@ class Processes:
 
   def listen(self) -> None:
     """Receives requests from now on, and earlier ones. Call when `on` is complete."""
-    if self._client is not None:
+    if self._client is not None and not self._listening:
+      self._listening = True
       threading.Thread(target=self._listen, name='requests', daemon=True).start()
 
   def share(self, make: Callable[[], Any]) -> Any:

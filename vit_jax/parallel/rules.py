@@ -21,6 +21,7 @@ from vit_jax.trees import flatten, path_name
 
 # 'fsdp' marks the axis it prefers; if it does not divide that, `place` takes another one.
 RULES: tuple[tuple[str, P], ...] = (
+  (r'(^|/)v(_row|_col)?/', P()),  # Adafactor's second moments, which lack an axis of the parameter
   (
     r'blocks/(attention|cross)/(qkv|query|kv)/kernel$',
     P(None, 'fsdp', None, 'tensor', None),

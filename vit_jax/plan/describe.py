@@ -105,6 +105,9 @@ def _work_lines(plan: Plan, work: Work) -> list[str]:
 
 def _notes(plan: Plan) -> list[str]:
   notes = []
+  if later := plan.trainer.experiment.phases[1:]:
+    names = ', '.join(phase.name for phase in later)
+    notes.append(f'This is the first phase; {names} follow: `train --dry_run` estimates them.')
   if plan.work and plan.work.roofline:
     notes.append(f'The bound assumes {roofline.ASSUMPTIONS}.')
   if len(plan.trainer.domain.rows) > 1:

@@ -1,7 +1,8 @@
 """Read checkpoints: each is verified against the checksums that were saved with it.
 
 A checkpoint holds a tree of arrays (the train state), and beside it JSON: the data position, the
-metric sums that are not yet logged, and the metrics of that step. The checksums are ours, because
+metric sums that are not yet logged, the metrics of that step, and whether a run may roll back to it
+(`good`). The checksums are ours, because
 Orbax's own cover the index of a checkpoint and not its arrays: a flipped bit would go unnoticed.
 """
 
@@ -37,7 +38,7 @@ class Checkpoints:
     """Raises a UserError if a reader finds no checkpoint. A writer removes interrupted saves."""
     self.directory = run.absolute() / 'checkpoints'
     self._run, self._options = run, options
-    self._retention = Retention(options, lambda step: self._stored(step)[0]['metrics'])
+    self._retention = Retention(options, lambda step: self._stored(step)[0])
     self._proved = False  # whether a checkpoint of this run has been read
     self._closed = False
     if not writes and not self.directory.is_dir():
@@ -181,39 +182,44 @@ class Checkpoints:
 
 
 class Retention:
-  """Keeps the last checkpoints and the best ones: an Orbax preservation policy.
+  """Keeps the last checkpoints, the last good ones and the best: an Orbax preservation policy.
 
-  Metrics are stored beside the state, not in Orbax's own file: if that is damaged, Orbax does not
-  even list the steps.
+  What it goes by is stored beside the state, not in Orbax's own file: if that is damaged, Orbax
+  does not even list the steps.
   """
 
-  def __init__(
-    self, options: config.Checkpoint, read_metrics: Callable[[int], Mapping[str, float]]
-  ):
-    self._options, self._read = options, read_metrics
-    self._worth: dict[int, float | None] = {}  # by step; None: not measured
+  def __init__(self, options: config.Checkpoint, read: Callable[[int], Mapping[str, Any]]):
+    self._options, self._read = options, read
+    self._known: dict[int, tuple[float | None, bool]] = {}  # by step; None: not measured
 
-  def add(self, step: int, metrics: Mapping[str, float]) -> None:
-    best = self._options.best
-    self._worth[step] = config.worth(best, metrics[best]) if best and best in metrics else None
+  def add(self, step: int, beside: Mapping[str, Any]) -> None:
+    best, metrics = self._options.best, beside['metrics']
+    worth = config.worth(best, metrics[best]) if best and best in metrics else None
+    self._known[step] = worth, beside['good']
 
   def by_worth(self, steps: list[int]) -> list[int]:
     """The steps that were measured, the best one last; of equals the later one."""
-    for step in steps:
-      if step not in self._worth:
-        try:
-          self.add(step, self._read(step))
-        except Exception:  # damaged files raise anything
-          self._worth[step] = None
-    measured = [(worth, step) for step in steps if (worth := self._worth[step]) is not None]
+    measured = [(worth, step) for step in steps if (worth := self._about(step)[0]) is not None]
     return [step for _, step in sorted(measured)]
+
+  def good(self, steps: list[int]) -> list[int]:
+    """The last steps that a run may roll back to, oldest first; as many as are kept at least."""
+    return [step for step in steps if self._about(step)[1]][-self._options.keep_last :]
 
   def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
     steps = sorted(checkpoint.step for checkpoint in checkpoints)
-    kept = {*steps[-self._options.keep_last :]}
+    kept = {*steps[-self._options.keep_last :], *self.good(steps)}
     if self._options.keep_best:
       kept |= {*self.by_worth(steps)[-self._options.keep_best :]}
     return [checkpoint.step in kept for checkpoint in checkpoints]
+
+  def _about(self, step: int) -> tuple[float | None, bool]:
+    if step not in self._known:
+      try:
+        self.add(step, self._read(step))
+      except Exception:  # damaged files raise anything
+        self._known[step] = None, False
+    return self._known[step]
 
 
 def check_path(run: Path) -> None:

@@ -29,7 +29,13 @@ class CheckpointWriter(Checkpoints):
     here.share(self._take_back)
 
   def save(
-    self, step: int, tree: Any, beside: Mapping[str, Any], metrics: Mapping[str, float] | None
+    self,
+    step: int,
+    tree: Any,
+    beside: Mapping[str, Any],
+    metrics: Mapping[str, float] | None,
+    *,
+    good: bool = True,
   ) -> None:
     """Starts a save and returns once the tree is copied; first waits for the previous save.
 
@@ -39,6 +45,7 @@ class CheckpointWriter(Checkpoints):
     Args:
       beside: JSON that `restore` gives back.
       metrics: those measured at this step, if any.
+      good: whether `restore_good` may take it.
 
     Raises:
       RunFault: the previous save was not committed, or this one was refused or cannot be read back.
@@ -51,9 +58,10 @@ class CheckpointWriter(Checkpoints):
     beside = {
       **beside,
       'metrics': dict(metrics or {}),
+      'good': good,
       'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
     }
-    self._retention.add(step, beside['metrics'])
+    self._retention.add(step, beside)
     orbax_log.failure = None
     started = self._checkpointer.save_async(
       step, tree, force=True, overwrite=True, custom_metadata=seal(beside)
@@ -102,6 +110,17 @@ class CheckpointWriter(Checkpoints):
       )
     return None
 
+  def restore_good(self, before: int, abstract: Any) -> tuple[int, Any] | None:
+    """(step, tree) of the last good checkpoint before a step; None if there is none."""
+    self._settle()
+    for step in reversed(self._here.share(lambda: self._retention.good(self.steps()))):
+      if step < before:
+        try:
+          return step, self.restore(step, abstract)[0]
+        except Damaged:  # it stays for the next start, which moves it away
+          continue
+    return None
+
   def close(self) -> None:
     """Waits for the save under way, and raises what went wrong in it."""
     already = self._closed
@@ -126,6 +145,10 @@ class CheckpointWriter(Checkpoints):
         f'the checkpoint of step {step} is not in {self.directory}, although its '
         'save ended without an error'
       )
+    if (
+      self._here.index == 0
+    ):  # else it would be taken back once retention has removed its successor
+      shutil.rmtree(self._replaced / str(step), ignore_errors=True)
 
   def _gather(self, value: Any) -> list[Any]:
     return self._here.gather(value)

@@ -3,10 +3,13 @@
 `RUN/events.jsonl`, appended by process 0, one JSON object per line, `time` in Unix seconds:
   {"event": "start", "time": t, "step": resumed step, "processes": n, "devices": n}
   {"event": "spent", "time": t, "step": s, "seconds": {"data": .., "step": .., ...}}
+  {"event": "skipped", "time": t, "step": s, "loss": "nan", "grad_norm": "inf", "in_a_row": n}
+  {"event": "rollback", "time": t, "step": s, "source": step of the checkpoint}
   {"event": "end", "time": t, "step": s, "code": exit code}
 
 The seconds of a `spent` line are those since the previous line, by what the main thread was doing;
-they add up to the time between the two lines. A process that was killed leaves no end.
+they add up to the time between the two lines. A process that was killed leaves no end. Step s of a
+skipped line is that after the update; its loss is the mean, and both are text, for JSON has no NaN.
 """
 
 import json
@@ -55,6 +58,11 @@ class EventLog:
     with self._lock:
       if self._file is not None:
         self._spent(step)
+
+  def note(self, event: str, step: int, **words: Any) -> None:
+    with self._lock:
+      if self._file is not None:
+        self._write(event, time.perf_counter(), step, **words)
 
   def end(self, step: int, code: int) -> None:
     with self._lock:

@@ -19,7 +19,7 @@ import vit_jax
 from vit_jax.config import Experiment
 from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError, first_few
-from vit_jax.fields import plain
+from vit_jax.fields import flat, plain
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.files import is_number, read_object
 
@@ -29,6 +29,7 @@ FREE_TO_CHANGE = (
   'limits',
   'log',
   'checkpoint',
+  'then',
   'evals',
   'eval_batch_size',
   'data.threads',
@@ -150,7 +151,7 @@ def check_classes(names: Sequence[str], known: Sequence[str]) -> None:
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
   """One line for each key that decides the result and differs: a run cannot resume across one."""
-  was, now = _flat(plain(old)), _flat(plain(new))
+  was, now = flat(plain(old)), flat(plain(new))
   return [
     f'config.{key} was {was.get(key)!r} and is now {now.get(key)!r}'
     for key in _differing(was, now)
@@ -160,9 +161,9 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 def agree(here: Processes, x: Experiment, identity: Identity) -> None:
   """Raises a UserError on all processes of a run, which all call it, if they do not agree."""
-  config = _flat(plain(x), 'config')
+  config = flat(plain(x), 'config')
   free = [f'config.{key}' for key in PER_PROCESS]
-  mine = {key: value for key, value in config.items() if not _below(key, free)} | _flat(
+  mine = {key: value for key, value in config.items() if not _below(key, free)} | flat(
     {
       'training data': f'{identity.num_examples} examples, digest {identity.data[:12]}',
       'evaluation data': identity.evals,
@@ -186,15 +187,6 @@ def agree(here: Processes, x: Experiment, identity: Identity) -> None:
     f'the processes of this run do not agree: {first_few(faults)}; start all of them with the '
     'same command, code and data'
   )
-
-
-def _flat(tree: Mapping[str, Any], where: str = '') -> dict[str, Any]:
-  """Dotted key -> value."""
-  leaves: dict[str, Any] = {}
-  for name, value in tree.items():
-    key = f'{where}.{name}' if where else name
-    leaves |= _flat(value, key) if isinstance(value, Mapping) else {key: value}
-  return leaves
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,14 @@
 """Judging a run folder's checkpoint, by the evaluation table of its recipe or another one."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax import config
+from vit_jax.data.view import data_for, inputs_of
 from vit_jax.errors import UserError, first_few
+from vit_jax.models import inputs as seeing
 from vit_jax.run import FREE_TO_CHANGE, Run, differences
 from vit_jax.train.domain import Judged, Sizes
 from vit_jax.train.trainer import Trainer
@@ -25,6 +28,7 @@ def evaluate_run(
   data_dir: Path | None = None,
   *,
   accept_data: bool = False,
+  inputs: Mapping[str, Any] = {},
 ) -> Evaluation:
   """Judges the 'last', the 'best' or a numbered checkpoint on every line of the table.
 
@@ -35,6 +39,7 @@ def evaluate_run(
     updates: key of the recipe -> value, of keys that do not decide what was learned: the mesh, or
       other lines of `evals`.
     accept_data: judge data that has changed since the run began.
+    inputs: how images are seen, in place of the recipe's: `mean`, `std`, `crop`, `interpolation`.
 
   Raises:
     UserError: there is no such checkpoint, a key decides more, the mesh does not fit, or the data
@@ -50,6 +55,8 @@ def evaluate_run(
         f'{run.path} holds another run: {"; ".join(changed)}; an evaluation may change '
         f'{", ".join(FREE_TO_CHANGE)}'
       )
+  if inputs:
+    x = dataclasses.replace(x, data=data_for(x.images, seeing.changed(run.inputs, inputs)))
   names = identity.class_names
   vocabularies = run.known_vocabularies if isinstance(x.data, config.PairData) else None
   classes = len(vocabularies.target) if vocabularies else x.images.num_classes or len(names)
@@ -68,5 +75,6 @@ def evaluate_run(
   state = trainer.abstract_state.replace(**tree)
   judged = trainer.evaluate(state.eval_variables)
   results = {name: found.metrics for name, found in judged.items() if found.metrics}
-  run.write_evaluation(step, {'step': step, **results, 'data': digests})
+  sees = {'sees': inputs_of(x.images).words} if inputs else {}
+  run.write_evaluation(step, {'step': step, **results, 'data': digests, **sees})
   return Evaluation(step, judged)

@@ -13,6 +13,7 @@ from vit_jax import models
 from vit_jax.config import Eval, Experiment
 from vit_jax.data import loader, sources
 from vit_jax.data.view import View, inputs_of
+from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
 from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
 from vit_jax.evaluate.judge import Judged
@@ -49,12 +50,27 @@ class Images(Domain):
       names = self.source.class_names
       sizes = Sizes(len(self.source), self.data.num_classes or len(names), names)
     self.sizes = sizes
+    self._check_labels()
     self.shape, self.rows = (*self.data.image_size, self.data.channels), (x.batch_size,)
     inputs = inputs_of(self.data, sizes.class_names)
     self.model = models.build(x.model.name, sizes.num_classes, x.model.options, inputs)
     meshes.check_tokens(self.model, self.data.image_size, mesh)
     self.task = teacher.make_task(x, sizes.num_classes)
     self.abstract_frozen = teacher.abstract_frozen(self.task, self.shape, mesh)
+
+  @cached_property
+  def _sets(self) -> bool:
+    """Whether the label to train on is a set of classes."""
+    return self.source is not None and self.source.label_sets() is not None
+
+  def _check_labels(self) -> None:
+    data, loss = self.data, self.experiment.loss.name
+    if loss == 'softmax' and not data.soft_label and self._sets:
+      raise UserError(
+        f'config.data.label is {data.label!r}, which gives data set {data.name!r} a set of classes '
+        "per example, but config.loss.name is 'softmax', which is for one class; set it to "
+        "'sigmoid', or name a feature with one class"
+      )
 
   @property
   def tokens(self) -> int:
@@ -79,7 +95,7 @@ class Images(Domain):
       'mask': (rows, jnp.bool_),
       'index': (rows, jnp.int32),
     }
-    if self.data.soft_label:
+    if self.data.soft_label or self._sets:
       shapes['soft_label'] = (*rows, self.sizes.num_classes), jnp.float32
     return shapes
 
@@ -88,7 +104,13 @@ class Images(Domain):
     x, source = self.experiment, self.need_source()
     rows = meshes.local_rows(x.batch_size, self.mesh)
     return loader.Loader(
-      source, self.data, seed=x.seed, batch_size=x.batch_size, train=True, rows=rows
+      source,
+      self.data,
+      seed=x.seed,
+      batch_size=x.batch_size,
+      train=True,
+      rows=rows,
+      augment=x.augment,
     )
 
   def load(self, variables: Any) -> tuple[Any, str, str]:
@@ -124,7 +146,7 @@ class Images(Domain):
     return judge.judge(self.evals, backbone, pulse, names)
 
   def _make_backbone(self, variables: Any) -> Backbone:
-    x, data, view = self.experiment, self.data, View.of(self.data)
+    x, data, view = self.experiment, self.data, View.of(self.model.inputs)
     forward = Forward(
       self.model, variables, mean=data.mean, std=data.std, loss=x.loss.name, mesh=self.mesh
     )
@@ -135,7 +157,7 @@ class Images(Domain):
     for name, found in judged.items():
       if found.rows is not None:
         pulse.begin(name, len(found.rows['index']))
-        run.write_predictions(name, predictions_of(found, View.of(self.data)))
+        run.write_predictions(name, predictions_of(found, View.of(self.model.inputs)))
 
   def headline(self, metrics: Mapping[str, float]) -> str:
     return f'top-1 {metrics["top1"]:.2%}' if 'top1' in metrics else ''

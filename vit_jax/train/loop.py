@@ -18,9 +18,11 @@ from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.run import Run
+from vit_jax.train import phases
 from vit_jax.train.domain import Judged, Opened
 from vit_jax.train.finish import End, finish
 from vit_jax.train.recorder import Recorder
+from vit_jax.train.rollback import check_end, roll_back
 from vit_jax.train.start import Start, start
 from vit_jax.train.state import TrainState, Window
 from vit_jax.train.trainer import Trainer
@@ -35,7 +37,9 @@ def train(
   accept_data: bool = False,
   opened: Opened | None = None,
 ) -> int:
-  """Trains, evaluates and writes a run folder; returns the exit code, 0 or 75.
+  """Trains, evaluates and writes a run folder for each phase; returns the exit code, 0 or 75.
+
+  Phases that are done are passed over, and the one that was interrupted goes on.
 
   Args:
     accept_data: resume even if the data has changed since the run began.
@@ -46,17 +50,43 @@ def train(
       under way, or a process that differs from the others.
     RunFault: no good checkpoint is left, one could not be saved, or other processes are gone.
   """
-  run = Run(workdir)
-  with (
-    processes.start(x.limits) as here,
-    Watchdog(here, run.path, x.limits.start, preemption.began) as watch,
-    contextlib.ExitStack() as stack,
-  ):
+  Run(workdir)  # refuses a path before anything starts
+  count, checked = len(x.phases), False
+  with processes.start(x.limits) as here:
+    for number in range(count):
+      phase, run = phases.at(x, workdir, number, here)
+      if number < count - 1 and here.share(lambda run=run, phase=phase: phases.is_done(run, phase)):
+        continue
+      lines = [f'phase {number + 1} of {count}: {phase.name}, in {run.path}'] if count > 1 else []
+      began = time.perf_counter() if checked else preemption.began
+      with Watchdog(here, run.path, phase.limits.start, began) as watch:
+        if not checked:  # before the first step of all
+          phases.check_data(x.phases[number + 1 :], data_dir, opened)
+          checked = True
+        code = _train(run, phase, lines, data_dir, preemption, here, watch, accept_data, opened)
+      if code:
+        return code
+  return 0
+
+
+def _train(
+  run: Run,
+  x: Experiment,
+  lines: list[str],
+  data_dir: Path,
+  preemption: Preemption,
+  here: Processes,
+  watch: Watchdog,
+  accept_data: bool,
+  opened: Opened | None,
+) -> int:
+  """One phase; `lines` are printed first."""
+  with contextlib.ExitStack() as stack:
     preemption.attach(here)
     here.listen()
     begun = start(run, x, data_dir, here, stack, accept_data=accept_data, opened=opened)
     recorder = Recorder(begun, run, here, watch)
-    for line in begun.lines:
+    for line in [*lines, *begun.lines]:
       recorder.say(line)
     code, control = 1, Control(here, watch, preemption)
     try:
@@ -90,7 +120,13 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
   the best so far; then train on batch(s). Metrics of a step are fetched while the next one runs,
   so the device never waits for the host. Evaluation comes before the save, so a checkpoint carries
   its own metrics, and the row of an evaluation is on disk before its save begins. To resume bit by
-  bit, a checkpoint at s needs the state, s itself (the data position) and the sums not yet logged.
+  bit, a checkpoint at s needs the state, s itself (the data position), the sums not yet logged and
+  the rollbacks so far.
+
+  An update that is not finite, or a spike, is skipped in the step itself. config.spikes.patience
+  of them in a row roll back to the last good checkpoint, one update later: that one is under way
+  when the row is known, unless an evaluation or a save fetched it early. The clock and the data go
+  on (`rollback.py`).
   """
   trainer, checkpoints, (_, watch, preemption) = begun.trainer, begun.checkpoints, control
   x, steps, limits = trainer.experiment, trainer.steps, trainer.experiment.limits
@@ -98,13 +134,22 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
   due_log, due_save = due(x.log.every, trainer), due(x.checkpoint.every, trainer)
   due_evals = {name: due(line.every, trainer) for name, line in x.evals.items()}
   pending: tuple[int, Any] | None = None  # (step, metrics) of the last update, on the device
+  past, patience = begun.past, x.spikes.patience
+  in_a_row = int(jax.device_get(state.spikes['in_a_row']))  # updates skipped, as far as fetched
+  rollback_at = begun.step + 1 if in_a_row == patience else -1
   programs: dict[Any, Any] = {}  # by the shapes of a batch
   last_save = time.perf_counter()
 
   def fetch(window: Window, pending: tuple[int, Any] | None) -> Window:
+    nonlocal in_a_row, rollback_at
     if pending is None:
       return window
-    step, metrics = pending
+    step, metrics = pending[0], jax.device_get(pending[1])
+    in_a_row = int(metrics.pop('in_a_row'))
+    if metrics['skipped']:
+      recorder.skipped(step, metrics, in_a_row)
+    if in_a_row == patience:
+      rollback_at = step + 1
     window = window.add(metrics)
     return recorder.log(step, window) if due_log(step) else window
 
@@ -116,6 +161,12 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
     for s in range(begun.step, steps + 1):
       recorder.at(s)
       checkpoints.check()
+      if s == rollback_at:
+        window, pending = fetch(window, pending), None
+        with watch.phase('init', limits.start):
+          state, past = roll_back(trainer, checkpoints, state, s, past)
+        in_a_row = 0
+        recorder.rolled_back(s, past.source)
       stopped = preemption.tick()
       if recorder.lead and 0 < 60 * x.checkpoint.minutes < time.perf_counter() - last_save:
         preemption.ask_save()  # clocks differ: all save where the first process says
@@ -126,6 +177,8 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
         names = [name for name in names if s > 0 and name not in begun.evaluated]
       if names or (save and not saved):
         window, pending, judged = fetch(window, pending), None, {}
+        if s == steps:
+          check_end(x.spikes, in_a_row, steps, past)
         if names:
           judged, stopped = evaluate(trainer, state, s, names, recorder, control)
         measured = as_row(judged)
@@ -136,10 +189,13 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
             beside = {
               'data_position': s * x.batch_size,
               'window': dict(window.sums),
+              'rollbacks': past,
               'train_seconds': recorder.train_seconds,
               'total_seconds': recorder.total_seconds,
             }
-            checkpoints.save(s, state.as_tree(), beside, measured)
+            # See `rollback.py`: what a run rolls back to must not hang on the clock.
+            good = in_a_row == 0 and (due_save(s) or x.checkpoint.every == config.Duration())
+            checkpoints.save(s, state.as_tree(), beside, measured, good=good)
           recorder.spent(s)
           last_save = time.perf_counter()
       if stopped or s == steps:

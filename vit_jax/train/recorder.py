@@ -1,6 +1,7 @@
 """What a run records as it goes: rows of metrics, events, seconds; and what a person sees."""
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -70,18 +71,40 @@ class Recorder:
   def spent(self, step: int) -> None:
     self._events.spent(step)
 
+  def skipped(self, step: int, metrics: Mapping[str, float], in_a_row: int) -> None:
+    """Notes that the update before `step` was skipped; of a row of them, says so of the first."""
+    loss = _ratio(metrics['loss'], metrics[self._trainer.domain.counted])
+    words = {'loss': f'{loss:g}', 'grad_norm': f'{metrics["grad_norm"]:g}'}
+    self._events.note('skipped', step, **words, in_a_row=in_a_row)
+    if in_a_row == 1:
+      self.say(
+        f'step {step}: skipped an update of loss {words["loss"]} and gradient norm '
+        f'{words["grad_norm"]}'
+      )
+
+  def rolled_back(self, step: int, source: int) -> None:
+    self._events.note('rollback', step, source=source)
+    self.say(
+      f'step {step}: rolled back to the weights of step {source}, and passed over the data since'
+    )
+
   def log(self, step: int, window: Window) -> Window:
-    """Writes the row of a window that ends before `step`; returns an empty one."""
+    """Writes the row of a window that ends before `step`; returns an empty one.
+
+    Means are over the updates that were not skipped, and NaN if there are none.
+    """
     seconds, domain = self.train_seconds, self._trainer.domain
     steps_per_second = window.steps / (seconds - window.began)
-    count, updates = window.sums[domain.counted], window.sums['updates']
+    sums = dict(window.sums)
+    count, updates, skipped = (sums.pop(name) for name in (domain.counted, 'updates', 'skipped'))
     means = {
-      f'train/{name}': value / (updates if name == 'grad_norm' else max(count, 1.0))
-      for name, value in window.sums.items()
-      if name not in (domain.counted, 'updates')
+      f'train/{name}': _ratio(value, updates if name == 'grad_norm' else count)
+      for name, value in sums.items()
     }
+    if skipped:
+      means['train/skipped'] = skipped
     counts_units = domain.counted == domain.unit
-    per_step = count / updates if counts_units else self._trainer.experiment.batch_size
+    per_step = _ratio(count, updates) if counts_units else self._trainer.experiment.batch_size
     row = {
       **means,
       'train/lr': float(jax.device_get(self._trainer.schedule(step - 1))),
@@ -101,6 +124,10 @@ class Recorder:
 
   def _end(self, code: int) -> None:
     self._events.end(self._step, code)
+
+
+def _ratio(sum: float, count: float) -> float:
+  return sum / count if count else math.nan
 
 
 class Progress:

@@ -14,6 +14,7 @@ from vit_jax.parallel import rules
 from vit_jax.parallel.processes import Processes
 from vit_jax.run import CheckpointWriter, Run, agree
 from vit_jax.train.domain import Opened
+from vit_jax.train.rollback import Rollbacks
 from vit_jax.train.state import TrainState, Window
 from vit_jax.train.trainer import Trainer
 
@@ -26,6 +27,7 @@ class Start(NamedTuple):
   step: int
   state: TrainState
   window: Window  # since the last logged row
+  past: Rollbacks
   best: float  # worth of the best evaluation so far (`config.worth`)
   evaluated: frozenset[str]  # evals whose metrics of this very step are stored
   train_seconds: float  # spent by earlier starts, as total_seconds
@@ -72,7 +74,13 @@ def start(
   restored = checkpoints.restore_newest(trainer.abstract_state.as_tree())
   if restored is None:
     state, line, _ = fresh or trainer.begin()
-    beside = {'data_position': 0, 'window': {}, 'train_seconds': 0.0, 'total_seconds': 0.0}
+    beside = {
+      'data_position': 0,
+      'window': {},
+      'rollbacks': Rollbacks(),
+      'train_seconds': 0.0,
+      'total_seconds': 0.0,
+    }
     lines = [f'start: {line}']
   else:
     tree, beside, said = restored
@@ -89,6 +97,7 @@ def start(
     step,
     state,
     Window(beside['window'], 0, train_seconds),
+    Rollbacks(*beside['rollbacks']),
     best,
     frozenset(evaluated),
     train_seconds,

@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vit_jax import models
+from vit_jax import config, models
+from vit_jax.train.spikes import begin
 
 
 @flax.struct.dataclass
 class TrainState:
   """What a step changes. Random keys are not in it: they are fold_in(key(seed), step)."""
 
-  step: jax.Array  # int32, updates done so far
+  step: jax.Array  # int32, updates done or skipped so far
   params: Any
   opt_state: optax.OptState
+  spikes: dict[str, jax.Array]  # see `spikes.begin`
   ema: Any = None  # averaged `variables`, if config.optim.ema asks for them
   batch_stats: Any = None  # running statistics, if the model has a BatchNorm
 
@@ -45,6 +47,7 @@ def init_state(
   shape: tuple[int, ...],
   seed: int,
   ema: bool = False,
+  spikes: config.Spikes | None = None,
 ) -> TrainState:
   """A new state; pure, for `jax.eval_shape` and `jax.jit`.
 
@@ -55,7 +58,14 @@ def init_state(
   variables = model.init(jax.random.key(seed), inputs, train=False)
   params, batch_stats = variables['params'], variables.get('batch_stats')
   averaged = jax.tree.map(jnp.copy, as_variables(params, batch_stats)) if ema else None
-  return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), averaged, batch_stats)
+  return TrainState(
+    jnp.zeros((), jnp.int32),
+    params,
+    tx.init(params),
+    begin(spikes or config.Spikes()),
+    averaged,
+    batch_stats,
+  )
 
 
 class Window(NamedTuple):
@@ -70,7 +80,9 @@ class Window(NamedTuple):
   began: float
 
   def add(self, metrics: Mapping[str, Any]) -> Self:
-    """Adds the metrics of one step, fetched from the device."""
-    fetched = {**jax.device_get(metrics), 'updates': 1.0}
+    """Adds the metrics of one step, on the host; of one that was skipped, only that it was."""
+    fetched = {**metrics, 'updates': 1.0}
+    if metrics['skipped']:
+      fetched = {**dict.fromkeys(fetched, 0.0), 'skipped': 1.0}
     sums = {name: self.sums.get(name, 0.0) + float(value) for name, value in fetched.items()}
     return self._replace(sums=sums, steps=self.steps + 1)

@@ -10,34 +10,49 @@ from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.config import Spikes
 from vit_jax.parallel import rules
 from vit_jax.parallel.mesh import BATCH_SPEC
+from vit_jax.train import spikes as policy
 from vit_jax.train.state import TrainState, as_variables
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
+SPIKES = Spikes()
 
 
 def make_train_step(
   model: Any,
   task: Any,
-  tx: optax.GradientTransformation,
+  tx: optax.GradientTransformationExtraArgs,
   *,
   mesh: DeviceMesh,
   state: TrainState,
   seed: int = 0,
   accumulate: int = 1,
   ema: float = 0.0,
+  ema_warmup: bool = False,
+  spikes: Spikes = SPIKES,
+  trained: Any = None,
   frozen: tuple[Any, ...] = (),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
 
   A batch is what `task` reads, with `mask` (B,) bool: a masked row counts nowhere. The loss is the
   mean over what `task.weights` counts. Metrics are those of the task, sums over the batch, and of
-  the update `grad_norm` before clipping. With `accumulate` > 1 the batch runs as that many
-  micro-batches whose gradients add up to the whole batch's; a BatchNorm sees one after the other.
+  the update `grad_norm` before clipping, `skipped` (0 or 1) and `in_a_row`, how many were. With
+  `accumulate` > 1 the batch runs as that many micro-batches whose gradients add up to the whole
+  batch's; a BatchNorm sees one after the other. Augmentation is drawn for the whole batch
+  (`task.drawn`), dropout for each micro-batch.
+
+  An update that `spikes` skips leaves all of the state bit by bit as it was, but for the step and
+  the count of skipped ones. It is decided on the device, and costs no pass over the parameters.
 
   Args:
+    tx: its `update` takes the keyword `step`, as that of `make_optimizer`.
+    ema: decay of the average, constant as in timm's ModelEmaV2.
+    ema_warmup: let it rise to `ema`, or the first epochs would average the initial parameters.
+    trained: bool by parameter; others have no gradient, which saves computing it.
     state: arrays or shapes, from which the shardings follow.
     frozen: likewise; trees that the task reads and no step changes.
   """
@@ -45,9 +60,10 @@ def make_train_step(
   state_shardings = rules.shardings(state, mesh)
 
   def micro_loss(params, batch_stats, batch, key, total, frozen):
-    augment_key, dropout_key = jax.random.split(key)
-    inputs, targets = task.inputs(batch, augment_key, *frozen)
-    options = {'rngs': {'dropout': dropout_key}, 'mutable': ['batch_stats']}
+    if trained is not None:
+      params = jax.tree.map(lambda p, t: p if t else jax.lax.stop_gradient(p), params, trained)
+    inputs, targets = task.inputs(batch, *frozen)
+    options = {'rngs': {'dropout': key}, 'mutable': ['batch_stats']}
     if batch_stats is not None:
       options['mask_B'] = batch['mask']
     variables = as_variables(params, batch_stats)
@@ -64,7 +80,9 @@ def make_train_step(
 
   def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      key = jax.random.fold_in(jax.random.key(seed), state.step)
+      step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+      augment_key, key = jax.random.split(step_key)
+      batch = task.drawn(batch, augment_key)
       total = jnp.maximum(jnp.sum(task.weights(batch)), 1.0)
       if accumulate == 1:
         grads, (sums, batch_stats) = micro_grad(
@@ -89,17 +107,31 @@ def make_train_step(
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
         zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]
         ((grads, sums), batch_stats), _ = jax.lax.scan(add_one, (zeros, state.batch_stats), xs)
-      updates, opt_state = tx.update(grads, state.opt_state, state.params)
+      grad_norm = optax.global_norm(grads)
+      good, counters = policy.judge(spikes, state.spikes, sums['loss'] / total, grad_norm)
+      updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
       params = optax.apply_updates(state.params, updates)
       averaged = state.ema
       if averaged is not None:
-        # Warmed up as in Adam's bias correction: else the first epochs would average the init.
-        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        decay = ema
+        if ema_warmup:
+          decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        # In this form what does not change has an average that does not.
         averaged = jax.tree.map(
-          lambda a, v: a * decay + v * (1 - decay), averaged, as_variables(params, batch_stats)
+          lambda a, v: a + (1.0 - decay) * (v - a), averaged, as_variables(params, batch_stats)
         )
-      metrics = {**sums, 'grad_norm': optax.global_norm(grads)}
-      return TrainState(state.step + 1, params, opt_state, averaged, batch_stats), metrics
+      after = TrainState(state.step + 1, params, opt_state, counters, averaged, batch_stats)
+      before = TrainState(
+        after.step, state.params, state.opt_state, counters, state.ema, state.batch_stats
+      )
+      kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+      metrics = {
+        **sums,
+        'grad_norm': grad_norm,
+        'skipped': 1.0 - good,
+        'in_a_row': counters['in_a_row'],
+      }
+      return kept, metrics
 
   return jax.jit(
     train_step,

@@ -24,6 +24,7 @@ from vit_jax.run import Identity
 from vit_jax.train import optim
 from vit_jax.train.domain import Domain, Judged, Opened, Sizes
 from vit_jax.train.images import Images
+from vit_jax.train.schedules import make_schedule
 from vit_jax.train.state import TrainState, init_state
 from vit_jax.train.step import Batch, Metrics, make_train_step
 
@@ -78,7 +79,7 @@ class Trainer:
     self.abstract_frozen = self.domain.abstract_frozen
     self.steps = self.to_steps(x.length) if steps is None else steps
     sizes = self.sizes
-    self.schedule = optim.make_schedule(
+    self.schedule = make_schedule(
       x.optim, self.steps, sizes.examples_per_step(x.batch_size), sizes.num_examples
     )
     self.tx = optim.make_optimizer(x.optim, self.schedule)
@@ -117,7 +118,7 @@ class Trainer:
 
   def _init(self) -> TrainState:
     x = self.experiment
-    return init_state(self.model, self.tx, self.shape, x.seed, bool(x.optim.ema))
+    return init_state(self.model, self.tx, self.shape, x.seed, bool(x.optim.ema), x.spikes)
 
   def init(self) -> TrainState:
     """A new state, initialized on its shardings."""
@@ -150,6 +151,9 @@ class Trainer:
       seed=x.seed,
       accumulate=x.optim.accumulate,
       ema=x.optim.ema,
+      ema_warmup=x.optim.ema_warmup,
+      spikes=x.spikes,
+      trained=optim.trained(x.optim, self.abstract_state.params),
       frozen=self.abstract_frozen,
     )
 

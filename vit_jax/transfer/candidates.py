@@ -43,6 +43,7 @@ def candidates(
   options: Mapping[str, Any] = {},
   checkpoint: str = 'last',
   image_size: int | None = None,
+  inputs: Mapping[str, Any] = {},
 ) -> list[Candidate]:
   """One for each of `weights`.
 
@@ -50,7 +51,7 @@ def candidates(
     weights: each anything that `weights.open` takes, 'MODEL=SOURCE' or 'MODEL@PIXELS=SOURCE', or
       'bag_of_words', whose words are those of each task.
     batch: images at a time on a device.
-    model, options, checkpoint: as `weights.open` takes them.
+    model, options, checkpoint, inputs: as `weights.open` takes them.
     image_size: a side in pixels, for models given without one.
 
   Raises:
@@ -78,6 +79,7 @@ def candidates(
       checkpoint=checkpoint,
       image_size=(side, side) if side else None,
       data_dir=data_dir,
+      inputs=inputs,
     )
     place = text.partition('@')[0]
     name = its or (Path(place) if is_address(place) else local(place).resolve()).name
@@ -92,7 +94,8 @@ def network(name: str, opened: Opened, whole: bool, batch: int) -> Backbone:
   """Opened weights as a backbone that sees images whole, or as the weights expect."""
   view = opened.view
   if whole:
-    view = View.whole(view.image_size, view.channels)
+    # task_adaptation's preprocessing: tf.image.resize, which does not antialias.
+    view = View.whole(view.image_size, view.channels, antialias=False)
   return Backbone.of(name, opened, view=view, batch_size=batch * jax.device_count())
 
 

@@ -22,7 +22,7 @@ from vit_jax import config
 from vit_jax.config import Duration, Eval, Experiment, ImageData
 from vit_jax.config.recipes import System, load_comparison
 from vit_jax.data import sources
-from vit_jax.data.view import View
+from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.run import Run, write_json
@@ -163,6 +163,8 @@ def run_once(
     Interrupted: the training was stopped; the same call continues it.
   """
   run = Run(workdir)
+  if x.then:
+    raise UserError(f'{words}: recipe {x.name} has phases, of which one alone could be compared')
   if run.summary:
     run.check_same(x)
     return run
@@ -187,7 +189,7 @@ def _train_bag(x: Experiment, run: Run, data_dir: Path) -> None:
     sources.open_source(x.images, split, data_dir)
     for split in (x.images.train, x.evals[TEST].split)
   )
-  began, view = time.perf_counter(), View.of(x.images)
+  began, view = time.perf_counter(), View.of(inputs_of(x.images))
   images = bag.read_all(train_source, view), bag.read_all(test_source, view)
   found = bovw.judge_bag_of_words(*images, train_source.groups()[:, 0], x.seed)
   seconds = {'train': found['seconds'], 'total': round(time.perf_counter() - began, 2)}

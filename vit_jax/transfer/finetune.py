@@ -30,6 +30,8 @@ from vit_jax.transfer.suite import TransferRow, judge_head, rows_of
 from vit_jax.transfer.tasks import Task, TaskData
 
 METHOD = 'fine_tune'
+# How a task sees images whole: see `candidates.network`.
+WHOLE = dict(crop=1.0, interpolation='bilinear', aspect='change', antialias=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class FineTuning:
           raise UserError(
             f'--methods {METHOD}: {candidate.name} is wanted at {side} pixels, but {self.recipe} '
             f'trains at {height} x {width}; leave the size out, or train at it with '
-            f"--config.data.image_size='({side}, {side})' --config.data.eval_resize={side}"
+            f"--config.data.image_size='({side}, {side})'"
           )
 
   def rows(
@@ -122,7 +124,7 @@ class FineTuning:
       'data.std': opened.std,
       'data.channels': len(opened.mean),
       'data.name': task.data,
-      'data.resize': 'whole' if task.whole else 'crop',
+      **({f'data.eval_{key}': value for key, value in WHOLE.items()} if task.whole else {}),
       'seed': seed,
       **choice,
     }

@@ -5,7 +5,6 @@ preprocessor_config.json.
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from vit_jax import models
+from vit_jax import fields, models
 from vit_jax.data import imagenet
-from vit_jax.data.view import View
 from vit_jax.errors import UserError
-from vit_jax.layouts import files
+from vit_jax.layouts import files, preprocessing
+from vit_jax.layouts.published import find
 from vit_jax.models import Inputs
-from vit_jax.models.options import HALF
 from vit_jax.models.sizes import Size
 from vit_jax.weights.fetch import NotThere, fetch
 from vit_jax.weights.stored import Stored, published
@@ -39,20 +37,6 @@ _FAMILIES = {
   'dinov2_with_registers': ('DINOv2-', '-reg4'),
 }
 _GELU = {'gelu': True, 'gelu_new': False, 'gelu_pytorch_tanh': False, 'gelu_fast': False}
-_TIMM_SIZES = dict(tiny='Ti', small='S', medium='M', base='B', large='L', huge='H', giant='g')
-_TIMM_SIZES |= {word: word.upper() for word in ('xxs', 'xs', 's', 'm')}
-# timm's architecture -> our name.
-_TIMM = (
-  (r'vit_(tiny|small|base|large|huge)_patch(\d+)_\d+', '{}/{}'),
-  (r'deit_(tiny|small|base)_patch(\d+)_\d+', 'DeiT-{}/{}'),
-  (r'deit_(tiny|small|base)_distilled_patch(\d+)_\d+', 'DeiT-{}/{}-distilled'),
-  (r'deit3_(small|medium|base|large|huge)_patch(\d+)_\d+', 'DeiT3-{}/{}'),
-  (r'vit_(small|base|large|giant)_patch(\d+)_dinov2', 'DINOv2-{}/{}'),
-  (r'vit_(small|base|large|giant)_patch(\d+)_reg4_dinov2', 'DINOv2-{}/{}-reg4'),
-  (r'cait_(xxs|xs|s|m)(24|36|48)_\d+', 'CaiT-{}{}'),
-  (r'resnet(18|34|50|101|152)', 'ResNet-{}'),
-  (r'resnetv2_(50x1|50x3|101x1|101x3|152x2|152x4)_bit', 'BiT-R{}'),
-)
 
 
 def is_model(folder: Path) -> bool:
@@ -84,7 +68,7 @@ def read_repository(address: str, cache: Path) -> Stored:
 
 def inputs_of(folder: Path) -> Inputs | None:
   """The images that the weights expect, without reading them; None if nothing says so."""
-  return _inputs(_json(folder / CONFIG), _json(folder / PREPROCESSOR))[0]
+  return inputs_of_config(_json(folder / CONFIG), _json(folder / PREPROCESSOR), str(folder))[0]
 
 
 def _read(where: str, get: Get) -> Stored:
@@ -96,8 +80,8 @@ def _read(where: str, get: Get) -> Stored:
     (name, options), preprocessor = _of_timm(config), {}
   else:
     (name, options), preprocessor = _of_transformers(config), _json(get(PREPROCESSOR))
-  inputs, remarks = _inputs(config, preprocessor)
-  size = _sides(config['image_size']) if 'image_size' in config else None
+  inputs, remarks = inputs_of_config(config, preprocessor, where)
+  size = preprocessing.sides(config['image_size']) if 'image_size' in config else None
   epsilon = config.get('layer_norm_eps', 1e-6)
   if epsilon != 1e-6:
     remarks += (f'LayerNorm adds 1e-06 to the variance, not {epsilon:g}',)
@@ -154,38 +138,27 @@ def _of_transformers(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _of_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
   others = set(config.get('model_args', {})) - {'img_size', 'num_classes'}
-  for pattern, name in _TIMM:
-    match = re.fullmatch(pattern, config['architecture'])
-    if match and not others:
-      name = name.format(*(_TIMM_SIZES.get(word, word) for word in match.groups()))
-      return (name, {}) if name.partition('/')[0] in models.MODELS else ('', {})
-  return '', {}
+  known = find(config['architecture'])
+  if known is None or known.owner != 'timm' or others:
+    return '', {}
+  return known.model, dict(known.options)
 
 
-def _inputs(
-  config: Mapping[str, Any], preprocessor: Mapping[str, Any]
+def inputs_of_config(
+  config: Mapping[str, Any], preprocessor: Mapping[str, Any], where: str
 ) -> tuple[Inputs | None, tuple[str, ...]]:
   """(the images that the weights expect, remarks on what is done differently)."""
-  names = _class_names(config)
-  if 'pretrained_cfg' in config:
-    cfg = config['pretrained_cfg']
-    size = _sides(cfg.get('input_size', (3, 224, 224))[1:])
-    mean, std = tuple(cfg.get('mean', HALF)), tuple(cfg.get('std', HALF))
-    return Inputs(size, mean, std, cfg.get('crop_pct', 0.875), names), ()
-  if not preprocessor:
-    return None, ()
-  size, cut = preprocessor.get('size', 224), preprocessor.get('crop_size')
-  shorter = size.get('shortest_edge') if isinstance(size, dict) else None
-  sides = _sides(cut if cut and preprocessor.get('do_center_crop', True) else size)
-  mean = tuple(preprocessor.get('image_mean', HALF))
-  std = tuple(preprocessor.get('image_std', HALF))
-  if not preprocessor.get('do_normalize', True):
-    mean, std = (0.0,) * len(mean), (1.0,) * len(std)
-  whole = _sides(size)
-  if sides == whole and not shorter:
-    return Inputs(sides, mean, std, 1.0, names, View.whole(sides, len(mean))), ()
-  remarks = () if shorter else ('images keep their aspect before the crop',)
-  return Inputs(sides, mean, std, sides[0] / (shorter or whole[0]), names), remarks
+  try:
+    if preprocessing.TIMM in config:
+      inputs, remarks = preprocessing.of_timm(config[preprocessing.TIMM])
+    elif preprocessor:
+      inputs, remarks = preprocessing.of_hugging_face(preprocessor, config.get('model_type', ''))
+    else:
+      return None, ()
+    fields.build(Inputs, fields.plain(inputs), where)  # checks every value
+  except (TypeError, ValueError, KeyError, ZeroDivisionError, AttributeError):
+    raise UserError(f'{where} says of its images what cannot be understood') from None
+  return replace(inputs, class_names=_class_names(config)), remarks
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -197,13 +170,6 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     found = tuple(named[k] for k in sorted(named, key=int))
   unknown = found == tuple(f'LABEL_{k}' for k in range(len(found)))
   return () if unknown else imagenet.canonical(found)
-
-
-def _sides(size: Any) -> tuple[int, int]:
-  """(H, W) of 224, [224, 224] or {'height': 224, 'width': 224}."""
-  if isinstance(size, Mapping):
-    size = size.get('height') or size['shortest_edge'], size.get('width') or size['shortest_edge']
-  return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _json(path: Path | None) -> dict[str, Any]:

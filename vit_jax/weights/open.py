@@ -13,8 +13,9 @@ from vit_jax import fields, layouts, models
 from vit_jax.data import imagenet
 from vit_jax.data.view import View
 from vit_jax.errors import UserError, first_few
-from vit_jax.layouts import files
+from vit_jax.layouts import files, published
 from vit_jax.models import Inputs
+from vit_jax.models.inputs import changed
 from vit_jax.paths import default_data_dir
 from vit_jax.trees import flatten
 from vit_jax.weights import sources, stored
@@ -53,7 +54,7 @@ class Opened:
 
   @property
   def view(self) -> View:
-    return self.model.inputs.view
+    return View.of(self.model.inputs)
 
   @property
   def class_names(self) -> tuple[str, ...]:
@@ -79,22 +80,27 @@ def open(
   checkpoint: str = 'last',
   data_dir: Path | None = None,
   new_head: bool = False,
+  inputs: Mapping[str, Any] = {},
 ) -> Opened:
   """A model with the weights of a source, which `sources.read` describes.
 
   Args:
-    model: its name, if the source does not say.
+    model: its name, if the source does not say: ours, or that of a published checkpoint
+      (`layouts.published`), which also says how it sees images.
     options: of the model, overriding the source's; values may be text.
     num_classes: 0 drops the head; otherwise it must be that of the weights.
     image_size: (H, W) of images; by default what the weights expect.
     checkpoint: of a run folder: 'last', 'best' or a step.
     data_dir: its folder weights/ keeps files from elsewhere; by default `default_data_dir()`.
     new_head: allow another number of classes, with a fresh head.
+    inputs: how images are seen, overriding the source's: `mean`, `std`, `crop`, `interpolation`.
 
   Raises:
     UserError: there are no such weights, or they do not fit the model.
   """
   kept = sources.read(str(source), checkpoint, _cache(data_dir))
+  if known := _asked(model):
+    model, options, kept = known.model, {**known.options, **options}, replace(kept, known=known)
   if kept.layout is None and model not in ('', kept.name):
     raise UserError(f'--model is {model}, but {source} holds {kept.name}; leave --model out')
   held = kept.num_classes
@@ -105,13 +111,12 @@ def open(
       'features alone'
     )
   name = model or kept.name
-  built = stored.build(kept, name, num_classes, options)
-  inputs, remarks = _assumed(kept, name, built, options)
-  if image_size:
-    size = tuple(image_size)
-    inputs = replace(inputs, size=size, view=replace(inputs.view, image_size=size))
-  built = built.clone(inputs=inputs)
-  image_shape = *inputs.size, len(inputs.mean)
+  built = stored.build(kept, name, num_classes, options, image_size)
+  seen, remarks = _assumed(kept, name, built, options)
+  seen = changed(seen, inputs)
+  built = built.clone(inputs=seen)
+  remarks.append(f'sees images as {seen.source}: {seen.words}')
+  image_shape = *seen.size, len(seen.mean)
   fresh = models.variable_shapes(built, image_shape)
   if built.num_classes not in (0, held):
     init = jax.jit(lambda image_1HWC: built.init(jax.random.key(0), image_1HWC, train=False))
@@ -127,6 +132,11 @@ def open(
   return Opened(source, name, built, variables, '; '.join([line, *remarks]))
 
 
+def _asked(model: str) -> published.Published | None:
+  """The published checkpoint that `--model` names; None if it is a name of ours."""
+  return None if model.partition('/')[0] in models.MODELS else published.find(model)
+
+
 def _assumed(
   kept: stored.Stored, name: str, built: Any, options: Mapping[str, Any]
 ) -> tuple[Inputs, list[str]]:
@@ -137,8 +147,6 @@ def _assumed(
     found = getattr(built.options, key, '')
     if found != getattr(usual, key, '') and key not in {*kept.options, *options}:
       assumed.append(f'{key} {found!r}')
-  if kept.inputs is None:
-    assumed.append(f'mean {inputs.mean}, std {inputs.std}, crop {inputs.crop:g}')
   if built.num_classes and not inputs.class_names:
     if kept.layout is not None and built.num_classes == len(imagenet.names()):
       inputs = replace(inputs, class_names=imagenet.names())
@@ -176,11 +184,11 @@ def start_from(
   out, line = stored.fit(kept, variables, model, class_names)
   ours, theirs = layouts.traits(model.options), kept.traits
   others = [f'model.{key}={theirs[key]}' for key in ours if theirs.get(key, ours[key]) != ours[key]]
-  for key in ('mean', 'std'):
-    if kept.inputs and getattr(kept.inputs, key) != getattr(model.inputs, key):
-      others.append(f'data.{key}={getattr(kept.inputs, key)}')
   if others:
     line += f'; trained with {", ".join(others)}'
+  saw, here = kept.inputs or (kept.known and kept.known.inputs), model.inputs
+  if saw and replace(saw, size=image_size, class_names=here.class_names) != here:
+    line += f'; they saw images as {saw.source}: {saw.words}; this run evaluates at {here.words}'
   return out, line, digest(kept.leaves)
 
 

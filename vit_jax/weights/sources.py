@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import fields, models
-from vit_jax.data.view import View
 from vit_jax.errors import UserError
-from vit_jax.layouts import files
-from vit_jax.models.options import Inputs
+from vit_jax.layouts import files, preprocessing
+from vit_jax.layouts.published import find
+from vit_jax.models.inputs import Inputs
 from vit_jax.paths import is_address, local
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
@@ -45,11 +45,14 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
     address = augreg.address(source, cache, augreg.DIRECTORY)
   path, where = fetch(address, cache), address.partition('#')[0]
   stored, notes = published(files.read(path), where), files.notes(path)
+  inputs, remarks = _inputs_of_notes(notes, where)
+  stored = replace(stored, inputs=inputs, remarks=(*stored.remarks, *remarks))
   if 'options' not in notes:
-    return stored
-  name, inputs = notes.get('model', ''), _inputs_of_notes(notes)
+    known = find(where)
+    said = {'name': known.model, 'options': known.options} if known else {}
+    return replace(stored, known=known, **said)
   size = inputs and inputs.size
-  return replace(stored, name=name, options=notes['options'], inputs=inputs, table_size=size)
+  return replace(stored, name=notes.get('model', ''), options=notes['options'], table_size=size)
 
 
 def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
@@ -84,19 +87,20 @@ def inputs_of(source: str, name: str) -> Inputs:
     place = ''
   found = None
   if isinstance(place, Path) and place.is_file():
-    found = _inputs_of_notes(files.notes(place))
+    found = _inputs_of_notes(files.notes(place), source)[0]
   elif isinstance(place, Path):
     found = huggingface.inputs_of(place) if huggingface.is_model(place) else Run(place).inputs
+  if found is None and (known := find(source)) and known.model == name:
+    found = known.inputs
   return found or models.inputs_of(name)
 
 
-def _inputs_of_notes(notes: Mapping[str, Any]) -> Inputs | None:
-  if 'inputs' not in notes:
-    return None
-  values = dict(notes['inputs'])
-  view = values.pop('view', None)
-  inputs = fields.build(Inputs, values, 'inputs')
-  return replace(inputs, view=fields.build(View, view, 'view')) if view else inputs
+def _inputs_of_notes(notes: Mapping[str, Any], where: str) -> tuple[Inputs | None, tuple[str, ...]]:
+  """(the images that a file says it expects, remarks): ours, or in the words of others."""
+  if 'inputs' in notes:
+    inputs = fields.build(Inputs, {**notes['inputs'], 'source': 'its metadata'}, f'{where}: inputs')
+    return inputs, ()
+  return huggingface.inputs_of_config(notes, notes.get(preprocessing.HUGGING_FACE) or {}, where)
 
 
 def _read_run(run: Run, checkpoint: str) -> Stored:

@@ -8,12 +8,13 @@ import numpy as np
 
 from vit_jax import fields, layouts, models
 from vit_jax.data import imagenet
-from vit_jax.data.view import View
 from vit_jax.errors import UserError, first_few
 from vit_jax.layouts import files, layout, positions, registry
 from vit_jax.layouts.adapt import adapt
 from vit_jax.layouts.layout import Layout
+from vit_jax.layouts.published import Published
 from vit_jax.models import Inputs
+from vit_jax.models.inputs import at
 from vit_jax.models.names import find
 from vit_jax.trees import flatten_variables, unflatten_variables
 
@@ -31,6 +32,7 @@ class Stored:
     inputs: the images that the weights expect; None if the source does not say.
     table_size: (H, W) of the images that the positions are for; likewise.
     remarks: more to say about them.
+    known: the published checkpoint that they are named after.
   """
 
   where: str
@@ -41,6 +43,7 @@ class Stored:
   inputs: Inputs | None = None
   table_size: tuple[int, int] | None = None
   remarks: tuple[str, ...] = ()
+  known: Published | None = None
 
   @property
   def num_classes(self) -> int:
@@ -54,6 +57,11 @@ class Stored:
     """Options that hold whatever the name of the model; see `layouts.TRAITS`."""
     known = {name: value for name, value in self.options.items() if name in layouts.TRAITS}
     return {**(self.layout.traits if self.layout else {}), **known}
+
+  def has(self, our_name: str) -> bool:
+    """Whether a published leaf of this name of ours is there."""
+    assert self.layout is not None
+    return layout.has(self.layout, self.leaves, our_name)
 
   def size(self, our_name: str, letter: str) -> int:
     """Size of an axis of one of our leaves; 0 if it is absent."""
@@ -82,14 +90,22 @@ def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
 
 
 def build(
-  stored: Stored, name: str = '', num_classes: int | None = None, keys: Mapping[str, Any] = {}
+  stored: Stored,
+  name: str = '',
+  num_classes: int | None = None,
+  keys: Mapping[str, Any] = {},
+  image_size: tuple[int, int] | None = None,
 ) -> Any:
   """The model of these weights, with the `inputs` that they expect.
+
+  If the source does not say what images those are: as the published checkpoint that it is named
+  after, if it holds that model; else as published weights of the model's name.
 
   Args:
     name: of the model, if the source does not say.
     num_classes: another number of classes than theirs.
     keys: options of the model, overriding the source's; values may be text.
+    image_size: (H, W) of images; by default what the weights expect.
 
   Raises:
     UserError: no name is known, or the model does not have such options.
@@ -101,7 +117,7 @@ def build(
   types = get_type_hints(find(name)[0].options)
   found = dict(stored.traits)
   if 'representation' in types and stored.layout is not None:
-    found |= _read_off(stored)
+    found |= _read_off(stored, models.options_of(name))
   found |= stored.options if named else {}
   if classes not in (0, stored.num_classes):
     # New classes are for fine-tuning, where one layer replaces both (arXiv:2010.11929 section 3.2).
@@ -112,15 +128,19 @@ def build(
     for key, value in keys.items()
   }
   model = models.build(name, classes, models.options_of(name, found))
-  inputs = stored.inputs
-  if inputs is None:
-    inputs = replace(model.inputs, size=_image_size(stored, model))
+  inputs, known = stored.inputs, stored.known
+  if inputs is not None:
+    inputs = at(inputs, image_size or inputs.size)
+  elif known is not None and known.model == name:
+    inputs = known.at(image_size or _image_size(stored, model.clone(inputs=known.inputs)))
+  else:
+    inputs = models.inputs_of(name, image_size or _image_size(stored, model))
   names = inputs.class_names if len(inputs.class_names) == classes else ()
-  return model.clone(inputs=replace(inputs, class_names=names, view=View.expected(inputs)))
+  return model.clone(inputs=replace(inputs, class_names=names))
 
 
-def _read_off(stored: Stored) -> dict[str, Any]:
-  """Options of a ViT that follow from the names of its leaves."""
+def _read_off(stored: Stored, usual: Any) -> dict[str, Any]:
+  """Options of a ViT that follow from the names of its leaves; `usual` are those of its name."""
   assert stored.layout is not None
   there = {
     name: stored.size(name, 'D') > 0
@@ -128,6 +148,10 @@ def _read_off(stored: Stored) -> dict[str, Any]:
   }
   found: dict[str, Any] = {'representation': there['pre_logits/kernel']}
   found['pool'] = 'map' if there['map_head/probe'] else 'cls' if there['cls'] else 'mean'
+  qkv = 'encoder/blocks/attention/qkv/'
+  found['qkv_bias'] = not stored.has(f'{qkv}kernel') or stored.has(f'{qkv}bias')
+  if stored.has('encoder/blocks/scale1') and not getattr(usual, 'layerscale', 0):
+    found['layerscale'] = 1e-5  # only its presence matters: the scales are in the file
   if not there['pos_embedding'] and 'sincos2d' in stored.layout.positions:
     found['posemb'] = 'sincos2d'
   return found
@@ -142,6 +166,12 @@ def _image_size(stored: Stored, model: Any) -> tuple[int, int]:
     stride = tiled // model.grid((tiled, tiled))[0]
     side = stride * (found[1] if found else max(1, round(side / stride)))
   return side, side
+
+
+def own_resize(model: Any) -> layout.Resize:
+  """How positions of a run of ours are resized: as the code does that trains the family."""
+  # facebookresearch/deit main.py; google-research/vision_transformer checkpoint.py
+  return 'bicubic' if getattr(model.options, 'init', '') == 'trunc_normal' else 'bilinear'
 
 
 def fit(
@@ -162,7 +192,7 @@ def fit(
     UserError: they do not fit; lists names and shapes.
   """
   wanted, remarks = flatten_variables(variables), [*stored.remarks]
-  reading, resize = layout.Reading(dict(stored.leaves)), 'bilinear'
+  reading, resize = layout.Reading(dict(stored.leaves)), own_resize(model)
   if stored.layout is not None:
     shapes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
     reading = layout.to_ours(stored.layout, stored.leaves, shapes)
