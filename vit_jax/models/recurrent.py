@@ -132,9 +132,8 @@ class Recurrent(nn.Module):
     width = self.options.width
     of_state_BTV = self._logits(seen_BTR.at[..., width:].set(0), False)
     outputs_BSR = jnp.pad(memory.outputs_BSH, ((0, 0), (0, 0), (width, 0)))
-    of_source_BSV = self._logits(outputs_BSR, False) - self._logits(
-      jnp.zeros_like(outputs_BSR), False
-    )
+    biases_11V = self._logits(jnp.zeros_like(outputs_BSR[:1, :1]), False)
+    of_source_BSV = self._logits(outputs_BSR, False) - biases_11V
     right_BTS = jnp.take_along_axis(of_state_BTV, target_BT[..., None], axis=2)
     right_BTS += jnp.take_along_axis(of_source_BSV, target_BT[:, None], axis=2).swapaxes(1, 2)
     # log sum_v exp(a_v + b_v) as a product of matrices.
