@@ -3,7 +3,6 @@
 Predictions, evaluations, transfer and training without a random crop all make pixels here.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,7 +13,7 @@ from PIL import Image
 from vit_jax.config import ImageData
 from vit_jax.data import decode
 from vit_jax.models import Inputs
-from vit_jax.models.inputs import Aspect, Interpolation
+from vit_jax.models.inputs import Aspect, Interpolation, uncropped
 
 _PILLOW = {'bicubic': Image.Resampling.BICUBIC, 'bilinear': Image.Resampling.BILINEAR}
 
@@ -75,8 +74,7 @@ class View:
 
     Rounded as torchvision does for a square, and as timm's ResizeKeepRatio for another shape.
     """
-    # A whole number that is less by a rounding error counts as that number.
-    h, w = (math.floor(side / self.crop + 1e-6) for side in self.image_size)
+    h, w = uncropped(self.image_size, self.crop)
     if self.aspect == 'change':
       return h, w
     if h == w:

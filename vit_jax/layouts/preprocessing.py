@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vit_jax.models.inputs import HALF, Inputs
+from vit_jax.models.inputs import HALF, Inputs, uncropped
 
 TIMM, HUGGING_FACE = 'pretrained_cfg', 'preprocessor_config'
 _PILLOW = {2: 'bilinear', 3: 'bicubic'}  # numbers of PIL.Image.Resampling
@@ -82,7 +82,7 @@ def of_hugging_face(
 
 def to_hugging_face(x: Inputs) -> dict[str, Any]:
   """A preprocessor_config.json, of the processor that can both resize and crop."""
-  height, width = (int(side / x.crop + 1e-6) for side in x.size)
+  height, width = uncropped(x.size, x.crop)
   keep = x.aspect == 'keep'
   size = {'shortest_edge': min(height, width)} if keep else {'height': height, 'width': width}
   return {

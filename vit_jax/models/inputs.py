@@ -74,6 +74,13 @@ def at(inputs: Inputs, size: tuple[int, int], crops: Crops = ()) -> Inputs:
   return replace(inputs, size=size, crop=crop)
 
 
+def uncropped(size: tuple[int, int], crop: float) -> tuple[int, int]:
+  """(height, width) to resize to, of which the center is `crop` and has `size`."""
+  # A whole number that is less by a rounding error counts as that number.
+  height, width = (int(side / crop + 1e-6) for side in size)
+  return height, width
+
+
 def changed(inputs: Inputs, values: Mapping[str, Any]) -> Inputs:
   """With what a user says by flags: `mean` and `std` may be one number for all channels.
 
