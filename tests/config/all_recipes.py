@@ -54,6 +54,8 @@ RECIPES = {
   'before_after:ResNet': {},
   'before_after:DeiT': {'loss.distill.teacher_weights': 'run'},
   'before_after:CaiT': {},
+  'ingredients:earth_climate,DeiT III': {},
+  'ingredients:fashion_mnist,DeiT': {},
   'translate:rnn': {},
   'translate:rnn_attention': {},
   'translate:transformer': {},

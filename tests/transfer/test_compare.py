@@ -185,7 +185,9 @@ def test_a_folder_of_another_comparison_is_refused(recipe, stand_in, capsys):
   [
     ('def get_comparison', 'def get_comparisons', 'it has no function get_comparison()'),
     ("teacher='teacher'", "teacher='techer'", "the teacher 'techer' must come before its student"),
-    ("name='student', year=2020", "name='student'", 'get_comparison() of'),
+    ("name='student', year=2020", "name='student'", 'a year in some rows only'),
+    ("name='student', year", "nam='student', year", 'get_comparison() of'),
+    ('year=1998, choices', 'year=1998, seeds=1, choices', 'needs a teacher of each of its seeds'),
     ("name='student', year", "name='teacher', year", "has 'teacher' twice"),
     ("{{'optim.lr': lr}}", "{{'optim.lrr': lr}}", "did you mean 'lr'"),
   ],
@@ -200,6 +202,33 @@ def test_faults_of_a_recipe(old, new, told, recipe, stand_in, capsys):
   error = capsys.readouterr().err
   assert told in error and error.count('\n') == 1
   assert not stand_in.runs
+
+
+def test_an_argument_and_systems_of_fewer_seeds_without_years(recipe, stand_in, capsys):
+  text = recipe.read_text().replace(
+    'def get_config(name):', 'def get_config(arg):\n  name = arg[4:]'
+  )
+  text += """
+
+def get_comparison(arg):
+  assert arg == 'big'
+  return [dict(name='teacher'), dict(name='student', teacher='teacher', seeds=1)]
+"""
+  recipe.write_text(
+    text.replace('eval_batch_size=16', 'eval_batch_size=32 if arg[:3] == "big" else 8')
+  )
+  root = recipe.parent / 'runs'
+  flags = ['compare', f'--config={recipe}:big', f'--workdir={root}', '--seeds', '3', '1']
+  assert commands.main(flags) == 0
+  done = [(name, x.seed, x.eval_batch_size) for name, x in stand_in.runs if 'seed' in name]
+  assert done == [('teacher/seed-3', 3, 32), ('teacher/seed-1', 1, 32), ('student/seed-3', 3, 32)]
+  rows = read_rows(root)
+  assert [(row.system, row.label, row.seeds) for row in rows] == [
+    ('teacher', 'teacher', 2),
+    ('student', 'student', 1),
+  ]
+  assert 'year' not in rows[0].cells()
+  assert 'year' not in capsys.readouterr().out
 
 
 def summaries_of(root: Path) -> dict[str, dict]:

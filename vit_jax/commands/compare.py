@@ -6,13 +6,13 @@ from vit_jax.commands import flags
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.paths import local
 from vit_jax.report.comparison import write_comparison
-from vit_jax.transfer.compare import Interrupted, compare
+from vit_jax.transfer.compare import Interrupted, compare, plain
 
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('compare')
   add = parser.add_argument
-  words = 'such as before_after or lecture; --config.KEY=VALUE changes all systems'
+  words = 'such as lecture or ingredients:earth_climate; --config.KEY=VALUE changes all systems'
   add('--config', required=True, metavar='NAME|FILE', help=words)
   add('--workdir', type=local, help='the folder of run folders (default: runs/NAME)')
   words = 'one training each, after the choices are made'
@@ -24,7 +24,8 @@ def main(argv: list[str]) -> int:
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
   keep_cpu_memory()
-  root = args.workdir or local(f'runs/{Path(args.config).stem}')
+  file, _, arg = args.config.partition(':')
+  root = args.workdir or local('_'.join(filter(None, (f'runs/{Path(file).stem}', plain(arg)))))
   try:
     compare(args.config, updates, args.seeds, root, flags.data_dir(args))
   except Interrupted as stopped:

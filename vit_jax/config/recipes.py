@@ -54,12 +54,7 @@ def load_config(spec: str) -> ConfigDict:
   path, module, arg = _load(spec)
   if not hasattr(module, 'get_config'):
     raise UserError(f'--config: {path} has no function get_config()')
-  if arg and not _takes_arg(module.get_config):
-    raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
-  try:
-    return module.get_config(arg) if arg else module.get_config()
-  except ValueError as error:
-    raise UserError(f'--config: {path}: {error}') from None
+  return _call(module.get_config, arg, path)
 
 
 def from_flags(flags: Sequence[str]) -> dict[str, Any]:
@@ -117,11 +112,12 @@ class System(NamedTuple):
   """One row of a comparison, as `get_comparison()` of a recipe returns it."""
 
   name: str  # what `get_config` of the recipe takes
-  year: int  # of its publication
+  year: int = 0  # of its publication, by which the table is ordered; of all systems or of none
   # {key of the recipe: value} of each way to train it; held-out training images choose one.
   choices: list[dict[str, Any]] = []
   teacher: str = ''  # an earlier system, whose weights it learns from
   method: str = 'train'  # of the recipe's model, or a bag of visual words in its place
+  seeds: int = 0  # it is trained with the first so many of the command's; 0: with all
 
 
 def load_comparison(spec: str) -> list[System]:
@@ -130,18 +126,16 @@ def load_comparison(spec: str) -> list[System]:
   Raises:
     UserError: it has none, a key is wrong, or a teacher is not before its student.
   """
-  path, module, _ = _load(spec)
-  right = (
-    "it must return a list such as [dict(name='ResNet', year=2015, choices=[{'optim.lr': 1e-3}])]"
-  )
+  path, module, arg = _load(spec)
+  right = "it must return a list such as [dict(name='ResNet', choices=[{'optim.lr': 1e-3}])]"
   if not hasattr(module, 'get_comparison'):
     raise UserError(
       f'--config: {path} compares nothing: it has no function get_comparison(); {right}'
     )
   where = f'--config: get_comparison() of {path}'
   systems: dict[str, System] = {}
-  for row in module.get_comparison():
-    if not isinstance(row, dict) or not {'name', 'year'} <= set(row) <= set(System._fields):
+  for row in _call(module.get_comparison, arg, path):
+    if not isinstance(row, dict) or not {'name'} <= set(row) <= set(System._fields):
       raise UserError(f'{where} has {row!r}; {right}')
     system = System(**row)
     name, teacher, method = system.name, system.teacher, system.method
@@ -151,9 +145,16 @@ def load_comparison(spec: str) -> list[System]:
       raise UserError(f'{where} has {name!r} twice')
     if teacher and teacher not in systems:
       raise UserError(f'{where}: the teacher {teacher!r} must come before its student {name!r}')
+    if teacher and not _as_many(systems[teacher].seeds, system.seeds):
+      raise UserError(
+        f'{where}: {name!r} has {system.seeds or "all"} seeds, and its teacher {teacher!r} '
+        f'{systems[teacher].seeds}; a student needs a teacher of each of its seeds'
+      )
     systems[name] = system
   if not systems:
     raise UserError(f'{where} is empty; {right}')
+  if len({system.year > 0 for system in systems.values()}) > 1:
+    raise UserError(f'{where} has a year in some rows only; give it to all of them or to none')
   return [*systems.values()]
 
 
@@ -173,6 +174,20 @@ def _load(spec: str) -> tuple[Path, ModuleType, str]:
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
   return path, module, arg
+
+
+def _call(function: Callable[..., Any], arg: str, path: Path) -> Any:
+  """What a function of a recipe returns for the argument, or without one."""
+  if arg and not _takes_arg(function):
+    raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
+  try:
+    return function(arg) if arg else function()
+  except ValueError as error:
+    raise UserError(f'--config: {path}: {error}') from None
+
+
+def _as_many(teachers: int, students: int) -> bool:
+  return not teachers or 0 < students <= teachers
 
 
 def _takes_arg(function: Callable[..., Any]) -> bool:

@@ -22,6 +22,7 @@ class System(NamedTuple):
   """A finished system; its metrics and `seconds` are means over seeds.
 
   Attributes:
+    year: of its publication; 0 where the comparison has none.
     size: of an example, in the unit of its kind of data.
     metrics: in percent, that of the headline first.
     spread: of that one.
@@ -44,13 +45,18 @@ class System(NamedTuple):
   def headline(self) -> float:
     return next(iter(self.metrics.values()))
 
+  @property
+  def label(self) -> str:
+    """Its name in a plot."""
+    return f'{self.system} ({self.year})' if self.year else self.system
+
   def cells(self) -> dict[str, Any]:
     """Its row of the table."""
     (metric, value), *others = self.metrics.items()
     keys = System._fields[System._fields.index('seeds') : -1]
     return {
       'system': self.system,
-      'year': self.year,
+      **({'year': self.year} if self.year else {}),
       KINDS[self.runs[0].kind].size: self.size,
       metric: value,
       'spread': self.spread,
@@ -85,12 +91,13 @@ def write_comparison(
     figure = draw(rows)
     with writing(plot):
       plots.save_png(figure, plot)
-  shown = [list((row | {'year': str(row['year'])}).values()) for row in cells]  # without a comma
+  # A year is shown without a comma.
+  shown = [[str(value) if key == 'year' else value for key, value in row.items()] for row in cells]
   return f'{as_text(list(cells[0]), shown)}\n\n{note}'
 
 
 def read_rows(root: Path) -> list[System]:
-  """The finished systems, by year."""
+  """The finished systems, by year; those of a year in the order of the comparison."""
   index = root / INDEX
   entries = json.loads(index.read_text()) if index.is_file() else []
   rows: dict[str, System] = {}
@@ -145,9 +152,7 @@ def _seconds(run: Run) -> float:
 def draw(rows: Sequence[System]) -> Figure:
   """Translations: by length of the source. Others: against each cost."""
   by_length = {
-    f'{row.system} ({row.year})': [
-      found for run in row.runs if (found := lengths.scores(run, run.headline))
-    ]
+    row.label: [found for run in row.runs if (found := lengths.scores(run, run.headline))]
     for row in rows
   }
   return lengths.length_figure(by_length) if all(by_length.values()) else draw_costs(rows)
@@ -171,7 +176,7 @@ def draw_costs(rows: Sequence[System]) -> Figure:
       dot = axes.errorbar(
         x, row.headline, row.spread, fmt='o', color=color, markersize=6, capsize=3
       )
-      dot.set_label(plots.shown(f'{row.system} ({row.year})'))
+      dot.set_label(plots.shown(row.label))
     axes.set(xscale='log', xlabel=label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=''))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -70,7 +70,7 @@ def compare(
   """Trains and judges what is not done yet.
 
   Args:
-    file: a recipe with `get_comparison()`.
+    file: a recipe with `get_comparison()`; after a colon, an argument for it.
     updates: key of the recipe -> value, for all systems alike.
 
   Raises:
@@ -84,7 +84,8 @@ def compare(
     values = {**updates, 'seed': seed, **choice}
     if system.teacher:
       values['loss.distill.teacher_weights'] = str(teacher)
-    return config.recipe(f'{file}:{system.name}', values)
+    # The argument of a comparison, such as its data, comes before the system.
+    return config.recipe(f'{file}{"," if ":" in file else ":"}{system.name}', values)
 
   members: dict[str, Member] = {}
   systems = load_comparison(file)
@@ -96,7 +97,7 @@ def compare(
     members[system.name] = Member(
       system,
       [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
-      {seed: folder / f'seed-{seed}' for seed in seeds},
+      {seed: folder / f'seed-{seed}' for seed in seeds[: system.seeds or None]},
     )
     for choice in choices:  # a fault is found before an hour of training
       x = experiment(system, choice, SEED, 'a run')
