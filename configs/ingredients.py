@@ -108,7 +108,5 @@ def get_config(arg: str = 'earth_climate,baseline') -> ConfigDict:
   c.optim = ConfigDict(dict(lr=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=dict(epochs=2.0)))
   c.evals = ConfigDict(dict(test=dict(split='test')))
   c.log = ConfigDict(dict(every=dict(epochs=1.0)))
-  for key, value in INGREDIENTS[name].items():
-    group, _, key = key.partition('.')
-    c[group][key] = value
+  c.update_from_flattened_dict(INGREDIENTS[name])
   return c

@@ -27,6 +27,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from tests import fleet  # noqa: E402
+from vit_jax.models import constraints  # noqa: E402
 
 TINY_RECIPE = """
 from ml_collections import ConfigDict
@@ -104,6 +105,18 @@ def lenet_recipe(tiny_folder, tmp_path_factory) -> Path:
   path = tmp_path_factory.mktemp('recipe') / 'lenet.py'
   path.write_text(LENET_RECIPE.format(folder=str(tiny_folder)))
   return path
+
+
+@pytest.fixture
+def trace_for(monkeypatch):
+  """A function that lets models be traced for a platform that is not here."""
+
+  def patch(name: str) -> None:
+    monkeypatch.setattr(constraints, 'platform', lambda: name)
+    jax.clear_caches()
+
+  yield patch
+  jax.clear_caches()
 
 
 @pytest.fixture(scope='session')

@@ -157,6 +157,117 @@ def test_traffic_counts_what_is_touched():
   assert costs.traffic(hlo.parse(TRAFFIC)) == expected
 
 
+ASYNC = """HloModule async
+
+%slicing (a.1: f32[12,100], i.1: s32[]) -> f32[1,100] {
+  %a.1 = f32[12,100]{1,0} parameter(0)
+  %i.1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %s.1 = f32[1,100]{1,0} dynamic-slice(%a.1, %i.1, %zero), dynamic_slice_sizes={1,100}
+}
+
+ENTRY %main (a: f32[12,100], i: s32[]) -> f32[1,100] {
+  %a = f32[12,100]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  OPERATION
+  ROOT %done = f32[1,100]{1,0} OPCODE-done(%start)
+}
+"""
+
+
+@pytest.mark.parametrize(
+  'opcode, operation, moved',
+  [
+    # It reads a slice of 400 bytes and the index, and writes the slice; not the whole of 4,800.
+    (
+      'fusion',
+      '%start = ((f32[12,100]{1,0}, s32[]), f32[1,100]{1,0}, u32[]) '
+      'fusion-start(%a, %i), kind=kLoop, calls=%slicing',
+      400 + 4 + 400,
+    ),
+    # (result, operand, context): from HBM to fast memory, and back.
+    (
+      'copy',
+      '%start = (f32[12,100]{1,0:S(1)}, f32[12,100]{1,0}, u32[]) copy-start(%a)',
+      4800,
+    ),
+    (
+      'copy',
+      '%near = f32[12,100]{1,0:S(1)} negate(%a)\n'
+      '  %start = (f32[12,100]{1,0}, f32[12,100]{1,0:S(1)}, u32[]) copy-start(%near)',
+      4800 + 4800,
+    ),
+    (
+      'slice',
+      '%start = ((f32[12,100]{1,0}), f32[1,100]{1,0:S(1)}, s32[]) slice-start(%a), '
+      'slice={[0:1], [0:100]}',
+      400,
+    ),
+    # (operand, result): both ends of a gather over four devices.
+    (
+      'all-gather',
+      '%start = (f32[12,100]{1,0}, f32[48,100]{1,0}) all-gather-start(%a), dimensions={0}',
+      4800 + 4 * 4800,
+    ),
+  ],
+)
+def test_traffic_of_what_is_asynchronous(opcode, operation, moved):
+  text = ASYNC.replace('OPERATION', operation).replace('OPCODE', opcode)
+  assert costs.traffic(hlo.parse(text)) == moved
+
+
+LIBRARY = """HloModule library
+
+ENTRY %main (a: bf16[64,96], b: bf16[96,32]) -> bf16[64,32] {
+  %a = bf16[64,96]{1,0} parameter(0)
+  %b = bf16[96,32]{1,0} parameter(1)
+  %call = (bf16[64,32]{1,0}, s8[4194304]{0}) custom-call(%a, %b), \
+custom_call_target="__cublas$gemm", \
+backend_config={"gemm_backend_config":{"lhs_contracting_dimensions":["1"]}}
+  ROOT %out = bf16[64,32]{1,0} get-tuple-element(%call), index=0
+}
+""".replace('\\\n', '')
+
+
+def test_the_workspace_of_a_library_is_no_traffic():
+  module = hlo.parse(LIBRARY)
+  assert costs.traffic(module) == 2 * (64 * 96 + 96 * 32 + 64 * 32)
+
+
+@pytest.mark.parametrize(
+  'target, products', [('__cudnn$fmhaSoftmax', 2), ('__cudnn$fmhaSoftmaxBackward', 5)]
+)
+def test_the_products_of_cudnn_attention(target, products):
+  """Two in the forward pass; the backward pass makes the scores again, and has four gradients."""
+  text = f"""HloModule attention
+
+ENTRY %main (q: bf16[8,198,12,64], k: bf16[8,198,12,64]) -> bf16[8,12,198,64] {{
+  %q = bf16[8,198,12,64]{{3,2,1,0}} parameter(0)
+  %k = bf16[8,198,12,64]{{3,2,1,0}} parameter(1)
+  %c = (bf16[8,12,198,64]{{3,1,2,0}}, u8[0]{{0}}) custom-call(%q, %k), custom_call_target="{target}"
+  ROOT %out = bf16[8,12,198,64]{{3,1,2,0}} get-tuple-element(%c), index=0
+}}
+"""
+  module = hlo.parse(text)
+  assert costs.flops(module) == products * 2 * 8 * 12 * 198 * 198 * 64
+  assert costs.traffic(module) == 3 * 2 * 8 * 198 * 12 * 64
+
+
+@pytest.mark.parametrize(
+  'shape, parts',
+  [
+    ('f32[2,3]{1,0:T(8,128)}', ['f32[2,3]{1,0:T(8,128)}']),
+    (
+      '((f32[2,3]{1,0}, s32[]), bf16[4]{0}, u32[])',
+      ['(f32[2,3]{1,0}, s32[])', 'bf16[4]{0}', 'u32[]'],
+    ),
+    ('(f32[2,3]{1,0:T(8,128)(2,1)S(1)}, pred[])', ['f32[2,3]{1,0:T(8,128)(2,1)S(1)}', 'pred[]']),
+  ],
+)
+def test_parts_of_a_tuple(shape, parts):
+  assert hlo.elements(shape) == parts
+
+
 def test_stripping_leaves_the_program():
   text = jax.jit(lambda x: jnp.tanh(x @ x)).lower(jnp.ones((8, 8))).compile().as_text()
   assert 'metadata=' in text

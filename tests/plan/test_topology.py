@@ -18,6 +18,7 @@ from vit_jax.plan import compilers, sizes
     ('h100:8x32', 256, (8,), 32, 'cuda'),
     ('h200:8x4', 32, (8,), 4, 'cuda'),
     ('h100:8', 8, (8,), 1, 'cuda'),
+    ('a100-40:8', 8, (8,), 1, 'cuda'),
     ('cpu:4', 4, (4,), 1, 'cpu'),
   ],
 )
@@ -73,8 +74,21 @@ def test_too_few_cpu_devices():
 
 
 def test_a_chip_without_figures_is_not_planned_for():
-  with pytest.raises(UserError, match='A100.*known: v4, v5e'):
-    compilers.require(topology.parse('a100:8').chip)
+  with pytest.raises(UserError, match='TPU v2.*known: v3, v4, v5e'):
+    compilers.require(topology.parse('v2:2x2').chip)
+
+
+@pytest.mark.parametrize('text', ['rtx3090:4x2', '2*v3:4x4'])
+def test_groups_without_figures_of_their_links_are_refused(text):
+  with pytest.raises(UserError, match='for the links between'):
+    topology.parse(text)
+
+
+def test_the_compiler_is_told_of_each_card():
+  texts = {name: compilers.gpu_target(chip) for name, chip in chips.CHIPS.items() if chip.card}
+  assert len({*texts.values()}) == len(texts) and not any('$' in text for text in texts.values())
+  assert 'core_count: 108' in texts['a100-40'] and 'major: 8 minor: 0' in texts['a100-40']
+  assert 'feature_extension: NONE' in texts['rtx4090'] and 'major: 8 minor: 9' in texts['rtx4090']
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,10 @@ def test_a_chip_without_figures_is_not_planned_for():
     ('TPU v5', 459e12),
     ('TPU v3', 61.5e12),  # a device is one of two cores
     ('NVIDIA H100 80GB HBM3', 989e12),
+    ('NVIDIA A100-SXM4-40GB', 312e12),
+    ('NVIDIA A100-SXM4-80GB', 312e12),
+    ('NVIDIA GeForce RTX 4090', 165.2e12),
+    ('NVIDIA GeForce RTX 4090 Laptop GPU', None),
     ('cpu', None),
     ('Radeon', None),
   ],

@@ -58,6 +58,8 @@ class Optim:
   clip_agc: float = bounded(0.0, 0)  # adaptive, per unit (arXiv:2102.06171); 0: off
   layer_decay: float = bounded(1.0, 0, 1)  # lr of a layer over that of the next one
   groups: Mapping[str, Group] = field(default_factory=dict)
+  # Sums gradients of kernels over devices; bfloat16 needs model.dtype='bfloat16'.
+  reduce_dtype: Literal['float32', 'bfloat16'] = 'float32'
   accumulate: int = bounded(1, 1)  # micro-batches per step
   ema: float = bounded(0.0, 0, 0.999999)  # decay of averaged parameters, used to evaluate; 0: off
   ema_warmup: bool = False  # raise it from 0.1, as min(ema, (1 + t) / (10 + t))

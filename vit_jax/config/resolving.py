@@ -59,6 +59,12 @@ def _settle(x: Experiment) -> Experiment:
     )
   if x.optim.schedule == 'noam' and x.optim.warmup == Duration():
     raise UserError("config.optim.warmup is missing: the schedule 'noam' rises until its end")
+  dtype = getattr(x.model.options, 'dtype', 'float32')
+  if x.optim.reduce_dtype not in ('float32', dtype):
+    raise UserError(
+      f'config.optim.reduce_dtype is {x.optim.reduce_dtype!r}, but config.model.dtype is '
+      f'{dtype!r}; only gradients of products in bfloat16 may be summed in it'
+    )
   check_evals(x.evals, x.checkpoint.best)
   return replace(x, eval_batch_size=x.eval_batch_size or x.batch_size)
 

@@ -66,6 +66,9 @@ def _xla_forward(q_BNAE, k_BTAE, v_BTAE, mask_BANT):
 
 
 def _xla_backward(saved, dout_BNAE):
+  if saved[0].dtype != jnp.float32:
+    # Without the barrier the compiler would keep the weights in float32.
+    saved = jax.lax.optimization_barrier(saved)
   q_BNAE, k_BTAE, v_BTAE, weights_BANT, sums_BAN1, out_BNAE = saved
   dtype = q_BNAE.dtype
   dout_BNAE = dout_BNAE.astype(jnp.float32) / sums_BAN1.swapaxes(1, 2)
@@ -84,20 +87,59 @@ xla_attention.defvjp(_xla_forward, _xla_backward)
 
 
 def cudnn_attention(
-  q_BNAE: Array, k_BTAE: Array, v_BTAE: Array, mask_BANT: Array | None = None
+  q_BNAE: Array,
+  k_BTAE: Array,
+  v_BTAE: Array,
+  mask_BANT: Array | None = None,
+  padding: int = 0,
 ) -> Array:
   """The same in cuDNN's fused kernel (FlashAttention).
 
-  On Hopper its backward pass can return NaN for hazardous lengths; there it gets the full
-  lengths as a padding mask, which takes another path.
+  Its backward pass takes even lengths only: odd ones get a token more, which the lengths tell it to
+  pass over. On Hopper it can return NaN for hazardous lengths; there the lengths make it take
+  another path.
+
+  Args:
+    padding: the last so many keys are not attended to; the result of the queries there is finite.
   """
-  options: dict[str, Any] = {} if mask_BANT is None else {'mask': mask_BANT}
-  if _hazardous(q_BNAE.shape[1]):
-    options |= dict(
-      query_seq_lengths=jnp.full(q_BNAE.shape[0], q_BNAE.shape[1], jnp.int32),
-      key_value_seq_lengths=jnp.full(k_BTAE.shape[0], k_BTAE.shape[1], jnp.int32),
-    )
-  return jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **options)
+  queries, keys = q_BNAE.shape[1], k_BTAE.shape[1]
+  if padding:
+    # cuDNN may leave their gradients unwritten.
+    masked: Any = [_without_gradient(x_BTAE, padding) for x_BTAE in (k_BTAE, v_BTAE)]
+    k_BTAE, v_BTAE = masked
+  q_BNAE, k_BTAE, v_BTAE = map(_even, (q_BNAE, k_BTAE, v_BTAE))
+  options: dict[str, Any] = {}
+  if padding or queries % 2 or keys % 2 or _hazardous(queries):
+    lengths = q_BNAE.shape[1], keys - padding  # of queries all, for a row without a key is NaN
+    options = {
+      name: jnp.full(len(q_BNAE), length, jnp.int32)
+      for name, length in zip(('query_seq_lengths', 'key_value_seq_lengths'), lengths, strict=True)
+    }
+  if mask_BANT is not None:
+    sides = [(0, size % 2 if size > 1 else 0) for size in mask_BANT.shape[2:]]
+    options['mask'] = jnp.pad(mask_BANT, ((0, 0), (0, 0), *sides), constant_values=True)
+  out_BNAE = jax.nn.dot_product_attention(q_BNAE, k_BTAE, v_BTAE, implementation='cudnn', **options)
+  return out_BNAE[:, :queries]
+
+
+def _even(x_BNAE: Array) -> Array:
+  """With a token of zeros more, if N is odd."""
+  odd = x_BNAE.shape[1] % 2
+  return jnp.pad(x_BNAE, ((0, 0), (0, odd), (0, 0), (0, 0))) if odd else x_BNAE
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _without_gradient(x_BTAE: Array, count: int) -> Array:
+  """The same; the gradient of the last `count` tokens is zero, whatever it is of the result."""
+  return x_BTAE
+
+
+def _without_gradient_backward(count, _, dx_BTAE):
+  tokens = dx_BTAE.shape[1]
+  return (jnp.where(jnp.arange(tokens)[:, None, None] < tokens - count, dx_BTAE, 0),)
+
+
+_without_gradient.defvjp(lambda x_BTAE, count: (x_BTAE, None), _without_gradient_backward)
 
 
 def attend(
@@ -114,34 +156,50 @@ def attend(
   Raises:
     UserError: 'cudnn' where there is no GPU, the dtype is float32, or a mesh splits the tokens.
   """
-  gpu, half = jax.default_backend() == 'gpu', q_BNAE.dtype in (jnp.bfloat16, jnp.float16)
-  if implementation == 'cudnn':
-    if not (gpu and half):
-      raise UserError(
-        f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
-        f"{jax.default_backend()} and {q_BNAE.dtype}; use attention='auto'"
-      )
-    if constraints.sequence_ways() > 1:
-      raise UserError(
-        "attention='cudnn' does not take tokens that config.mesh.sequence splits; "
-        "use attention='auto'"
-      )
+  queries, keys, head_dim = q_BNAE.shape[1], k_BTAE.shape[1], q_BNAE.shape[-1]
+  if implementation == 'auto' and (mask_BANT is not None or queries != keys):
+    implementation = 'xla'
+  if takes_cudnn(implementation, keys, head_dim, q_BNAE.dtype):
     return cudnn_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT)
-  tokens, head_dim = k_BTAE.shape[1], q_BNAE.shape[-1]
-  if (
-    implementation == 'auto'
-    and mask_BANT is None
-    and gpu
-    and half
-    and head_dim % 8 == 0
-    and head_dim <= 256
-    and q_BNAE.shape[1] == tokens
-    and not _hazardous(tokens)
-    and constraints.sequence_ways() == 1
-    and cudnn_works(tokens, head_dim, q_BNAE.dtype.name)
-  ):
-    return cudnn_attention(q_BNAE, k_BTAE, v_BTAE)
   return xla_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT)
+
+
+def takes_cudnn(implementation: AttentionKind, tokens: int, head_dim: int, dtype: Any) -> bool:
+  """Whether so many tokens attend to each other in cuDNN.
+
+  Raises:
+    UserError: as `attend`.
+  """
+  dtype = jnp.dtype(dtype)
+  gpu, half = constraints.platform() == 'gpu', dtype in (jnp.bfloat16, jnp.float16)
+  if implementation != 'cudnn':
+    return (
+      implementation == 'auto'
+      and gpu
+      and half
+      and head_dim % 8 == 0
+      and head_dim <= 256
+      and not _hazardous(tokens)
+      and constraints.sequence_ways() == 1
+      and cudnn_works(tokens, head_dim, dtype.name)
+    )
+  if not (gpu and half):
+    raise UserError(
+      f"attention='cudnn' needs a GPU and dtype bfloat16 or float16, but this is "
+      f"{constraints.platform()} and {dtype}; use attention='auto'"
+    )
+  if constraints.sequence_ways() > 1:
+    raise UserError(
+      "attention='cudnn' does not take tokens that config.mesh.sequence splits; "
+      "use attention='auto'"
+    )
+  return True
+
+
+def padding_of(options: TransformerOptions, tokens: int, width: int) -> int:
+  """How many tokens more cuDNN wants: one in the whole stream costs less than in each layer."""
+  odd = tokens % 2
+  return odd and int(takes_cudnn(options.attention, tokens, width // options.heads, options.dtype))
 
 
 def _hazardous(tokens: int) -> bool:
@@ -150,7 +208,12 @@ def _hazardous(tokens: int) -> bool:
 
 @functools.cache
 def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
-  """Tries cuDNN attention and its gradient once; prints one line if it fails."""
+  """Tries cuDNN attention and its gradient once; prints one line that says what is taken.
+
+  It is believed to work on a GPU that is not here.
+  """
+  if jax.default_backend() != 'gpu':
+    return True
 
   def attempt() -> bool:
     q_BNAE = jnp.ones((1, tokens, 1, head_dim), dtype)
@@ -165,12 +228,8 @@ def cudnn_works(tokens: int, head_dim: int, dtype: str) -> bool:
       works, why = pool.submit(attempt).result(), 'its gradient is not finite'
   except Exception as error:  # noqa: BLE001 (whatever cuDNN says, XLA still works)
     works, why = False, str(error).split('\n')[0]
-  if not works:
-    print(
-      f'attention: cuDNN does not serve {tokens} tokens of {head_dim} in {dtype} here '
-      f'({why}); XLA does',
-      flush=True,
-    )
+  chosen = 'cuDNN' if works else f'XLA, for cuDNN does not work here ({why})'
+  print(f'attention of {tokens} tokens of {head_dim} in {dtype}: {chosen}', flush=True)
   return works
 
 
@@ -178,8 +237,8 @@ class Projections(nn.Module):
   """`count` projections to heads, stored as one kernel (D, count, A, E) and bias (count, A E).
 
   The bias has its heads side by side so that many devices can share it. With `fused_qkv` the
-  projections are one matrix product, else `count` of them: the same numbers. Without `bias` there
-  is none.
+  projections are one matrix product, else `count` of them: the same numbers. 'auto' is one except
+  on a TPU, where their gradients would be copied together. Without `bias` there is none.
   """
 
   count: int
@@ -202,7 +261,7 @@ class Projections(nn.Module):
       bias_SD = jnp.zeros((self.count, width), jnp.float32)  # which the compiler takes away
     bias_SAE = bias_SD.reshape(shape)
     x_BND = x_BND.astype(o.dtype)
-    if o.fused_qkv:
+    if constraints.platform() != 'tpu' if o.fused_qkv == 'auto' else o.fused_qkv:
       parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)
     else:
       pairs = zip(
@@ -245,6 +304,7 @@ class Attention(nn.Module):
 
   options: TransformerOptions
   cross: bool = False
+  padding: int = 0  # the last so many tokens are attended to by none (`padding_of`)
 
   def __call__(
     self, x_BND: Array, mask_BANT: Array | None = None, memory_BTD: Array | None = None
@@ -288,6 +348,9 @@ class Attention(nn.Module):
       weights_BANT, sums_BAN1 = attention_weights(q_BNAE, keys.k_BTAE, mask_BANT)
       self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
     k_BTAE, v_BTAE = keys if self.cross else map(constraints.gathered, keys)
-    out_BNAE = attend(q_BNAE, k_BTAE, v_BTAE, o.attention, mask_BANT)
+    if self.padding:
+      out_BNAE = cudnn_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT, self.padding)
+    else:
+      out_BNAE = attend(q_BNAE, k_BTAE, v_BTAE, o.attention, mask_BANT)
     out_BNAE = checkpoint_name(out_BNAE, 'attention_out')
     return out_projection(o, x_BND.shape[-1])(out_BNAE), keys

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.models import constraints, initializers
-from vit_jax.models.attention import Attention
+from vit_jax.models.attention import Attention, padding_of
 from vit_jax.models.dense import Dense
 from vit_jax.models.layers import LayerNorm, drop_examples, gelu, swiglu
 from vit_jax.models.options import StochasticDepthRule, TransformerOptions
@@ -63,6 +63,7 @@ class Block(nn.Module):
   train: bool
   stochastic_depth: bool
   rolled: bool  # into a loop over the layers
+  padding: int = 0  # of the attention
 
   @nn.compact
   def __call__(
@@ -93,7 +94,7 @@ class Block(nn.Module):
 
   @nn.nowrap
   def make_attention(self) -> nn.Module:
-    return Attention(self.options, name='attention')
+    return Attention(self.options, padding=self.padding, name='attention')
 
   @nn.nowrap
   def branch(self, y_BND: Array, scale: str, drop_rate: Array | None = None) -> Array:
@@ -153,13 +154,19 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool, mask_BANT: Array | None = None) -> Array:
-    o = self.options
+    o, tokens = self.options, x_BND.shape[1]
+    own = self.kind is Block and mask_BANT is None and not self.is_initializing()
+    shown = self.is_mutable_collection('intermediates')
+    padding = padding_of(o, *x_BND.shape[1:]) if own and not shown else 0
+    if padding:
+      x_BND = jnp.pad(x_BND, ((0, 0), (0, padding), (0, 0)))
     blocks = stacked(
       self.kind, o.depth, o, initializing=self.is_initializing(), in_axes=(0, nn.broadcast)
     )
-    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, name='blocks')(
+    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, padding=padding, name='blocks')(
       x_BND, drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth), mask_BANT
     )
+    x_BND = x_BND[:, :tokens]
     return LayerNorm(name='norm')(x_BND) if self.final_norm and not o.post_norm else x_BND
 
 

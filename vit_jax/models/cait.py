@@ -47,7 +47,7 @@ def mix_heads(x_AM: Array, kernel_AC: Array, bias_C: Array) -> Array:
   """A linear map from heads A to heads C, (C, M), in the dtype of x; M is all other axes.
 
   With heads first it is one matrix product without a transpose. The gradients of kernel and bias,
-  which are sums over M, are float32.
+  which are sums over M, have their dtype.
   """
   y_CM = dot(kernel_AC.T.astype(x_AM.dtype), x_AM, (((1,), (0,)), ((), ())), x_AM.dtype)
   return y_CM + bias_C.astype(x_AM.dtype).reshape(-1, *(1 for _ in x_AM.shape[1:]))
@@ -57,7 +57,7 @@ def _mix_backward(saved, dy_CM):
   x_AM, kernel_AC = saved
   dx_AM = dot(kernel_AC.astype(x_AM.dtype), dy_CM, (((1,), (0,)), ((), ())), x_AM.dtype)
   rest = range(1, x_AM.ndim)
-  dkernel_AC = dot(x_AM, dy_CM, ((rest, rest), ((), ())), jnp.float32)
+  dkernel_AC = dot(x_AM, dy_CM, ((rest, rest), ((), ())), kernel_AC.dtype)
   return dx_AM, dkernel_AC, jnp.sum(dy_CM.astype(jnp.float32), axis=rest)
 
 

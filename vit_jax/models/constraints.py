@@ -1,5 +1,7 @@
 """How activations are sharded over the mesh that the step sets; without one, nothing is done.
 
+The mesh also says for which platform is traced, which need not be here.
+
 One constraint per block is enough for the partitioner to split the work everywhere; without it,
 large meshes repeat work.
 """
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -23,6 +26,13 @@ FEW_ROWS = 8  # of a device, in widths of the kernel
 _ROLLED = contextvars.ContextVar('rolled', default=False)
 
 
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': of the ambient mesh, else of this machine."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  found = jax.default_backend() if device is None else device.platform
+  return 'gpu' if found in ('cuda', 'rocm') else found
+
+
 def _meant() -> bool:
   """Whether the ambient mesh is one of ours, on which the partitioner follows constraints."""
   mesh = jax.sharding.get_abstract_mesh()
@@ -32,6 +42,11 @@ def _meant() -> bool:
 def sequence_ways() -> int:
   """Devices that the tokens of an example are split over."""
   return jax.sharding.get_abstract_mesh().shape[TOKENS] if _meant() else 1
+
+
+def tensor_ways() -> int:
+  """Devices that heads and hidden units are split over."""
+  return jax.sharding.get_abstract_mesh().shape['tensor'] if _meant() else 1
 
 
 def _constrained(x: Array, *spec: Any) -> Array:
@@ -50,7 +65,28 @@ def over_tokens(x_BND: Array) -> Array:
       f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
       'config.mesh.sequence'
     )
-  return _constrained(x_BND, BATCH, TOKENS, None)
+  x_BND = _constrained(x_BND, BATCH, TOKENS, None)
+  return _row_major(x_BND) if platform() == 'gpu' else x_BND
+
+
+@jax.custom_vjp
+def _row_major(x_BND: Array) -> Array:
+  """The same and its gradient with D as the minor axis in memory.
+
+  Else straight code gets the batch as the minor axis, and each product a transposed copy.
+  """
+
+  def constrain(x_BND):
+    return with_layout_constraint(x_BND, Layout(major_to_minor=(0, 1, 2)))
+
+  if _meant() and jax.sharding.get_abstract_mesh().size > 1:
+    # On each device by itself, for the partitioner would gather what is constrained.
+    spec = P(BATCH, TOKENS, None)
+    constrain = jax.shard_map(constrain, in_specs=spec, out_specs=spec, check_vma=False)
+  return constrain(x_BND)
+
+
+_row_major.defvjp(lambda x_BND: (_row_major(x_BND), None), lambda _, dx_BND: (_row_major(dx_BND),))
 
 
 def gathered(x_BTAE: Array) -> Array:

@@ -1,8 +1,9 @@
-"""Matrix multiplication: one affine map whose three dots are all two-dimensional.
+"""Matrix multiplication: one affine map, whose dots take what the platform multiplies best.
 
-Tokens are flattened to rows before each dot, forward and backward: with (B, N, D) activations, XLA
-on a CPU runs the weight gradient in bfloat16 as naive loops, ten times slower. If a mesh splits the
-tokens, they are not merged with the batch, because merged rows could not be split along both axes.
+On a CPU tokens are flattened to rows before each dot, forward and backward: with (B, N, D)
+activations, XLA there runs the weight gradient in bfloat16 as naive loops, ten times slower.
+Elsewhere batch and tokens stay apart: N is rarely a multiple of a TPU's tiles, so that merging them
+would copy the activations.
 """
 
 import functools
@@ -27,22 +28,12 @@ def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = 
   An accelerator multiplies 16-bit operands in its matrix units. A CPU multiplies them in float32,
   with weights as stored: few CPUs have 16-bit units, and XLA emulates them slowly.
   """
-
-  def product(a, b, bias, dtype):
-    y = jax.lax.dot_general(a, b, dims, preferred_element_type=dtype)
-    if bias is not None:
-      y += bias.astype(dtype).reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
-    return y.astype(out_dtype)
-
-  def native(a, b, bias):
-    return product(a, b.astype(a.dtype), bias, out_dtype)
-
-  def in_float32(a, b, bias):
-    return product(a.astype(jnp.float32), b.astype(jnp.float32), bias, jnp.float32)
-
-  if a.dtype == jnp.float32:
-    return in_float32(a, b, bias)
-  return jax.lax.platform_dependent(a, b, bias, cpu=in_float32, default=native)
+  on_cpu = constraints.platform() == 'cpu'
+  dtype, sums = (jnp.float32, jnp.float32) if on_cpu else (a.dtype, out_dtype)
+  y = jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dims, preferred_element_type=sums)
+  if bias is not None:
+    y += bias.astype(y.dtype).reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+  return y.astype(out_dtype)
 
 
 def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: Any = None) -> Array:
@@ -55,10 +46,16 @@ def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: An
     out_dtype: of the result (..., out...); the compute dtype if None.
   """
   batch, inner = x.shape[: x.ndim - rank], x.shape[x.ndim - rank :]
-  rows = (math.prod(batch),) if constraints.sequence_ways() == 1 else batch
+  # Rows merged of batch and tokens could not be split along both axes of a mesh.
+  merged = constraints.platform() != 'tpu' and constraints.sequence_ways() == 1
+  rows = (math.prod(batch),) if merged else batch
   wait = constraints.gathers_wait(math.prod(batch), min(math.prod(inner), bias.size))
+  out = bias.shape
+  if constraints.platform() == 'gpu' and constraints.tensor_ways() == 1:
+    # A product adds its bias if that is a vector.
+    kernel, bias = kernel.reshape(*kernel.shape[:rank], -1), bias.reshape(-1)
   y: Any = _affine(x.reshape(*rows, *inner), kernel, bias, rank, out_dtype or x.dtype, wait)
-  return y.reshape(*batch, *y.shape[len(rows) :])
+  return y.reshape(*batch, *out)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -82,7 +79,7 @@ def _affine_backward(rank, out_dtype, wait, saved, dy_MO):
   outer = range(len(rows), dy_MO.ndim), range(rank, kernel_IO.ndim)
   pair = constraints.due(dy_MO, kernel_IO) if wait else (dy_MO, kernel_IO)
   dx_MI = dot(*pair, (outer, ((), ())), x_MI.dtype)
-  dkernel_IO = dot(x_MI, dy_MO, ((rows, rows), ((), ())), jnp.float32)
+  dkernel_IO = dot(x_MI, dy_MO, ((rows, rows), ((), ())), kernel_IO.dtype)
   return dx_MI, dkernel_IO, dbias_O
 
 

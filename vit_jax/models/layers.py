@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vit_jax.models import constraints
+
 Array = jax.Array
 LAYER_NORM_EPSILON = 1e-6
 
@@ -22,26 +24,30 @@ def layer_norm(x: Array, scale_D: Array, bias_D: Array) -> Array:
 
 
 def _layer_norm_forward(x, scale_D, bias_D):
-  centered = x.astype(jnp.float32) - jnp.mean(x.astype(jnp.float32), axis=-1, keepdims=True)
+  mean = jnp.mean(x.astype(jnp.float32), axis=-1, keepdims=True)
+  centered = x.astype(jnp.float32) - mean
   variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
   rstd = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
   shape = (1,) * (x.ndim - 1) + (-1,)
   y = centered * rstd * scale_D.reshape(shape) + bias_D.reshape(shape)
-  return y.astype(x.dtype), (x, rstd, scale_D)
+  return y.astype(x.dtype), (x, mean, rstd, scale_D)
 
 
 def _layer_norm_backward(saved, dy):
-  x, rstd, scale_D = saved
-  x, dy_f = x.astype(jnp.float32), dy.astype(jnp.float32)
-  unit = (x - jnp.mean(x, axis=-1, keepdims=True)) * rstd
+  x, mean, rstd, scale_D = saved
+  unit, dy_f = (x.astype(jnp.float32) - mean) * rstd, dy.astype(jnp.float32)
   dunit = dy_f * scale_D.reshape((1,) * (x.ndim - 1) + (-1,))
-  dx = rstd * (
-    dunit
-    - jnp.mean(dunit, axis=-1, keepdims=True)
-    - unit * jnp.mean(dunit * unit, axis=-1, keepdims=True)
-  )
+  means = jnp.mean(dunit, axis=-1, keepdims=True), jnp.mean(dunit * unit, axis=-1, keepdims=True)
+  if constraints.platform() == 'gpu':
+    # Means first: in one kernel with what follows, they leave whole arrays in float32.
+    means = jax.lax.optimization_barrier(means)
+  dx = rstd * (dunit - means[0] - unit * means[1])
+  dx = dx.astype(dy.dtype)
+  if constraints.platform() == 'gpu':
+    x, mean, rstd, dy, dx = jax.lax.optimization_barrier((x, mean, rstd, dy, dx))
+    unit, dy_f = (x.astype(jnp.float32) - mean) * rstd, dy.astype(jnp.float32)
   rows = tuple(range(x.ndim - 1))
-  return dx.astype(dy.dtype), jnp.sum(dy_f * unit, axis=rows), jnp.sum(dy_f, axis=rows)
+  return dx, jnp.sum(dy_f * unit, axis=rows), jnp.sum(dy_f, axis=rows)
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
@@ -79,16 +85,14 @@ def _gelu_and_slope(x, exact):
 def _gelu_forward(x, exact):
   """Saves the slope on a CPU, where tanh is expensive; elsewhere x, which is in memory anyway."""
   y, slope = _gelu_and_slope(x, exact)
-  return y, jax.lax.platform_dependent(
-    x, slope, cpu=lambda x, slope: slope, default=lambda x, slope: x
-  )
+  return y, slope if constraints.platform() == 'cpu' else x
 
 
 def _gelu_backward(exact, saved, dy):
-  slope = jax.lax.platform_dependent(
-    saved, cpu=lambda slope: slope, default=lambda x: _gelu_and_slope(x, exact)[1]
-  )
-  return (dy * slope,)
+  if constraints.platform() == 'cpu':
+    return (dy * saved,)
+  # Without the barrier the compiler would keep the tanh of the forward pass, in float32.
+  return (dy * _gelu_and_slope(jax.lax.optimization_barrier(saved), exact)[1],)
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)

@@ -13,6 +13,7 @@ from vit_jax.fields import bounded
 
 AttentionKind = Literal['auto', 'xla', 'cudnn']
 Dtype = Literal['float32', 'bfloat16', 'float16']
+Fused = Literal['auto', True, False]
 Init = Literal['xavier', 'trunc_normal']
 MlpKind = Literal['gelu', 'relu', 'swiglu']
 Remat = Literal['none', 'full', 'dots', 'names']
@@ -33,7 +34,8 @@ class TransformerOptions:
     dropout: after the positions and after every dense layer but qkv.
     mlp_kind: two dense layers with a GELU or a ReLU, or three with a SiLU gate (arXiv:2002.05202).
     exact_gelu: the normal distribution function in GELU, else its tanh form.
-    fused_qkv: queries, keys and values in one matrix product, else in three.
+    fused_qkv: queries, keys and values in one matrix product, else in three; 'auto' is three on a
+      TPU.
     attention: 'xla', 'cudnn', or 'auto' for the better one that works here.
     unroll: layers as straight code rather than a loop: faster, but slower to compile; 'auto'
       unrolls up to `blocks.UNROLL_UP_TO` layers.
@@ -55,7 +57,7 @@ class TransformerOptions:
   dropout: float = bounded(0.0, low=0, high=0.99)
   mlp_kind: MlpKind = 'gelu'
   exact_gelu: bool = False
-  fused_qkv: bool = True
+  fused_qkv: Fused = 'auto'
   attention: AttentionKind = 'auto'
   unroll: Unroll = 'auto'
   remat: Remat = 'none'

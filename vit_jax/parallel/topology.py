@@ -63,7 +63,7 @@ def parse(text: str) -> Topology:
   Raises:
     UserError: an unknown chip, or a shape it does not come in.
   """
-  found = re.fullmatch(r'(?:(\d+)\*)?([a-z]+\d*[a-z]*):(\d+(?:x\d+)*)', text)
+  found = re.fullmatch(r'(?:(\d+)\*)?([a-z]+\d*[a-z]*(?:-\d+)?):(\d+(?:x\d+)*)', text)
   if not found:
     raise UserError(f'--topology: {text!r} is not a topology; write one such as {EXAMPLES}')
   slices, name, sizes = found.groups()
@@ -83,11 +83,22 @@ def parse(text: str) -> Topology:
         f'--topology: {text!r} has {shape[0]} GPUs per node, but a node has at most '
         f'{GPUS_PER_NODE}; GPUs per node come first, nodes second, as in {name}:8x32'
       )
-    return Topology(text, chip, shape[:1], math.prod(shape[1:]))
+    return _joined(Topology(text, chip, shape[:1], math.prod(shape[1:])))
   topology = Topology(text, chip, shape, int(slices or 1))
   if slices == '0' or (topology.hosts != 1 and math.prod(shape) % CHIPS_PER_HOST):
     raise UserError(
       f'--topology: {text!r} has {math.prod(shape)} chips; a slice of {name} over several hosts '
       f'has {CHIPS_PER_HOST} on each'
+    )
+  return _joined(topology)
+
+
+def _joined(topology: Topology) -> Topology:
+  """Refuses several groups whose links are unknown."""
+  chip = topology.chip
+  if topology.groups > 1 and chip.memory and not chip.far:
+    raise UserError(
+      f'--topology: {topology.name} has {topology.groups} slices or nodes, but plan has no figure '
+      f'for the links between those of {chip.kind}; write a single one'
     )
   return topology

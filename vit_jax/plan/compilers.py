@@ -1,10 +1,12 @@
 """Devices that are not here: TPU slices through libtpu, GPU nodes through the CUDA plugin."""
 
+import contextlib
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -33,14 +35,51 @@ PACKAGES = {
   'cuda': {'jax-cuda13-plugin': 'jax_cuda13_plugin', 'jax-cuda13-pjrt': 'jax_plugins.xla_cuda13'},
   'cpu': {},
 }
-GPU_NAMES = {'NVIDIA H100': 'NVIDIA H100 80GB HBM3'}  # where a chip's kind is only the beginning
+CUDNN = 91_000  # 9.10.0, as in gpu.textproto
+
+
+@contextlib.contextmanager
+def described(chip: Chip) -> Iterator[None]:
+  """Lets JAX lower cuDNN's attention for a GPU that is not here; it would ask the one that is."""
+  if not chip.card:
+    yield
+    return
+  capability = chip.card.capability
+  module = importlib.import_module('jax._src.cudnn.fused_attention_stablehlo')
+  answers = {
+    'check_cudnn_version': lambda: CUDNN,
+    'check_compute_capability': lambda least: _version(least) <= capability,
+    'is_cuda_compute_capability_equal': lambda asked: _version(asked) == capability,
+  }
+  before = {name: getattr(module, name) for name in answers if hasattr(module, name)}
+  try:
+    for name in before:
+      setattr(module, name, answers[name])
+    yield
+  finally:
+    for name, function in before.items():
+      setattr(module, name, function)
+
+
+def _version(text: str) -> tuple[int, ...]:
+  return tuple(map(int, text.split('.')))
 
 
 def gpu_target(chip: Chip) -> str:
-  """The GpuTargetConfig text of a Hopper card."""
-  template = Template(Path(__file__).with_name('hopper.textproto').read_text())
-  name = GPU_NAMES.get(chip.kind, chip.kind)
-  return template.substitute(name=name, memory=chip.memory, bandwidth=int(chip.bandwidth))
+  """The GpuTargetConfig text of a card."""
+  assert chip.card, chip.kind
+  template = Template(Path(__file__).with_name('gpu.textproto').read_text())
+  major, minor = chip.card.capability
+  return template.substitute(
+    chip.card._asdict(),
+    major=major,
+    minor=minor,
+    # Instructions of one architecture only, as sm_90a has them.
+    extension='ACCELERATED_FEATURES' if major >= 9 else 'NONE',
+    optin=chip.card.shared - 1024,
+    memory=chip.memory,
+    bandwidth=int(chip.bandwidth),
+  )
 
 
 @functools.cache

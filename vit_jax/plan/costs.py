@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vit_jax.plan.hlo import Array, Instruction, Module
+from vit_jax.plan.hlo import Array, Instruction, Module, arrays_of, elements
 
 Scope = Mapping[str, Instruction]
 
@@ -19,6 +19,8 @@ FREE = {
 SLICING = {'dynamic-slice', 'slice', 'gather'}
 # A GPU's library calls that are matrix products.
 GEMMS = ('__cublas$gemm', '__cublas$lt$matmul', '__cublas$lt$matmul$f8', '__onednn$matmul')
+# cuDNN's attention, and its products: scores and result; scores again and four gradients.
+ATTENTION = {'__cudnn$fmhaSoftmax': 2, '__cudnn$fmhaSoftmaxBackward': 5}
 
 
 def flops(module: Module) -> float:
@@ -31,10 +33,18 @@ def flops(module: Module) -> float:
     elif instruction.opcode == 'dot':
       axes = instruction.attribute(r'lhs_contracting_dims=\{([^}]*)\}')
       total += times * _product_flops(instruction, axes, scope)
-    elif instruction.attribute(r'custom_call_target="([^"]*)"') in GEMMS:
+    elif (target := _target(instruction)) in GEMMS:
       axes = instruction.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]')
       total += times * _product_flops(instruction, axes, scope)
+    elif target in ATTENTION:
+      q_BNAE, k_BTAE = (_shape(name, scope) for name in instruction.operands[:2])
+      total += times * ATTENTION[target] * 2.0 * math.prod(q_BNAE) * k_BTAE[1]
   return total
+
+
+def _target(instruction: Instruction) -> str:
+  """The library function of a custom call, or ''."""
+  return instruction.attribute(r'custom_call_target="([^"]*)"')
 
 
 def _shape(name: str, scope: Scope) -> tuple[int, ...]:
@@ -116,11 +126,17 @@ def _moved(instruction: Instruction, scope: Scope, module: Module) -> float:
 
 
 def _result(instruction: Instruction) -> tuple[Array, ...]:
-  """What it writes; the start of an asynchronous operation also hands on its operands."""
-  arrays = instruction.arrays
-  if instruction.opcode.endswith('-start') and instruction.shape.startswith('('):
-    return arrays[-2:-1] if len(arrays) == 3 else arrays[1:2]
-  return arrays
+  """What it writes.
+
+  The start of an asynchronous operation also hands on its operands: (operands, result, context),
+  except that of a copy: (result, operand, context). A library call also returns its workspace.
+  """
+  parts = elements(instruction.shape)
+  if instruction.opcode.endswith('-start') and len(parts) > 1:
+    return arrays_of(parts[0 if instruction.opcode == 'copy-start' else 1])
+  if instruction.opcode == 'custom-call' and len(parts) > 1 and parts[-1].startswith(('s8', 'u8')):
+    return instruction.arrays[:-1]
+  return instruction.arrays
 
 
 def _fusion_moved(fusion: Instruction, operands: list[Instruction], inside: Scope) -> float:
@@ -149,7 +165,7 @@ def _fusion_moved(fusion: Instruction, operands: list[Instruction], inside: Scop
     moved += read
   root = next(i for i in inside.values() if i.root)
   parts = [inside[name] for name in root.operands] if root.opcode == 'tuple' else [root]
-  for part, array in zip(parts, fusion.arrays, strict=False):
+  for part, array in zip(parts, _result(fusion), strict=False):
     while part.opcode == 'bitcast':
       part = inside[part.operands[0]]
     if part.opcode == 'dynamic-update-slice' and not array.near:

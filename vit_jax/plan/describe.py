@@ -115,8 +115,7 @@ def _notes(plan: Plan) -> list[str]:
   if plan.topology.chip.platform == 'cuda':
     notes.append(
       'A step may use the share of the memory that JAX takes '
-      f"({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set). Attention is XLA's: cuDNN's, "
-      'which a GPU may take instead, compiles on a card only and needs less memory.'
+      f'({program.GPU_SHARE[0]}, {program.GPU_SHARE[1]} unless set).'
     )
   if plan.work and plan.work.unknown_loops:
     notes.append(f'{plan.work.unknown_loops} loops of unknown length are counted once.')

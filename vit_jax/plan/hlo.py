@@ -82,6 +82,19 @@ def arrays_of(shape: str) -> tuple[Array, ...]:
   )
 
 
+def elements(shape: str) -> list[str]:
+  """The shapes that a tuple's shape holds; of any other, itself."""
+  if not shape.startswith('('):
+    return [shape]
+  found, depth, start = [], 0, 1
+  for place, letter in enumerate(shape):
+    depth += (letter in '([{') - (letter in ')]}')
+    if (depth == 1 and letter == ',') or depth == 0:
+      found.append(shape[start:place].strip())
+      start = place + 1
+  return found
+
+
 @dataclass
 class Module:
   """Computations by name; `times` says how often each runs in one step."""

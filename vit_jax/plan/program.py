@@ -20,7 +20,6 @@ from vit_jax.config import Experiment
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel.topology import Topology
 from vit_jax.plan import compilers, hlo
-from vit_jax.plan.estimate import option, with_options
 from vit_jax.train.domain import Sizes
 from vit_jax.train.step import compiler_options
 from vit_jax.train.trainer import Trainer
@@ -103,13 +102,12 @@ def lower(case: Case) -> Program:
     UserError: keys that do not fit each other or the devices.
   """
   x = case.experiment
-  if option(x, 'attention', '') == 'cudnn':  # compiles on a card only; XLA's takes its place
-    x = with_options(x, attention='xla')
   mesh = meshes.make_mesh(x.mesh, compilers.devices(case.topology))
-  trainer = Trainer(x, mesh=mesh, sizes=Sizes(case.num_examples, case.num_classes))
-  lowered = trainer.train_step.lower(
-    trainer.abstract_state, trainer.abstract_batch, *trainer.abstract_frozen
-  )
+  with compilers.described(case.topology.chip):
+    trainer = Trainer(x, mesh=mesh, sizes=Sizes(case.num_examples, case.num_classes))
+    lowered = trainer.train_step.lower(
+      trainer.abstract_state, trainer.abstract_batch, *trainer.abstract_frozen
+    )
   return Program(trainer, case.topology, lowered)
 
 

@@ -42,7 +42,7 @@ def roofline(chip: Chip, flops: float, traffic: float, moved: Sequence[Collectiv
     flops / chip.peak,
     traffic / chip.bandwidth,
     sum(row.near for row in moved) / chip.near,
-    sum(row.far for row in moved) / chip.far,
+    sum(row.far for row in moved) / chip.far if chip.far else 0.0,  # one slice has no such links
   )
 
 

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vit_jax.config import Spikes
+from vit_jax.models import constraints
 from vit_jax.parallel import rules
 from vit_jax.parallel.mesh import BATCH_SPEC
 from vit_jax.train import spikes as policy
@@ -34,6 +35,7 @@ def make_train_step(
   ema_warmup: bool = False,
   spikes: Spikes = SPIKES,
   trained: Any = None,
+  reduce_dtype: str = 'float32',
   frozen: tuple[Any, ...] = (),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
@@ -53,6 +55,8 @@ def make_train_step(
     ema: decay of the average, constant as in timm's ModelEmaV2.
     ema_warmup: let it rise to `ema`, or the first epochs would average the initial parameters.
     trained: bool by parameter; others have no gradient, which saves computing it.
+    reduce_dtype: in which gradients of kernels are summed over devices, and in which kernels are
+      gathered where they are split; the sum over a device's own rows stays float32.
     state: arrays or shapes, from which the shardings follow.
     frozen: likewise; trees that the task reads and no step changes.
   """
@@ -73,10 +77,18 @@ def make_train_step(
     sums = task.metrics(output, targets, loss_B, mask_B)
     return jnp.sum(loss_B * mask_B) / total, (sums, updated.get('batch_stats'))
 
-  def micro_grad(*args):
+  def micro_grad(params, *args):
     """Gradients, sharded as their parameters are."""
-    grads, beside = jax.grad(micro_loss, has_aux=True)(*args)
-    return jax.lax.with_sharding_constraint(grads, state_shardings.params), beside
+    # The gradient of a kernel has the dtype of the kernel.
+    params = jax.tree.map_with_path(
+      lambda path, p: p.astype(reduce_dtype) if path[-1].key == 'kernel' else p, params
+    )
+    grads, beside = jax.grad(micro_loss, has_aux=True)(params, *args)
+    grads = jax.lax.with_sharding_constraint(grads, state_shardings.params)
+    if constraints.platform() == 'gpu':
+      # Else each moment would be a pass of its own over the gradients of all layers.
+      grads = jax.lax.optimization_barrier(grads)
+    return jax.tree.map(lambda g: g.astype(jnp.float32), grads), beside
 
   def train_step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, Metrics]:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):

@@ -154,6 +154,7 @@ class Trainer:
       ema_warmup=x.optim.ema_warmup,
       spikes=x.spikes,
       trained=optim.trained(x.optim, self.abstract_state.params),
+      reduce_dtype=x.optim.reduce_dtype,
       frozen=self.abstract_frozen,
     )
 
