@@ -1,9 +1,10 @@
-"""What augmentation costs: `python docs/augmentation_cost.py loader` or `device v5e:1x1 h100:1`.
+"""What augmentation costs: `python docs/augmentation_cost.py loader|against_tf|device CHIPS`.
 
 `loader` prints images/s of one core that decodes, crops to 224 and augments JPEGs of 500 x 375, the
 median of several rounds in which the recipes take turns. `device` compiles the step of ViT-B/16
 with and without DeiT's random erasing, mixup and CutMix, as `vit_jax plan` does (docs/plan.md), and
-prints what each reads and computes; it needs the compilers of those chips, no device.
+prints what each reads and computes; it needs the compilers of those chips, no device. `against_tf`
+times a random crop and a flip beside tf.data's, in turns; it needs `pip install tensorflow`.
 """
 
 import statistics
@@ -88,6 +89,81 @@ def loader() -> None:
     print(f'| {name} | {rate[name]:.0f} | {kept} |')
 
 
+def against_tf() -> None:
+  """images/s per core of ours, crops decoded whole or alone, and of tf.data.
+
+  By the CPU time of the process: pin it to one core.
+  """
+  import tensorflow as tf
+
+  from vit_jax.config import Augment, ImageData
+  from vit_jax.data import region
+  from vit_jax.data.loader import uniforms
+  from vit_jax.data.train_view import TrainView
+  from vit_jax.data.view import View, inputs_of
+
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  cv2.setNumThreads(0)
+  records, installed = photographs(), region.available()
+  out_HWC = np.empty((224, 224, 3), np.uint8)
+
+  def ours(crop: str, alone: bool):
+    data = ImageData(crop=crop, **IMAGENET)
+    view = TrainView(data, Augment(), View.of(inputs_of(data)))
+
+    def show(start: int, count: int) -> None:
+      region.available = lambda: alone
+      for i, uniform_U in enumerate(uniforms(0, np.arange(start, start + count), view.count)):
+        view(records[i % len(records)], out_HWC, uniform_U)
+
+    return show
+
+  def theirs(antialias: bool):
+    def show_one(record):
+      box = tf.image.sample_distorted_bounding_box(
+        tf.image.extract_jpeg_shape(record),
+        tf.zeros([0, 0, 4]),
+        area_range=(0.05, 1.0),
+        min_object_covered=0.0,
+        use_image_if_no_bounding_boxes=True,
+      )
+      window = tf.concat([box[0][:2], box[1][:2]], 0)
+      image_HWC = tf.image.decode_and_crop_jpeg(record, window, channels=3)
+      image_HWC = tf.image.resize(image_HWC, (224, 224), antialias=antialias)
+      return tf.cast(tf.image.random_flip_left_right(image_HWC), tf.uint8)
+
+    stream = tf.data.Dataset.from_tensor_slices(records).repeat()
+    images = iter(stream.map(show_one, num_parallel_calls=1).prefetch(1))
+
+    def show(start: int, count: int) -> None:
+      for _ in range(count):
+        next(images)
+
+    return show
+
+  contenders = {
+    f'{crop}, {"the crop alone" if alone else "all"} decoded': ours(crop, alone)
+    for crop in ('random_resized', 'inception')
+    for alone in ((False, True) if installed else (False,))
+  }
+  contenders |= {'tf.data': theirs(False), 'tf.data, antialiased': theirs(True)}
+  seconds = {name: [] for name in contenders}
+  for turn in range(ROUNDS):
+    for name, show in contenders.items():
+      show(turn, 10)  # what the others left in caches
+      began = time.process_time()
+      show(turn, 10 * IMAGES)
+      seconds[name].append((time.process_time() - began) / (10 * IMAGES))
+  rate = {name: 1 / statistics.median(found) for name, found in seconds.items()}
+  print(f'JPEGs of {np.mean([len(r) for r in records]) / 1e3:.0f} kB on average')
+  for name in rate:
+    beside = ' | '.join(
+      f'{rate[name] / rate[other]:.2f}' for other in rate if other.startswith('tf')
+    )
+    print(f'| {name} | {rate[name]:.0f} | {beside} |')
+
+
 DEVICE = {
   'none': {},
   'erase 0.25, mixup 0.8, cutmix 1.0': dict(erase=0.25, mixup=0.8, cutmix=1.0),
@@ -127,5 +203,7 @@ def device(topologies: list[str]) -> None:
 if __name__ == '__main__':
   if sys.argv[1:2] == ['loader']:
     loader()
+  elif sys.argv[1:2] == ['against_tf']:
+    against_tf()
   else:
     device(sys.argv[2:])

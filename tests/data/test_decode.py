@@ -1,6 +1,9 @@
 """Geometry and formats, on images whose pixels are known."""
 
 import io
+import shlex
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from vit_jax.data import decode
+from vit_jax.data import decode, region
 from vit_jax.data.decode import BadImage, Box
 
 RNG = np.random.default_rng(0)
@@ -158,3 +161,81 @@ def test_mirror(channels):
   decode.mirror(out_HWC)
   assert (out_HWC != image_HWC).any()
   np.testing.assert_array_equal(out_HWC, image_HWC[:, ::-1])
+
+
+PHOTO_KINDS = [
+  *(dict(subsampling=kind) for kind in (0, 1, 2)),
+  dict(progressive=True),
+  dict(restart_marker_blocks=5),
+  dict(quality=30),
+]
+
+
+@pytest.fixture
+def crops():
+  """Rectangles are decoded alone, with the extra `crops`, which is part of `test`."""
+  pytest.importorskip('nvidia.nvimgcodec')
+  assert region.available()
+
+
+@pytest.mark.parametrize('options', PHOTO_KINDS, ids=str)
+def test_a_rectangle_decoded_alone_has_the_same_pixels(crops, options, monkeypatch):
+  record = encode(noisy(375, 500), 'jpeg', **options)
+  alone = []
+  monkeypatch.setattr(region, 'decode', lambda *args, of=region.decode: note(alone, of(*args)))
+  for _ in range(40):
+    h, w = int(RNG.integers(1, 340)), int(RNG.integers(1, 460))
+    box = Box(int(RNG.integers(376 - h)), int(RNG.integers(501 - w)), h, w)
+    out_HWC = view(record, (224, 224), box=lambda height, width, box=box: box)
+    with monkeypatch.context() as patch:
+      patch.setattr(region, 'available', lambda: False)
+      whole_HWC = view(record, (224, 224), box=lambda height, width, box=box: box)
+    assert np.abs(out_HWC.astype(int) - whole_HWC).max() <= 1
+  assert len(alone) == 40 and all(part is not None for part in alone)
+
+
+def note(parts, part):
+  parts.append(part)
+  return part
+
+
+def noisy(height, width):
+  """A picture with detail of every size."""
+  noise = RNG.integers(-60, 60, (height, width, 3))
+  coarse = cv2.resize(smooth(width, width), (width, height)).astype(int)
+  return (coarse + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('stderr', ['', '2>&-'])
+def test_loading_the_library_is_quiet(crops, stderr):
+  code = 'from vit_jax.data import region; assert region.available()'
+  command = f'exec {shlex.join([sys.executable, "-c", code])} {stderr}'
+  done = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)
+  assert not done.stdout + done.stderr
+
+
+def test_an_orientation_is_not_applied_to_a_rectangle(crops):
+  image_HWC, exif = smooth(96, 96), Image.Exif()
+  exif[0x0112] = 6
+  record = encode(image_HWC, 'jpeg', quality=95, exif=exif)
+  part = region.decode(record, 8, 40, 30, 20)
+  assert part is not None and close(part, image_HWC[8:38, 40:60], 4.0)
+
+
+def test_a_rectangle_of_a_file_cut_short_is_refused(crops):
+  record = encode(noisy(200, 200), 'jpeg')
+  box = Box(4, 4, 40, 40)  # far above the cut
+  assert view(record, (40, 40), box=lambda h, w: box).any()
+  for length in (len(record) - 2, len(record) // 2):
+    with pytest.raises(BadImage):
+      view(record[:length], (40, 40), box=lambda h, w: box)
+
+
+def test_without_the_extra_all_is_decoded_whole(monkeypatch):
+  monkeypatch.setattr(region, 'available', lambda: False)
+  monkeypatch.setattr(region, 'decode', lambda *args: pytest.fail('it is not installed'))
+  image_HWC = smooth(96, 96)
+  out_HWC = view(
+    encode(image_HWC, 'jpeg', quality=95), (30, 20), box=lambda h, w: Box(8, 40, 30, 20)
+  )
+  assert close(out_HWC, image_HWC[8:38, 40:60], 4.0)

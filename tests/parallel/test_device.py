@@ -8,8 +8,8 @@ import pytest
 PROGRAM = """
 import resource, sys
 from vit_jax.parallel import device
-if sys.argv[1] == 'keep':
-  device.keep_cpu_memory()
+if sys.argv[1] != 'leave':
+  device.keep_cpu_memory(huge_pages=sys.argv[1] == 'huge')
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +18,7 @@ def step(x):  # a buffer of 64 MB in between
   return x[:2] @ jnp.sin(x)
 
 x = jnp.ones((4096, 4096))
-for _ in range(3):
+for _ in range(10):  # the heap grows in the first ones
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   step(x).block_until_ready()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -26,7 +26,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(mode: str) -> int:
-  """Page faults of the third step, in a process of its own."""
+  """Page faults of the tenth step, in a process of its own."""
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM, mode], check=True, capture_output=True, text=True
   )
@@ -35,4 +35,4 @@ def faults(mode: str) -> int:
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='mallopt is of glibc, madvise of Linux')
 def test_a_step_faults_in_no_page_again():
-  assert faults('keep') < 100 < 10_000 < faults('leave')
+  assert max(faults('huge'), faults('small')) < 100 < 10_000 < faults('leave')

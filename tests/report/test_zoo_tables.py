@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vit_jax import commands, models
-from vit_jax.report import zoo
+from vit_jax.report import costs, zoo
 from vit_jax.tables import as_text
 
 DOCS = Path(__file__).parents[2] / 'docs'
@@ -77,13 +77,39 @@ def test_a_table_is_printed_and_written(monkeypatch, tmp_path, capsys):
 
 
 def test_the_table_of_all_models(monkeypatch):
-  few = {'Ti': zoo.models.MODELS['Ti']._replace(patches=(16, 32))}
-  monkeypatch.setattr(zoo.models, 'MODELS', few)
-  ti_16, ti_32 = zoo.costs()
+  few = {'Ti': models.MODELS['Ti']._replace(patches=(16, 32))}
+  monkeypatch.setattr(models, 'MODELS', few)
+  ti_16, ti_32 = costs.costs()
   assert ti_16 == ('Ti/16', 224, 5_717_416, 1.2536832)
   assert ti_32.model == 'Ti/32' and ti_32.gmacs < ti_16.gmacs
-  text = as_text(zoo.Cost._fields, [ti_16, ti_32])
+  text = as_text(costs.Cost._fields, [ti_16, ti_32])
   assert '5,717,416   1.25' in text and text.count('\n') == 2
+
+
+ALL = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
+QUICK = {'Ti/16', 'DeiT-Ti/16-distilled', 'DINOv2-S/14-reg4', 'CaiT-XXS24', 'AlexNet', 'RNN-GRU'}
+
+
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in ALL]
+)
+def test_what_was_counted_is_still_so(name):
+  """If this fails: python -m tests.report.test_zoo_tables, and look at what changed."""
+  (known,) = costs.costs([name])
+  assert costs.count(costs.case_of(name)) == known
+
+
+def test_all_models_are_counted(monkeypatch):
+  """If this fails: python -m tests.report.test_zoo_tables."""
+  monkeypatch.setattr(costs, 'count', lambda case: pytest.fail(f'{case} is not in costs.csv'))
+  assert [cost.model for cost in costs.costs()] == ALL
+
+
+def test_a_model_with_other_options_is_counted_anew(monkeypatch):
+  (known,) = costs.costs(['Ti/16'])
+  monkeypatch.setitem(costs.OTHER_CLASSES, 'Ti/16', 0)
+  (other,) = costs.costs(['Ti/16'])
+  assert other.parameters == known.parameters - 1000 * 193
 
 
 def documented() -> dict[str, list[str]]:
@@ -104,7 +130,7 @@ def test_every_model_is_documented():
 @pytest.mark.slow
 def test_documented_figures():
   rows = documented()
-  for cost in zoo.costs(rows):
+  for cost in costs.costs(rows):
     pixels, parameters, gmacs = rows[cost.model]
     assert (pixels, parameters) == (str(cost.size), f'{cost.parameters:,}'), cost.model
     digits = len(gmacs.partition('.')[2])
@@ -148,3 +174,7 @@ def test_a_csv_that_cannot_be_written(monkeypatch, tmp_path, capsys):
   assert commands.main(['report', '--table=timm', f'--csv={path}']) == 2
   error = capsys.readouterr().err
   assert '--csv' in error and repr(str(path)) in error
+
+
+if __name__ == '__main__':
+  costs.write(costs.count(costs.case_of(name)) for name in ALL)

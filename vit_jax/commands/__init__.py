@@ -20,7 +20,7 @@ COMMANDS = {
   'predict': 'Predict images with any model: classes, logits, features, attention.',
   'convert': 'Write published weights in another layout.',
   'transfer': 'Judge transfer: few-shot, nearest neighbors, linear probe, fine-tuning.',
-  'bench': 'Time the train step on synthetic data, alone or against timm.',
+  'bench': 'Time the train step, alone, against timm, or with the loader of your images.',
   'report': 'Write report.html for a run folder, print a table of models or a paper, or fit a law.',
   'launch': 'Start a run in several processes here, or print what starts it elsewhere.',
   'sweep': 'Train a grid of configs: vit_jax sweep --config=FILE --grid.optim.lr=1e-3,3e-4.',

@@ -1,12 +1,15 @@
 """`vit_jax bench`."""
 
+import argparse
 import json
+from typing import Any
 
 from vit_jax import models
-from vit_jax.bench import timing
+from vit_jax.bench import feeding, timing
 from vit_jax.commands import flags
-from vit_jax.errors import writing
+from vit_jax.errors import UserError, writing
 from vit_jax.parallel.device import keep_cpu_memory
+from vit_jax.paths import local
 
 
 def main(argv: list[str]) -> int:
@@ -18,10 +21,24 @@ def main(argv: list[str]) -> int:
   add('--length', type=flags.count, default=64, help='tokens of each side, of a translation model')
   add('--dtype', default='float32', choices=('float32', 'bfloat16', 'both'))
   add('--against', choices=('timm',), help='also time the PyTorch rival')
+  words = 'a data set, or a folder of images: times its loader, the step, and both; who waits?'
+  add('--data', metavar='NAME|DIR', help=words)
+  flags.add_data_dir(parser)
   add('--seconds', type=flags.positive, default=20.0, help='of timing, for each contender')
   add('--json', type=flags.output(), help='also write the figures here')
   args = parser.parse_args(argv)
 
+  if args.data:
+    figures = _with_data(args)
+  else:
+    figures = _of_steps(args)
+  if args.json is not None:
+    with writing(args.json):
+      args.json.write_text(json.dumps(figures, indent=2) + '\n')
+  return 0
+
+
+def _of_steps(args: argparse.Namespace) -> dict[str, Any]:
   keep_cpu_memory()
   figures = timing.measure(
     args.model,
@@ -32,7 +49,23 @@ def main(argv: list[str]) -> int:
     seconds=args.seconds,
   )
   print(timing.table(figures))
-  if args.json is not None:
-    with writing(args.json):
-      args.json.write_text(json.dumps(figures, indent=2) + '\n')
-  return 0
+  return figures
+
+
+def _with_data(args: argparse.Namespace) -> dict[str, Any]:
+  if args.against or args.dtype == 'both' or models.reads_text(args.model):
+    raise UserError(
+      '--data times one model of images; leave out --against and --dtype=both, or leave out --data'
+    )
+  keep_cpu_memory()
+  folder = local(args.data)
+  data = {'name': 'folder', 'dir': str(folder)} if folder.is_dir() else {'name': args.data}
+  figures = feeding.measure(
+    {**data, 'image_size': (args.image_size,) * 2},
+    {'name': args.model, 'dtype': args.dtype},
+    args.batch,
+    data_dir=flags.data_dir(args),
+    seconds=args.seconds,
+  )
+  print(feeding.table(figures))
+  return figures

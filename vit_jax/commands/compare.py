@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vit_jax.commands import flags
 from vit_jax.parallel.device import keep_cpu_memory
+from vit_jax.parallel.programs import keep_programs
 from vit_jax.paths import local
 from vit_jax.report.comparison import write_comparison
 from vit_jax.transfer.compare import Interrupted, compare, plain
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
   add('--plot', type=flags.output('.png'), help=words)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
+  keep_programs()
   keep_cpu_memory()
   file, _, arg = args.config.partition(':')
   root = args.workdir or local('_'.join(filter(None, (f'runs/{Path(file).stem}', plain(arg)))))

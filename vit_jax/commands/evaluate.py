@@ -3,6 +3,7 @@
 from vit_jax.commands import flags
 from vit_jax.config import ImageData
 from vit_jax.models.inputs import changed
+from vit_jax.parallel.programs import keep_programs
 from vit_jax.run import Run
 from vit_jax.train.evaluate import evaluate_run
 
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
   flags.add_accept_data(parser)
   flags.add_data_dir(parser)
   args, updates = flags.parse(parser, argv)
+  keep_programs()
   run, inputs = Run(args.workdir), flags.inputs(args)
   how = {'accept_data': args.accept_data, 'inputs': inputs}
   step, judged = evaluate_run(run, args.checkpoint, updates, flags.data_dir(args), **how)

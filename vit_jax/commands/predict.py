@@ -5,9 +5,10 @@ import argparse
 from vit_jax import weights
 from vit_jax.commands import flags
 from vit_jax.errors import UserError, writing
-from vit_jax.evaluate import translate
 from vit_jax.evaluate.images import open_images
 from vit_jax.evaluate.predict import predict, top_lines
+from vit_jax.parallel.device import keep_cpu_memory
+from vit_jax.parallel.programs import keep_programs
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,9 @@ def main(argv: list[str]) -> int:
   add('--attention', type=flags.output('.png'), metavar='OUT.png', help=words)
   add('--rollout', action='store_true', help='with --attention: over all layers')
   args = parser.parse_args(argv)
-  if translate.is_translation(args.weights):
+  keep_programs()
+  keep_cpu_memory(huge_pages=False)
+  if weights.is_translation(args.weights):
     return _translate(args)
   if args.output and args.output.suffix != '.npz':
     raise UserError(f'--output: {str(args.output)!r} must be a .npz file, for images')
@@ -62,6 +65,8 @@ def main(argv: list[str]) -> int:
 
 
 def _translate(args: argparse.Namespace) -> int:
+  from vit_jax.evaluate import translate  # here: images need no vocabularies
+
   for name in ('image_size', 'num_classes', 'rollout', 'model', 'option', *flags.INPUTS):
     if getattr(args, name):
       raise UserError(f'--{name} is for images; leave it out with a translation run')

@@ -33,10 +33,12 @@ def main(argv: list[str]) -> int:
 
     from vit_jax import config
     from vit_jax.parallel.device import keep_cpu_memory
+    from vit_jax.parallel.programs import keep_programs
     from vit_jax.report.page import write_page
     from vit_jax.train.loop import train
     from vit_jax.train.phases import folders
 
+    keep_programs()
     x = config.recipe(args.config, updates)
     workdir = args.workdir or local(f'runs/{x.name}')
     keep_cpu_memory()

@@ -5,6 +5,7 @@ import json
 from vit_jax.commands import flags
 from vit_jax.errors import UserError, writing
 from vit_jax.parallel.device import keep_cpu_memory
+from vit_jax.parallel.programs import keep_programs
 from vit_jax.paths import local
 from vit_jax.report.transfer import write_page
 from vit_jax.tables import as_text, write_csv
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
   add('--workdir', type=local, default=local('runs/transfer'), help=words)
   args, updates = flags.parse(parser, argv)
   tasks, data_dir = suite.tasks(args.suite, args.data), flags.data_dir(args)
+  keep_programs()
   if finetune.METHOD in args.methods:
     keep_cpu_memory()  # training gains; features of many examples would fill the memory twice
   elif updates:

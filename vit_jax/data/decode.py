@@ -15,6 +15,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from vit_jax.data import region
+
 READ_ERRORS = (OSError, ValueError, RuntimeError)  # of an example that is missing or damaged
 DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
 COLOR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -48,6 +50,7 @@ def thread_pool(threads: int = 0) -> ThreadPoolExecutor:
   """
   cv2.setNumThreads(0)
   cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+  region.available()
   return ThreadPoolExecutor(threads or cores(), thread_name_prefix='decode')
 
 
@@ -64,13 +67,13 @@ def decode(record: bytes | np.ndarray, channels: int, factor: int = 1) -> np.nda
   """
   if isinstance(record, np.ndarray):
     return _with_channels(record, channels)
-  if (size := _jpeg_size(record)) is not None:
+  if (jpeg := _jpeg_header(record)) is not None:
     try:
       return simplejpeg.decode_jpeg(
         record,
         colorspace='RGB' if channels == 3 else 'GRAY',
-        min_height=-(-size[0] // factor),
-        min_width=-(-size[1] // factor),
+        min_height=-(-jpeg[0] // factor),
+        min_width=-(-jpeg[1] // factor),
       )
     except ValueError as error:
       if 'Premature end' in str(error):
@@ -126,18 +129,23 @@ def _cut(
   """The box that `place(height, width)` gives, beside the size that it will be resized to.
 
   A JPEG is decoded at the smallest DCT scale that still has a pixel per pixel of the target; before
-  a bicubic filter, which is sharper, two.
+  a bicubic filter, which is sharper, two. At full size only the box is, where that is faster.
   """
-  size = _jpeg_size(record) if isinstance(record, bytes) else None
-  if size is None:
+  if not isinstance(record, bytes) or (jpeg := _jpeg_header(record)) is None:
     image = decode(record, channels)
     (top, left, h, w), _ = place(*image.shape[:2])
     return image[top : top + h, left : left + w]
+  *size, space = jpeg
   (top, left, h, w), (H, W) = place(*size)
   gap = 2 if interpolation == 'bicubic' else 1
   factor = next((f for f in DCT_FACTORS if h >= gap * f * H and w >= gap * f * W), 1)
+  few = h * w <= region.LARGEST_SHARE * size[0] * size[1]
+  if factor == 1 and channels == 3 and space == 'YCbCr' and few and region.available():
+    part = region.decode(record, top, left, h, w)
+    if part is not None:
+      return part
   image = decode(record, channels, factor)
-  if image.shape[:2] == size:  # OpenCV decoded it, at full size
+  if list(image.shape[:2]) == size:  # OpenCV decoded it, at full size
     factor = 1
   edges = (top, top + h, left, left + w)
   top, bottom, left, right = ((edge + factor // 2) // factor for edge in edges)
@@ -150,7 +158,7 @@ def cacheable(record: bytes | np.ndarray, channels: int) -> bytes | np.ndarray:
   A JPEG stays encoded, because `decode_box` decodes it at a scale that depends on the box. Anything
   else is decoded, which may raise BadImage.
   """
-  if isinstance(record, bytes) and _jpeg_size(record) is not None:
+  if isinstance(record, bytes) and _jpeg_header(record) is not None:
     return record
   return decode(record, channels)
 
@@ -184,15 +192,15 @@ def mirror(image_HWC: np.ndarray) -> None:
   cv2.flip(image_HWC, 1, dst=image_HWC)
 
 
-def _jpeg_size(record: bytes) -> tuple[int, int] | None:
-  """Height and width of a JPEG that libjpeg-turbo can decode."""
+def _jpeg_header(record: bytes) -> tuple[int, int, str] | None:
+  """Height, width and color space of a JPEG that libjpeg-turbo can decode."""
   if record[:2] != b'\xff\xd8':
     return None
   try:
-    height, width = simplejpeg.decode_jpeg_header(record)[:2]
+    height, width, space, _ = simplejpeg.decode_jpeg_header(record)
   except ValueError:
     return None
-  return int(height), int(width)
+  return int(height), int(width), space
 
 
 def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
@@ -97,6 +96,8 @@ def open_folder(directory: str, split: str, test_fraction: float) -> FolderSourc
   held_out = [part for part in HELD_OUT if part in examples]
   if len(held_out) == 1:  # 'test' also means val/, and the other way round
     examples |= dict.fromkeys(HELD_OUT, examples[held_out[0]])
+  import tensorflow_datasets as tfds  # here: those who predict images need none of it
+
   infos = {part: tfds.core.SplitInfo(part, [len(pairs)], 0) for part, pairs in examples.items()}
   name, chosen = f'folder:{root}', []
   for part, start, end in splits.pieces(name, split, infos):

@@ -85,8 +85,8 @@ class Loader:
     self._seed = seed
     self._view = view or View.of(inputs_of(data))
     self._train_view = TrainView(data, augment or Augment(), self._view) if train else None
-    self._threads = data.threads or decode.cores()
-    self._pool = decode.thread_pool(self._threads)
+    self.threads = data.threads or decode.cores()
+    self._pool = decode.thread_pool(self.threads)
     self._permutation = functools.lru_cache(maxsize=2)(self._draw_permutation)
     self._bad: set[int] = set()
     self._bad_lock = threading.Lock()
@@ -121,7 +121,7 @@ class Loader:
     if self._train_view:
       uniform_bU = uniforms(self._seed, position_b, self._train_view.count)
     present = np.flatnonzero(index_b >= 0)
-    pieces = np.array_split(present, min(len(present), CHUNKS * self._threads) or 1)
+    pieces = np.array_split(present, min(len(present), CHUNKS * self.threads) or 1)
     list(self._pool.map(lambda piece: self._fill(batch, piece, uniform_bU), pieces))
     return batch
 

@@ -1,20 +1,24 @@
 """The TFDS split syntax ('train[:90%]+test'), for folders and prepared data sets alike."""
 
 from collections.abc import Mapping
-
-import tensorflow_datasets as tfds
+from typing import TYPE_CHECKING
 
 from vit_jax.errors import UserError
 
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
+
 
 def pieces(
-  name: str, split: str, infos: Mapping[str, tfds.core.SplitInfo]
+  name: str, split: str, infos: 'Mapping[str, tfds.core.SplitInfo]'
 ) -> list[tuple[str, int, int]]:
   """The pieces of `split` in order, as (split name, start, end); `name` is the data set's.
 
   Raises:
     UserError: no such split, malformed, or without examples.
   """
+  import tensorflow_datasets as tfds  # here, as in folder.py
+
   try:
     parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
   except Exception as error:  # TFDS raises several kinds, each with a page of text

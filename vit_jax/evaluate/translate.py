@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from vit_jax import models
-from vit_jax.config import Mesh, PairData
+from vit_jax.config import Mesh
 from vit_jax.data.vocabulary import padded
 from vit_jax.errors import UserError
 from vit_jax.evaluate.translator import Translator
@@ -26,15 +25,6 @@ class OpenedRun(NamedTuple):
 
   translator: Translator
   line: str
-
-
-def is_translation(source: str) -> bool:
-  """Whether weights are those of a translation run; raises a UserError if there are none."""
-  place, _ = locate(source)
-  if not isinstance(place, Path) or not place.is_dir():
-    return False
-  run = Run(place)
-  return run.exists and isinstance(run.experiment.data, PairData)
 
 
 def open_run(source: str, checkpoint: str = 'last') -> OpenedRun:

@@ -35,13 +35,17 @@ def device_peak(dtype: str = 'float32') -> float:
   return peak or measured_matmul_rate(dtype) / jax.local_device_count()
 
 
-def keep_cpu_memory() -> None:
-  """Keeps memory once used in the process, in huge pages (on a CPU under Linux).
+def keep_cpu_memory(huge_pages: bool = True) -> None:
+  """Keeps memory once used in the process (on a CPU under Linux).
 
-  XLA allocates fresh buffers each step. The C library would return them to the system, and every
-  page would fault again: a quarter of a step of ViT-Ti/16. Steps run in the caller's thread,
-  because each one in flight would keep its own buffers. Has no effect after JAX has initialized
-  its devices.
+  XLA allocates fresh buffers each step and for parts of one. The C library would return them to the
+  system, and every page would fault again: a quarter of a step of ViT-Ti/16. Steps run in the
+  caller's thread, because each one in flight would keep its own buffers. Has no effect after JAX
+  has initialized its devices.
+
+  Args:
+    huge_pages: of a heap that is set aside. They pay after some steps; a short command is done
+      sooner without.
   """
   libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
   if not hasattr(libc, 'mallopt') or _accelerator_in_sight():  # musl lacks it
@@ -53,6 +57,8 @@ def keep_cpu_memory() -> None:
     os.environ.setdefault('PJRT_NPROC', str(devices))
   for parameter, value in _MALLOPT.values():
     libc.mallopt(parameter, value)
+  if not huge_pages:
+    return
   # A heap of half the machine's memory, untouched so far.
   libc.malloc.restype = ctypes.c_void_p
   size = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2

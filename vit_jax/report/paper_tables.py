@@ -16,7 +16,7 @@ from tqdm import tqdm
 from vit_jax import tables
 from vit_jax.errors import UserError, nearest
 from vit_jax.paths import is_address, local
-from vit_jax.report import counting, zoo
+from vit_jax.report import costs, counting, zoo
 from vit_jax.report.counting import Spec
 from vit_jax.report.papers import RESULTS, TABLES, Table, read_paper
 from vit_jax.run.folder import Run
@@ -42,14 +42,15 @@ def table(name: str, run_dirs: Sequence[Path] = ()) -> tuple[str, list[dict[str,
   Raises:
     UserError: there is no such table, or a folder is not a run.
   """
-  if name in zoo.TABLES:
+  of_models = {costs.NAME: costs.table, zoo.NAME: zoo.table}
+  if name in of_models:
     if run_dirs:
       raise UserError(
         f'--table: {name!r} is of models, not of run folders; leave {run_dirs[0]} out'
       )
-    return zoo.table(name)
+    return of_models[name]()
   if name not in TABLES:
-    raise UserError(f'--table: there is no table {name!r}; {nearest(name, [*zoo.TABLES, *TABLES])}')
+    raise UserError(f'--table: there is no table {name!r}; {nearest(name, [*of_models, *TABLES])}')
   kind, runs = TABLES[name], [Run(path) for path in run_dirs]
   papers = tqdm(read_paper(name), 'counting', leave=False, disable=None)
   rows = [compare(kind, paper, runs) for paper in papers]

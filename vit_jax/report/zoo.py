@@ -1,10 +1,9 @@
-"""The table of all models and their cost, and timm's table beside ours."""
+"""timm's table of models and their cost, beside ours."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vit_jax import models
 from vit_jax.models import flops
 from vit_jax.models.options import CaiTOptions, ResNetOptions
 from vit_jax.report import counting
@@ -12,23 +11,11 @@ from vit_jax.report.counting import Spec
 from vit_jax.report.papers import read_paper
 from vit_jax.tables import as_text
 
-TABLES = ('models', 'timm')
-CLASSES = 1000
-TOKENS, VOCABULARY = 32, 37_000  # of the Transformer's paper, arXiv:1706.03762 section 5.1
-OTHER_CLASSES = {'DINOv2': 0, 'LeNet': 10}  # as published; by the part before the '-'
+NAME = 'timm'
 TIMMS_WAY = (
   'gmacs: matrix products and convolutions; gmacs timms way: with normalizations, which its '
   'counter adds.'
 )
-
-
-class Cost(NamedTuple):
-  """A row of the table of all models; `size` is pixels of an image's side, or tokens of one."""
-
-  model: str
-  size: int
-  parameters: int
-  gmacs: float
 
 
 class CostBesideTimm(NamedTuple):
@@ -45,31 +32,6 @@ class CostBesideTimm(NamedTuple):
   gmacs_timms_way: float | None  # what timm's counter would give for our model
   gmacs_off_percent: float | None  # the difference of the latter from timm's
   remark: str
-
-
-def costs(names: Iterable[str] | None = None) -> list[Cost]:
-  """Parameters and GMACs of the named models, by default of every usual name in `MODELS`.
-
-  Images are of the size of the published weights, with a head of 1000 classes (LeNet-5: 10;
-  DINOv2: none). Sentences have 32 tokens, and both vocabularies 37,000.
-  """
-  if names is None:
-    names = [name for base, entry in models.MODELS.items() for name in entry.names(base)]
-  rows = []
-  for name in names:
-    if models.reads_text(name):
-      model = models.build(name, VOCABULARY, inputs=models.Texts(VOCABULARY))
-      parameters = flops.count_parameters(model, (TOKENS, TOKENS))
-      macs = flops.forward_macs(model, (TOKENS, TOKENS))
-      rows.append(Cost(name, TOKENS, parameters, macs / 1e9))
-      continue
-    inputs = models.inputs_of(name)
-    classes = OTHER_CLASSES.get(name.partition('-')[0], CLASSES)
-    side, _ = inputs.size
-    spec = Spec(name, '', classes, side, len(inputs.mean))
-    macs, _ = counting.forward_macs(spec)
-    rows.append(Cost(name, side, counting.parameters(spec), macs / 1e9))
-  return rows
 
 
 def compare(row: Mapping[str, str]) -> CostBesideTimm:
@@ -105,12 +67,8 @@ def normalizations(model: Any, size: int, outputs: int, weights: int) -> int:
   return 5 * D * (2 * L + 1) * (patches + 1 + o.distilled) + 5 * outputs + 4 * weights
 
 
-def table(name: str) -> tuple[str, list[dict[str, Any]]]:
-  """(the table 'models' or 'timm' as text, its rows for a CSV file)."""
-  if name == 'models':
-    rows = costs()
-    text = as_text(Cost._fields, rows)
-  else:
-    rows = [compare(row) for row in read_paper('timm')]
-    text = f'{as_text(CostBesideTimm._fields, rows)}\n\n{TIMMS_WAY}'
+def table() -> tuple[str, list[dict[str, Any]]]:
+  """(timm's table beside ours as text, its rows for a CSV file)."""
+  rows = [compare(row) for row in read_paper(NAME)]
+  text = f'{as_text(CostBesideTimm._fields, rows)}\n\n{TIMMS_WAY}'
   return text, [row._asdict() for row in rows]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
-from orbax.checkpoint import v1 as ocp
 
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
@@ -43,6 +42,8 @@ class Checkpoints:
     self._closed = False
     if not writes and not self.directory.is_dir():
       raise UserError(_NONE.format(run))
+    from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
+
     orbax_log.use()
     self._checkpointer: Any = ocp.training.Checkpointer(
       str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
@@ -172,6 +173,8 @@ class Checkpoints:
 
   def _read(self, step: int, abstract: Any) -> Any:
     """Each process reads for itself: one that fails must not leave the others at a barrier."""
+    from orbax.checkpoint import v1 as ocp
+
     me = jax.process_index()
     with ocp.Context(
       multiprocessing_options=ocp.options.MultiprocessingOptions(

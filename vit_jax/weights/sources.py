@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax import fields, models
+from vit_jax.config import PairData
 from vit_jax.errors import UserError
 from vit_jax.layouts import files, preprocessing
 from vit_jax.layouts.published import find
@@ -16,6 +17,15 @@ from vit_jax.trees import flatten_variables
 from vit_jax.weights import augreg, huggingface
 from vit_jax.weights.fetch import fetch
 from vit_jax.weights.stored import Stored, published
+
+
+def is_translation(source: str) -> bool:
+  """Whether weights are those of a translation run; raises a UserError if there are none."""
+  place, _ = locate(source)
+  if not isinstance(place, Path) or not place.is_dir():
+    return False
+  run = Run(place)
+  return run.exists and isinstance(run.experiment.data, PairData)
 
 
 def read(source: str, checkpoint: str, cache: Path) -> Stored:
