@@ -3,12 +3,14 @@
     vit_jax train --config=configs/folder.py --config.data.dir=DIR
 
 DIR holds train/ and val/ (or test/), each with a sub-folder for every class; or just the
-sub-folders, of which --config.data.test_fraction (0.2) is held out by file name. To start from a
+sub-folders, of which --config.data.test_fraction (0.2) is held out by file name. The run says what
+it found there. Tables and archives go in as --config.data.name=table:FILE, webdataset:DIR and as
+docs/datasets.md says, and what `vit_jax prepare --to=NAME` made of them as =NAME. To start from a
 trained run, add --config.init_from=RUN with that run's --config.model keys.
 Hardware: any; `--config.model.name=Ti/16` suits a laptop. Expected: depends on your images.
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
@@ -20,7 +22,7 @@ def get_config() -> ConfigDict:
   c.data = ConfigDict(
     dict(
       name='folder',
-      dir=config_dict.placeholder(str),
+      dir='',
       image_size=(224, 224),
       crop='random_resized',
       crop_area=(0.2, 1.0),

@@ -95,8 +95,10 @@ def test_flags(command, home, monkeypatch, capsys):
   ids=['data.dir', 'data.name', '--input'],
 )
 def test_images(opened, home):
-  (home / 'images' / 'a').mkdir(parents=True)
+  for name in 'ab':
+    (home / 'images' / name).mkdir(parents=True)
   Image.new('L', (4, 4)).save(home / 'images' / 'a' / '0.png')
+  Image.new('L', (4, 4)).save(home / 'images' / 'b' / 'zz.png')
   assert opened('~/images') == str(home / 'images' / 'a' / '0.png')
   with pytest.raises(UserError, match='gs://bucket/images.* is an address'):
     opened('gs://bucket/images')

@@ -34,6 +34,11 @@ def local(text: str | os.PathLike[str]) -> Path:
     ) from None
 
 
+def shown(path: str | os.PathLike[str]) -> str:
+  """A path as text that any terminal and file takes, also where it is no UTF-8 on the disk."""
+  return os.fsencode(path).decode('utf-8', 'backslashreplace')
+
+
 def default_data_dir() -> Path:
   """Where prepared data sets are stored: $VIT_JAX_DATA_DIR, else ~/.cache/vit_jax."""
   return local(os.environ.get('VIT_JAX_DATA_DIR') or '~/.cache/vit_jax')

@@ -1,6 +1,7 @@
 """A source in memory and loaders of it, and a plain picture."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ class Memory:
   name: str = 'memory'
   split: str = 'train'
   class_names: tuple[str, ...] = tuple('abcdefg')
+  metadata: dict[str, Any] = field(default_factory=dict)
 
   def __len__(self):
     return self.n

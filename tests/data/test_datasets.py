@@ -162,7 +162,7 @@ def test_a_killed_preparation_leaves_nothing_that_looks_whole(tmp_path):
 
 
 def test_a_folder_needs_no_preparation(tmp_path):
-  with pytest.raises(UserError, match='nothing to prepare'):
+  with pytest.raises(UserError, match='read as it is'):
     datasets.prepare('folder:somewhere', tmp_path)
 
 

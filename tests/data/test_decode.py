@@ -4,15 +4,17 @@ import io
 import shlex
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vit_jax.data import decode, region
 from vit_jax.data.decode import BadImage, Box
+from vit_jax.data.pixels import Pixels
 
 RNG = np.random.default_rng(0)
 
@@ -111,37 +113,120 @@ def test_arrays_pass_with_their_channels_adapted():
   np.testing.assert_array_equal(decode.decode(gray_HW1[..., 0], 3), gray_HW1.repeat(3, -1))
   alpha_HW4 = np.concatenate([rgb_HW3, np.zeros_like(gray_HW1)], -1)
   np.testing.assert_array_equal(decode.decode(alpha_HW4, 3), rgb_HW3)
-  with pytest.raises(BadImage, match='float32'):
-    decode.decode(rgb_HW3.astype(np.float32), 3)
+  np.testing.assert_array_equal(decode.decode(rgb_HW3.astype(np.float32), 3), rgb_HW3)
+  with pytest.raises(BadImage, match='complex'):
+    decode.decode(rgb_HW3.astype(np.complex64), 3)
   with pytest.raises(BadImage, match='2 channels'):
     decode.decode(rgb_HW3[..., :2], 3)
 
 
-def test_orientation_tags_are_passed_over_in_all_formats_alike():
-  image = Image.fromarray(smooth(32, 64))
-  exif = Image.Exif()
-  exif[0x0112] = 6  # turned by 90 degrees
-  for kind in ('jpeg', 'png', 'webp'):
-    assert decode.decode(encode(image, kind, exif=exif), 3).shape == (32, 64, 3)
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind', ['jpeg', 'png', 'webp', 'tiff'])
+def test_an_image_is_upright_unless_it_is_left_as_stored(kind, orientation):
+  stored, exif = Image.fromarray(smooth(32, 64)), Image.Exif()
+  exif[0x0112] = orientation
+  options = {'jpeg': {'quality': 95}, 'webp': {'lossless': True}}.get(kind, {})
+  record = encode(stored, kind, exif=exif, **options)
+  plain_HWC = decode.decode(encode(stored, kind, **options), 3)
+  stored = Image.fromarray(plain_HWC)
+  stored.getexif()[0x0112] = orientation
+  upright_HWC = np.asarray(ImageOps.exif_transpose(stored))
+  assert (upright_HWC.shape != plain_HWC.shape) == (orientation > 4)
+  np.testing.assert_array_equal(decode.decode(record, 3), upright_HWC)
+  as_stored = Pixels(upright=False)
+  np.testing.assert_array_equal(decode.decode(record, 3, how=as_stored), plain_HWC)
+  box = Box(3, 5, 16, 16)  # of the upright image
+  expected_HWC = view(upright_HWC, (16, 16), box=lambda height, width: box)
+  np.testing.assert_array_equal(view(record, (16, 16), box=lambda height, width: box), expected_HWC)
 
 
-@pytest.mark.parametrize('kind', ['jpeg', 'png', 'webp', 'bmp'])
-def test_cut_files_are_bad_images(kind):
-  record = encode(smooth(64, 64), kind)
-  assert decode.decode(record, 3).shape == (64, 64, 3)
-  for size in (len(record) // 2, 30, 3):
-    with pytest.raises(BadImage):
-      decode.decode(record[:size], 3)
-    with pytest.raises(BadImage):
-      view(record[:size], (32, 32))
+@pytest.mark.parametrize('bits, white', [(12, 4095), (16, 65535), (10, 1023)])
+@pytest.mark.parametrize('kind', ['png', 'tiff'])
+def test_more_than_eight_bits_are_scaled_by_their_depth(kind, bits, white):
+  ramp_HW = np.linspace(0, white, 64 * 64).reshape(64, 64).astype(np.uint16)
+  record = encode(ramp_HW, kind)
+  expected_HW = np.round(ramp_HW / white * 255)
+  for channels in (1, 3):
+    out_HWC = decode.decode(record, channels)
+    assert np.abs(out_HWC - expected_HW[..., None]).max() <= 1 and len(np.unique(out_HWC)) == 256
+  told_HWC = decode.decode(record, 1, how=Pixels(white=2.0 * white))
+  assert abs(int(told_HWC.max()) - 128) <= 1
 
 
-@pytest.mark.parametrize('record', [b'', b'no image', b'\xff\xd8\xff\xe0'])
-def test_junk_is_a_bad_image(record):
-  with pytest.raises(BadImage):
-    decode.decode(record, 3)
-  with pytest.raises(BadImage):
-    view(record, (32, 32))
+@pytest.mark.parametrize('scale', [1.0, 255.0, 4000.0])
+def test_floats_are_scaled_by_their_range(scale):
+  ramp_HW = np.linspace(0, scale, 64 * 64, dtype=np.float32).reshape(64, 64)
+  for record in (encode(ramp_HW, 'tiff'), npy(ramp_HW), ramp_HW):
+    out_HWC = decode.decode(record, 1)
+    assert np.abs(out_HWC[..., 0] - ramp_HW / scale * 255).max() <= 1
+  below_zero_HW = ramp_HW - scale / 2
+  assert decode.decode(below_zero_HW, 1).min() == 0 and decode.decode(below_zero_HW, 1).max() == 255
+  ramp_HW[3, 3] = np.nan
+  with pytest.raises(BadImage, match='not finite'):
+    decode.decode(npy(ramp_HW), 1)
+
+
+def npy(array):
+  file = io.BytesIO()
+  np.save(file, array)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize('channels', [2, 4, 5, 13])
+def test_an_image_of_any_number_of_channels(channels):
+  tifffile = pytest.importorskip('tifffile')
+  image_HWC = RNG.integers(0, 256, (24, 40, channels), np.uint8)
+  file, planes = io.BytesIO(), io.BytesIO()
+  tifffile.imwrite(file, image_HWC, photometric='minisblack', planarconfig='contig')
+  tifffile.imwrite(
+    planes, image_HWC.transpose(2, 0, 1), photometric='minisblack', planarconfig='separate'
+  )
+  records = [npy(image_HWC), file.getvalue(), planes.getvalue()]
+  if channels == 4:
+    records.append(encode(Image.fromarray(image_HWC, 'RGBA'), 'png'))
+  for record in records:
+    np.testing.assert_array_equal(decode.decode(record, channels), image_HWC)
+    with pytest.raises(BadImage, match=f'{channels} channels, not the 7'):
+      decode.decode(record, 7)
+  for interpolation in ('bilinear', 'bicubic'):
+    out_HWC = np.zeros((8, 9, channels), np.uint8)
+    decode.decode_box(records[0], lambda h, w: Box(2, 3, 20, 30), out_HWC, interpolation)
+    for c in range(channels):  # as each channel alone
+      plane_HW1 = np.zeros((8, 9, 1), np.uint8)
+      plane = np.ascontiguousarray(image_HWC[..., c])
+      decode.decode_box(plane, lambda h, w: Box(2, 3, 20, 30), plane_HW1, interpolation)
+      np.testing.assert_allclose(out_HWC[..., c].astype(int), plane_HW1[..., 0], atol=1)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded():
+  png = bytearray(encode(np.zeros((8, 8), np.uint8), 'png'))
+  png[16:24] = (60_000).to_bytes(4, 'big') * 2
+  png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, 'big')
+  header = (
+    np.lib.format.magic(1, 0)
+    + b'v\0'
+    + (b"{'descr': '|u1', 'fortran_order': False, 'shape': (60000, 60000), }".ljust(117) + b'\n')
+  )
+  for bomb in (bytes(png), header):
+    with pytest.raises(BadImage, match='bomb'):
+      decode.decode(bomb, 3)
+
+
+@pytest.mark.parametrize('suffix', decode.SUFFIXES)
+def test_every_suffix_that_is_searched_for_is_decoded(suffix):
+  image_HWC = smooth(32, 48)
+  if suffix == '.npy':
+    record = npy(image_HWC)
+  elif suffix == '.pgm':
+    record = encode(Image.fromarray(image_HWC).convert('L'), 'PPM')
+  else:
+    kinds = {'.jfif': 'jpeg', '.jpe': 'jpeg', '.jpg': 'jpeg', '.tif': 'tiff', '.jp2': 'jpeg2000'}
+    record = encode(image_HWC, kinds.get(suffix, suffix[1:]))
+  out_HWC = decode.decode(record, 3)
+  assert out_HWC.shape == (32, 48, 3)
+  gray = suffix in ('.pgm',)
+  assert gray or close(out_HWC, image_HWC, 16.0)
+  assert suffix in ('.ppm', '.pgm') or decode.is_image(record[: decode.SNIFFED])
 
 
 def test_stray_bytes_in_a_jpeg_do_no_harm():

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from made_up_source import picture
+from made_up_source import Memory, picture
 
 from vit_jax.config import ImageData
+from vit_jax.data import imagenet
 from vit_jax.data.datasets import prepare
 from vit_jax.data.loader import Loader
 from vit_jax.data.sources import MappedSource, match_classes, open_source
@@ -276,11 +277,14 @@ def test_an_unknown_name_gives_the_nearest(tmp_path):
   ]:
     with pytest.raises(UserError, match=f"no data set '{name}'.*did you mean.*{hint}"):
       open_source(ImageData(name=name), 'train', tmp_path)
-  known = 'digits, earth_climate, emoji_styles, fashion_mnist, folder, mnist_10k, noto_scripts'
+  known = (
+    'digits, earth_climate, emoji_styles, fashion_mnist, folder, huggingface, ilsvrc, mnist_10k, '
+    'noto_scripts, table, webdataset'
+  )
   for name in ('qqqqqqqq', '/data/qqqqqqqq', ''):
     with pytest.raises(UserError, match=f"no data set '{name}'.*known: {known}"):
       open_source(ImageData(name=name), 'train', tmp_path)
-  with pytest.raises(UserError, match='an image folder is read as it is'):
+  with pytest.raises(UserError, match='folder is read as it is'):
     prepare('folder:/x', tmp_path)
 
 
@@ -349,3 +353,12 @@ def test_the_digest_of_a_prepared_set_survives_a_copy_and_a_second_preparation(d
   (metadata,) = (tmp_path / 'copy' / 'several').glob('*/')
   (metadata / 'metadata.json').write_text('{"group": "label"}')
   assert digest(tmp_path / 'copy') != first
+
+
+def test_wordnet_ids_are_matched_with_the_names_of_imagenet():
+  folder = Memory(n=2, class_names=('n01440764', 'n02102040'))  # two of ten of Imagenette
+  matched = match_classes(folder, imagenet.names())
+  found = [matched.class_names[label] for _, label in matched.read([0, 1])]
+  assert found == [imagenet.names()[0], imagenet.names()[217]] and 'tench' in found[0]
+  with pytest.raises(UserError, match='n01440764'):
+    match_classes(folder, ('cat', 'dog'))

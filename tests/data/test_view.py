@@ -127,7 +127,7 @@ def test_a_view_is_known_by_its_fields():
   assert len({*views, View((24, 32), 3)}) == len({repr(view) for view in views}) == 3
   assert repr(views[0]) == (
     "View(image_size=(24, 32), channels=3, crop=0.875, interpolation='bicubic', aspect='keep', "
-    'antialias=True)'
+    'antialias=True, upright=True, white=0.0)'
   )
 
 

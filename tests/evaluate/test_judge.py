@@ -140,7 +140,7 @@ def test_where_several_classes_are_right_any_of_them_counts():
   right_NK[20:30] = True
   keep_N = np.arange(10, 50)
   test = Part('real', source, keep_N, right_NK[keep_N])
-  assert judge.classified(rows, test) == {'top1': 30 / 40}
+  assert judge.classified(rows, test) == ({'top1': 30 / 40}, {})
 
 
 def test_a_table_shares_features_and_keeps_the_rows_of_the_models_own_head():
@@ -154,7 +154,7 @@ def test_a_table_shares_features_and_keeps_the_rows_of_the_models_own_head():
   assert (source.times_read == 3).all()  # features once, and its own head twice
   assert set(judged['few_shot'].metrics) == {'1-shot', '5-shot', '10-shot'}
   assert judged['test'].rows is not None and judged['all'].metrics == {}
-  assert set(judged['test'].metrics) == {'top1', 'top5', 'loss', 'ece'}
+  assert set(judged['test'].metrics) == {'top1', 'top5', 'loss', 'ece', 'class_top1'}
   few = evals('few_shot', MadeUp(2), Part('few', source))
   with pytest.raises(UserError, match='too few examples'):
     judge.judge({'few': few}, one, Pulse())

@@ -1,10 +1,14 @@
 """Metrics against counting by hand; padding never counts."""
 
+import tracemalloc
+
 import jax.numpy as jnp
 import numpy as np
 
 from vit_jax import config
 from vit_jax.evaluate import metrics
+from vit_jax.report import images
+from vit_jax.run import Predictions
 
 
 def rows(count: int = 200, classes: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
@@ -104,3 +108,70 @@ def test_a_sigmoid_models_confidence_is_its_own_probability():
   label_N = np.where(rng.random(count) < p_N, 0, 1)
   assert metrics.summarize(class_rows(logits_NK, label_N, 'sigmoid'))['ece'] < 0.01
   assert metrics.summarize(class_rows(logits_NK, label_N, 'softmax'))['ece'] > 0.02
+
+
+def test_each_class_by_hand_and_the_mean_over_classes():
+  batch = {**rows(), 'label': np.where(np.arange(200) % 10 == 0, -1, rows()['label'])}
+  batch['label'][batch['label'] == 4] = 5
+  images_K, share_K = metrics.by_class(batch['label'], batch['rank'] < 1)
+  for k in range(6):
+    mine_N = batch['label'] == k
+    assert images_K[k] == mine_N.sum()
+    if k != 4:
+      assert share_K[k] == np.mean(batch['rank'][mine_N] < 1)
+  assert np.isnan(share_K[4])
+  result = metrics.summarize(batch)
+  np.testing.assert_allclose(result['class_top1'], np.nanmean(share_K))
+  assert result['class_top1'] != result['top1']
+
+
+def test_set_scores_by_hand():
+  """Average precision is the mean, over the examples of a class, of the precision there."""
+  rng = np.random.default_rng(0)
+  right_NK = rng.random((60, 5)) < [0.5, 0.2, 0.1, 0.02, 0.0]
+  probability_NK = (0.5 * right_NK + rng.random((60, 5))) / 1.5
+  scores = metrics.set_scores(probability_NK, right_NK)
+  for k in range(4):
+    order = np.argsort(-probability_NK[:, k])
+    hits = right_NK[order, k]
+    precision = np.cumsum(hits) / np.arange(1, 61)
+    np.testing.assert_allclose(scores.ap_K[k], precision[hits].mean())
+    said = probability_NK[:, k] >= 0.5
+    both = (said & right_NK[:, k]).sum()
+    precision, recall = both / max(said.sum(), 1), both / right_NK[:, k].sum()
+    expected = 2 * precision * recall / (precision + recall) if both else 0
+    np.testing.assert_allclose(scores.f1_K[k], expected)
+  assert np.isnan(scores.ap_K[4]) and np.isnan(scores.f1_K[4])
+  found = scores.metrics
+  np.testing.assert_allclose(found['map'], scores.ap_K[:4].mean())
+  np.testing.assert_allclose(found['f1'], scores.f1_K[:4].mean())
+  said_NK = probability_NK >= 0.5
+  expected = 2 * (said_NK & right_NK).sum() / (said_NK.sum() + right_NK.sum())
+  np.testing.assert_allclose(found['micro_f1'], expected)
+  perfect = metrics.set_scores(right_NK * 0.8 + 0.1, right_NK).metrics
+  assert perfect == {'map': 1, 'f1': 1, 'micro_f1': 1}
+  diverged = metrics.set_scores(np.full((60, 5), np.nan), right_NK).metrics
+  assert diverged['f1'] == diverged['micro_f1'] == 0 and diverged['map'] < 0.3
+
+
+def test_many_classes_take_no_square_of_their_number():
+  """A matrix of 21,843 x 21,843 took 3.5 GB."""
+  rng, K, N = np.random.default_rng(0), 21_843, 40_000
+  names = [f'n{k:08}' for k in range(K)]
+  label_N, prediction_N = rng.integers(0, K, (2, N))
+  confidence_N = rng.random(N).astype(np.float32)
+  rank_N, loss_N = (label_N != prediction_N).astype(int), np.ones(N)
+  nothing, of_none = np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, int)
+  found = Predictions(
+    np.arange(N), label_N, prediction_N, confidence_N, tuple(names), nothing, of_none
+  )
+  tracemalloc.start()
+  rows = {'label': label_N, 'rank': rank_N, 'confidence': confidence_N, 'loss': loss_N}
+  assert metrics.summarize(rows)['top1'] < 0.01
+  assert metrics.confusion_text(label_N, prediction_N, names).count('\n') == 20
+  images_K, share_K = metrics.by_class(label_N, rank_N < 1)
+  text = metrics.classes_text({'images': images_K, 'top1': share_K}, names)
+  assert text.count('\n') == 20
+  assert len(images._split('test', found)['worst_pairs']) == images.WORST_PAIRS
+  assert tracemalloc.get_traced_memory()[1] < 100e6
+  tracemalloc.stop()

@@ -1,5 +1,7 @@
 """`vit_jax predict`: what goes in, what comes out, and what is refused."""
 
+import csv
+import json
 import math
 from pathlib import Path
 
@@ -169,7 +171,7 @@ def test_a_run_sees_images_as_it_did(run, pictures, tmp_path, capsys):
   np.testing.assert_allclose(out['logits'], expected_NK, atol=1e-4)
   share_NK = np.asarray(jax.nn.softmax(out['logits']))
   for path, share_K, line in zip(
-    out['files'], share_NK, capsys.readouterr().out.splitlines()[1:], strict=True
+    out['files'], share_NK, capsys.readouterr().out.splitlines()[3:], strict=True
   ):
     assert line == f'{path}: {CLASSES[share_K.argmax()]} {share_K.max():.1%}'
 
@@ -203,6 +205,28 @@ def test_images_that_cannot_be_read_are_passed_over(run, pictures, tmp_path, cap
   first, second = capsys.readouterr().out.splitlines()[-2:]
   assert first.startswith(str(tmp_path / 'empty.png')) and 'cannot be read' in first
   assert second.startswith(str(tmp_path / 'notes.png'))
+
+
+def test_a_row_for_each_image_that_is_given(run, pictures, tmp_path, capsys):
+  (tmp_path / 'empty.png').write_bytes(b'')
+  inputs = ['--input', str(tmp_path / 'empty.png'), str(pictures)]
+  for suffix in ('.csv', '.jsonl'):
+    argv = ['predict', f'--weights={run}', f'--output={tmp_path}/out{suffix}', *inputs]
+    assert commands.main(argv) == 0
+  said = capsys.readouterr().out.splitlines()
+  assert sum('left out' in line for line in said) == 4 and 'empty.png' in said[-1]
+  logits_NK = predict(run, pictures, tmp_path)['logits']
+  share_NK = np.asarray(jax.nn.softmax(logits_NK))
+  with open(tmp_path / 'out.csv', newline='') as file:
+    *rows, bad = csv.DictReader(file)
+  lines = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
+  assert 'empty.png' in bad['error'] and lines[-1] == {'error': bad['error']}
+  for row, line, share_K in zip(rows, lines, share_NK, strict=False):
+    assert row['file'] == line['file'] and Path(row['file']).is_file()
+    assert row['class'] == line['class'] == CLASSES[share_K.argmax()]
+    np.testing.assert_allclose([float(row[f'p({name})']) for name in CLASSES], share_K, atol=1e-5)
+    np.testing.assert_allclose(list(line['probabilities'].values()), share_K, atol=1e-5)
+  assert len(rows) == len(lines) - 1 == 3
 
 
 def test_features_of_any_number_of_images(model, variables):
@@ -308,7 +332,7 @@ def test_a_truncated_array(file, tmp_path, capsys):
     ([], '--model is missing'),
     (['--model=mu/16', '--top=0'], 'no whole number of at least 1'),
     (['--model=mu/16', '--image_size', '1', '2', '3'], 'one side, or height and width'),
-    (['--model=mu/16', '--output=out.txt'], 'must be a .npz file'),
+    (['--model=mu/16', '--output=out.txt'], 'must be a .npz or .csv or .jsonl file'),
     (['--model=mu/16', '--attention=nowhere/a.png'], 'in a folder that exists'),
     (['--model=mu/16', '--rollout'], 'add --attention'),
   ],

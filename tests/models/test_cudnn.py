@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vit_jax.models.attention import cudnn_attention, xla_attention
+from vit_jax.models.dot_product import cudnn_attention, xla_attention
 
 pytestmark = pytest.mark.skipif(
   jax.default_backend() != 'gpu', reason='cuDNN runs on a GPU, and there is none'

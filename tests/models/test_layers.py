@@ -9,7 +9,7 @@ import pytest
 import reference
 
 from vit_jax import models
-from vit_jax.models import attention, dense, layers
+from vit_jax.models import dense, dot_product, layers
 
 
 def random(*shape, seed=0):
@@ -67,13 +67,13 @@ def test_gelu(exact):
 def test_xla_attention(queries):
   q, k, v = random(2, queries, 3, 8), random(2, 7, 3, 8, seed=1), random(2, 7, 3, 8, seed=2)
   assert_same_gradients(
-    attention.xla_attention, lambda q, k, v: reference.attention(q, k, v)[0], 2 * q, k, v
+    dot_product.xla_attention, lambda q, k, v: reference.attention(q, k, v)[0], 2 * q, k, v
   )
 
 
 def test_xla_attention_of_extreme_logits():
   q, k, v = 1e3 * random(1, 6, 2, 8), random(1, 6, 2, 8, seed=1), random(1, 6, 2, 8, seed=2)
-  grads = jax.grad(lambda *a: attention.xla_attention(*a).sum(), argnums=(0, 1, 2))(q, k, v)
+  grads = jax.grad(lambda *a: dot_product.xla_attention(*a).sum(), argnums=(0, 1, 2))(q, k, v)
   assert all(np.isfinite(grad).all() for grad in grads)
 
 
@@ -182,20 +182,20 @@ def test_routes_on_a_gpu(monkeypatch, tokens, dtype, option, route):
 
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax.nn, 'dot_product_attention', fake)
-  monkeypatch.setattr(attention, 'cudnn_works', lambda *shape: True)
+  monkeypatch.setattr(dot_product, 'cudnn_works', lambda *shape: True)
   q = jnp.ones((1, tokens, 1, 8), dtype)
-  attention.attend(q, q, q, option)
+  dot_product.attend(q, q, q, option)
   assert (taken or ['xla']) == [route]
 
 
 def test_cudnn_that_fails_is_said_once_and_replaced(monkeypatch, capsys):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  attention.cudnn_works.cache_clear()
+  dot_product.cudnn_works.cache_clear()
   q = random(1, 5, 1, 8).astype(jnp.bfloat16)
-  run = jax.jit(lambda q: attention.attend(q, q, q, 'auto'))
-  expected = jax.jit(lambda q: attention.xla_attention(q, q, q))(q)
+  run = jax.jit(lambda q: dot_product.attend(q, q, q, 'auto'))
+  expected = jax.jit(lambda q: dot_product.xla_attention(q, q, q))(q)
   np.testing.assert_array_equal(run(q), expected)
-  attention.attend(q, q, q, 'auto')
+  dot_product.attend(q, q, q, 'auto')
   lines = capsys.readouterr().out.splitlines()
   assert len(lines) == 1 and '5 tokens of 8 in bfloat16: XLA' in lines[0]
-  attention.cudnn_works.cache_clear()
+  dot_product.cudnn_works.cache_clear()

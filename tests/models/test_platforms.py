@@ -7,7 +7,7 @@ import pytest
 import reference
 
 from vit_jax import models
-from vit_jax.models.attention import xla_attention
+from vit_jax.models.dot_product import xla_attention
 
 SMALL = dict(width=32, depth=2, heads=2, mlp=64, unroll=False)
 # Name, options and image size of each family. A ViT has 17 tokens, so that cuDNN adds one.

@@ -106,7 +106,7 @@ def test_labels_by_rule(data_dir):
 
 def test_clevr(data_dir):
   source, number_N = opened(data_dir, rule=lambda source: np.zeros(len(source), int))
-  prepared = source._source
+  prepared = source.source
   order = np.argsort(number_N)
   np.testing.assert_array_equal(vtab.clevr_count(prepared)[order], np.arange(10) - 3)
 

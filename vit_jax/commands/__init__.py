@@ -5,6 +5,7 @@ Exit codes: 0 done, 75 preempted and saved (run the same command again), 1 a fau
 """
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from vit_jax.errors import UserError, nearest, verdict
 
 COMMANDS = {
   'prepare': 'Prepare a data set: vit_jax prepare earth_climate.',
+  'stats': 'Measure a data set: mean and deviation of pixels, sizes, what was found.',
   'train': 'Train, evaluate and leave a run folder; run again to continue after an interruption.',
   'evaluate': 'Judge a run: top-1, top-5, loss, calibration error and confusion matrix.',
   'predict': 'Predict images with any model: classes, logits, features, attention.',
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   log = logging.getLogger('vit_jax')
   if argv is None:
     argv = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no UTF-8
+      sys.stdout.reconfigure(errors='backslashreplace')
     log.propagate = False  # a handler that a library adds at the root would repeat each line
   if not any(isinstance(handler, _Lines) for handler in log.handlers):
     log.addHandler(_Lines())

@@ -2,13 +2,15 @@
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vit_jax.commands import COMMANDS
+from vit_jax.config import ImageData
 from vit_jax.config.recipes import from_flags
 from vit_jax.errors import UserError
+from vit_jax.fields import build
 from vit_jax.paths import default_data_dir, local
 
 INPUTS = ('mean', 'std', 'crop', 'interpolation')
@@ -67,6 +69,14 @@ def parse(
   """The flags, and the values by key of those that change the recipe: --config.KEY=VALUE."""
   args, rest = parser.parse_known_args(argv)
   return args, from_flags(rest)
+
+
+def image_data(name: str, updates: Mapping[str, Any]) -> ImageData:
+  """The data `name` with what `parse` found, all of it config.data.KEY."""
+  if strange := [key for key in updates if not key.startswith('data.')]:
+    raise UserError(f'--config.{strange[0]} is not read here; keys of config.data are')
+  keys = {key.removeprefix('data.'): value for key, value in updates.items()}
+  return build(ImageData, {'name': name, **keys}, 'config.data')
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -6,9 +6,11 @@ from vit_jax import weights
 from vit_jax.commands import flags
 from vit_jax.errors import UserError, writing
 from vit_jax.evaluate.images import open_images
-from vit_jax.evaluate.predict import predict, top_lines
+from vit_jax.evaluate.predict import predict, top_lines, write_rows
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.parallel.programs import keep_programs
+
+OUTPUTS = ('.npz', '.csv', '.jsonl')
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +22,10 @@ def main(argv: list[str]) -> int:
     'translation run a text file, one sentence per line'
   )
   add('--input', required=True, nargs='+', metavar='INPUT', help=words)
-  words = 'OUT.npz for logits (N, K), features (N, D) and files (N,); OUT.txt for translations'
+  words = (
+    'OUT.npz for logits (N, K), features (N, D) and files (N,); OUT.csv or OUT.jsonl for file, '
+    'class and the probability of every class; OUT.txt for translations'
+  )
   add('--output', type=flags.output(), metavar='OUT', help=words)
   add('--beam', type=flags.count, help='hypotheses of a translation (default: 1, greedy)')
   add('--length_penalty', type=flags.positive, help='with --beam (default: 0.6)')
@@ -37,8 +42,8 @@ def main(argv: list[str]) -> int:
   keep_cpu_memory(huge_pages=False)
   if weights.is_translation(args.weights):
     return _translate(args)
-  if args.output and args.output.suffix != '.npz':
-    raise UserError(f'--output: {str(args.output)!r} must be a .npz file, for images')
+  if args.output and args.output.suffix not in OUTPUTS:
+    raise UserError(f'--output: {str(args.output)!r} must be a {" or ".join(OUTPUTS)} file')
   if args.beam or args.length_penalty:
     raise UserError('--beam and --length_penalty are for translation runs; leave them out')
   if args.rollout and not args.attention:
@@ -52,15 +57,18 @@ def main(argv: list[str]) -> int:
   size = (args.image_size[0], args.image_size[-1]) if args.image_size else images.size
   how = {'num_classes': args.num_classes, 'image_size': size, **flags.opening(args)}
   opened = weights.open(args.weights, **how)
-  print(opened.line, flush=True)
+  print('\n'.join([opened.line, *images.left_out]), flush=True)
   if args.attention:
     from vit_jax.report import attention  # here: matplotlib takes a second to import
 
     print(attention.write(opened, images, args.rollout, args.attention))
   answers = predict(opened.model, opened.variables, images, batch_size=args.batch)
-  if args.output:
+  if args.output and args.output.suffix == '.npz':
     answers.save(args.output)
-  print('\n'.join([*top_lines(answers, opened.class_names, args.top), *answers.unreadable]))
+  elif args.output:
+    write_rows(args.output, answers, opened.class_names, opened.loss)
+  lines = top_lines(answers, opened.class_names, args.top, opened.loss)
+  print('\n'.join([*lines, *answers.unreadable]))
   return 0
 
 

@@ -12,7 +12,11 @@ from vit_jax.fields import bounded, tag
 
 # By kind: a pattern of the metrics that may pick the best checkpoint, and what would be right.
 BEST = {
-  'classify': ('top1|top5|loss|ece', '{0}/top1 or {0}/top5 or {0}/loss or {0}/ece'),
+  'classify': (
+    'top1|top5|loss|ece|class_top1|map|f1|micro_f1',
+    '{0}/top1 or {0}/top5 or {0}/loss or {0}/ece or {0}/class_top1; of sets of classes {0}/map, '
+    '{0}/f1 or {0}/micro_f1',
+  ),
   'few_shot': ('.*-shot', 'such as {0}/10-shot'),
   'knn': ('knn-.*', 'such as {0}/knn-20'),
   'linear': ('linear', '{0}/linear'),

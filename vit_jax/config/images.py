@@ -7,22 +7,36 @@ from vit_jax.errors import UserError
 from vit_jax.fields import bounded
 from vit_jax.models.inputs import Aspect, Interpolation, check_antialias
 
+# Data as people have them, by config.data.name; NAME:PLACE also says where.
+LISTED = {
+  'folder': 'the folder of images, one sub-folder per class, as in --config.data.dir=DIR',
+  'table': 'a .csv, .tsv, .jsonl or .parquet file, as in --config.data.name=table:FILE',
+  'huggingface': 'the folder of parquet or arrow files, as in --config.data.name=huggingface:DIR',
+  'webdataset': 'the folder of tar shards, as in --config.data.name=webdataset:DIR',
+  'ilsvrc': 'the folder of ILSVRC2012_img_*.tar, as in --config.data.name=ilsvrc:DIR',
+}
+
 
 @dataclass(frozen=True)
 class ImageData:
   """Where images come from and how they become batches."""
 
   kind: Literal['images'] = 'images'
-  name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or 'folder'
-  dir: str = ''  # with name='folder': one sub-folder per class, or train/ and val/ or test/
+  name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or of LISTED
+  dir: str = ''  # of what LISTED names: the folder or file
   train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
   num_classes: int = bounded(0, 0)  # 0: as many as the data set has
-  image: str = ''  # TFDS feature; '': the only Image, or the one of several called 'image'
-  label: str = ''  # likewise, of type ClassLabel
+  # A TFDS feature, or a column; '': the only Image, or the one of several called 'image'.
+  image: str = ''
+  label: str = ''  # likewise, of type ClassLabel; columns with commas between: several classes
+  label_separator: str = ''  # of a table: what separates the classes of one cell, such as '|'
+  split_by: str = ''  # of a table: the column that names the split; '': the one called 'split'
+  group_by: str = ''  # likewise what stays together; of a folder 'file': not the sub-folders
+  layout: Literal['auto', 'splits', 'classes'] = 'auto'  # what the folders at the top are
   soft_label: str = ''  # feature with each class's share, to train on instead of the label
-  test_fraction: float = bounded(0.2, 0.01, 0.99)  # of a folder that has no test split of its own
+  test_fraction: float = bounded(0.2, 0.01, 0.99)  # of data that have no splits of their own
   image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width
-  channels: Literal[1, 3] = 3
+  channels: int = bounded(3, 1)  # 1: luminance, 3: RGB, or as many as the images have
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
   std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)
   # Of training (docs/augmentation.md).
@@ -34,6 +48,9 @@ class ImageData:
   crop_pad: int = bounded(4, 0)  # of crop 'pad' and 'simple': pixels of reflection on each side
   crop_resize: tuple[int, int] = bounded((0, 0), 0)  # of crop 'resized': height, width before it
   interpolation: Literal['bilinear', 'bicubic', 'random'] = 'bilinear'  # of training
+  # How often an image of a class of n is shown: 0: once an epoch; 1: each class as often; 0.5: its
+  # class in proportion to the square root of n.
+  balance: float = bounded(0.0, 0, 1)
   repeats: int = bounded(1, 1)  # augmented views of an image that follow each other
   flip: bool = True  # left-right
   # How an evaluation sees an image, and training without a random crop: as `models.Inputs`.
@@ -41,6 +58,9 @@ class ImageData:
   eval_interpolation: Interpolation = 'bicubic'
   eval_aspect: Aspect = 'keep'  # 'change': the whole image is squeezed into the shape
   eval_antialias: bool = True  # False: TensorFlow's bilinear
+  # Of stored pixels.
+  upright: bool = True  # turn images as their EXIF data say
+  white: float = bounded(0.0, 0)  # what is white in more than 8 bits; 0: by each image's range
   on_bad_record: Literal['raise', 'skip'] = 'raise'
   cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
   threads: int = bounded(0, 0)  # 0: one per core
@@ -86,6 +106,11 @@ def check_augment(data: ImageData, augment: Augment, batch_size: int) -> None:
   """
   if augment.saturation and data.channels != 3:
     raise UserError('config.augment.saturation needs color: config.data.channels must be 3')
+  if augment.auto != 'none' and data.channels not in (1, 3):
+    raise UserError(
+      f'config.augment.auto is {augment.auto!r}, which is for gray and color images, but '
+      f"config.data.channels is {data.channels}; set it to 'none'"
+    )
   if augment.dihedral and data.image_size[0] != data.image_size[1]:
     raise UserError(
       'config.augment.dihedral turns square images, but config.data.image_size is '

@@ -8,7 +8,7 @@ from vit_jax import models
 from vit_jax.config import phases
 from vit_jax.config.durations import Duration
 from vit_jax.config.evals import Eval, TranslationEval, check_evals
-from vit_jax.config.images import Augment, ImageData, check_augment
+from vit_jax.config.images import LISTED, Augment, ImageData, check_augment
 from vit_jax.config.pairs import PairData
 from vit_jax.config.schema import Distill, Experiment
 from vit_jax.errors import UserError
@@ -104,11 +104,8 @@ def _settle_pairs(x: Experiment) -> Experiment:
 
 
 def _settle_images(x: Experiment, data: ImageData) -> Experiment:
-  data = _with_dir(
-    data,
-    'folder',
-    'give the folder of images, one sub-folder per class, as in --config.data.dir=DIR',
-  )
+  for name, place in LISTED.items():
+    data = _with_dir(data, name, f'give {place}')
   for name, values in (('mean', data.mean), ('std', data.std)):
     if len(values) != data.channels:
       raise UserError(

@@ -1,142 +1,253 @@
-"""Image folders: one sub-folder per class, with or without a test part of their own."""
+"""Image folders: one sub-folder per class, with or without folders of splits above them.
+
+The one place that looks for images in a folder: to train on, to judge, and to predict.
+"""
 
 import os
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-
-from vit_jax.data import identity, splits
-from vit_jax.errors import UserError
-from vit_jax.paths import local
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
-HELD_OUT = ('test', 'val', 'validation')  # if there is only one part, each of these names it
-
-
-@dataclass
-class FolderSource:
-  """A `Source` of files, which `open_folder` makes."""
-
-  name: str
-  split: str
-  class_names: tuple[str, ...]
-  files: tuple[str, ...] = field(repr=False)  # relative to root
-  labels: np.ndarray = field(repr=False)
-  root: Path
-  metadata: dict[str, Any] = field(default_factory=dict)
-
-  def __len__(self) -> int:
-    return len(self.files)
-
-  def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
-    return [((self.root / self.files[i]).read_bytes(), int(self.labels[i])) for i in indices]
-
-  def label_sets(self) -> None:
-    return None
-
-  def column(self, name: str) -> np.ndarray | None:
-    return self.labels if name == 'label' else None
-
-  def groups(self) -> np.ndarray:
-    return np.arange(len(self))[:, None]
-
-  def where(self, index: int) -> str:
-    return str(self.root / self.files[index])
-
-  def digest(self) -> str:
-    stamps = identity.stamps(self.root, self.files, times=False)
-    return identity.digest(stamps, self.labels, self.class_names, identity.sample(self))
-
-  def content(self) -> bytes:
-    return identity.stamps(self.root, self.files, times=True) + self.labels.tobytes()
+from vit_jax.config import ImageData
+from vit_jax.data import splits
+from vit_jax.data.decode import SNIFFED, SUFFIXES, is_image
+from vit_jax.data.listing import Listing, Row, make
+from vit_jax.data.stores import Files
+from vit_jax.errors import UserError, first_few
+from vit_jax.paths import local, shown
 
 
-def open_folder(directory: str, split: str, test_fraction: float) -> FolderSource:
-  """Opens a split of an image folder.
+class Scan(NamedTuple):
+  """What is in a folder, by path below it, in order of names."""
 
-  The folder contains either train/ and at least one of test/, val/, validation/, each with one
-  sub-folder per class, or the class folders themselves; then `test_fraction` of the files are
-  'test', chosen by a hash of their path below the folder, so that adding files moves none. Files
-  are ordered by that hash: a slice such as 'train[:10%]' is a fair sample. Class folders are
-  searched to any depth; names that begin with a dot are skipped.
+  images: list[str]
+  folders: dict[str, list[str]]  # folder -> names of the folders in it
+  left_out: dict[str, list[str]]  # reason -> files and links
+
+
+def scan(root: Path, base: str = '') -> Scan:
+  """All images in `root`/`base`, at any depth; links are followed, but never in a circle.
+
+  A file with a suffix that is no image's, or none, is an image if it begins like one. Names that
+  begin with a dot are left out.
+  """
+  images, folders, left_out = [], defaultdict(list), defaultdict(list)
+
+  def walk(below: str, above: frozenset[tuple[int, int]]) -> None:
+    try:
+      entries = sorted(os.scandir(root / below), key=lambda entry: entry.name)
+    except OSError:
+      left_out['unreadable folders'].append(below)
+      return
+    for entry in entries:
+      path = os.path.join(below, entry.name)
+      if entry.name.startswith('.'):
+        left_out['hidden'].append(path)
+        continue
+      try:
+        status = entry.stat()
+        is_dir = entry.is_dir()
+      except OSError:
+        left_out['broken links'].append(path)
+        continue
+      identity = status.st_dev, status.st_ino
+      if is_dir and identity in above:
+        left_out['links in a circle'].append(path)
+      elif is_dir:
+        folders[below].append(entry.name)
+        walk(path, above | {identity})
+      elif _is_image(root / path):
+        images.append(path)
+      else:
+        left_out[_reason(path)].append(path)
+
+  status = os.stat(root / base)
+  walk(base, frozenset({(status.st_dev, status.st_ino)}))
+  return Scan(images, dict(folders), dict(left_out))
+
+
+def _is_image(path: Path) -> bool:
+  if path.suffix.lower() in SUFFIXES:
+    return True
+  try:
+    with open(path, 'rb') as file:
+      return is_image(file.read(SNIFFED))
+  except OSError:
+    return False
+
+
+def _reason(path: str) -> str:
+  suffix = shown(os.path.splitext(path)[1].lower())
+  return f'{suffix} files' if suffix else 'files without a suffix that are no images'
+
+
+def open_folder(directory: str, data: ImageData, test_fraction: float | None) -> Listing:
+  """Lists an image folder.
+
+  The folder contains class folders, or folders of splits, each with class folders. Split folders
+  are called train, val, test or as `splits.SPELLINGS` says. Class folders are searched to any
+  depth, and their sub-folders (videos, patients) are groups.
+
+  Args:
+    data: `layout` says what the folders at the top are, where their names do not; with `group_by`
+      'file' no sub-folder is a group.
+    test_fraction: of a folder without a held-out split, the share drawn for 'test'; None: all of it
+      is judged.
 
   Raises:
-    UserError: no folder, no classes, an empty class, a class that is not in train/.
+    UserError: no folder, no classes, an empty class, a class that is not in train, or folders of
+      which it is not clear whether they are splits or classes.
   """
-  if not directory:
-    raise UserError("data.name 'folder' needs data.dir: a folder with one sub-folder per class")
   root = local(directory)
   if not root.is_dir():
     raise UserError(
       f'data.dir {directory!r} is not a folder; it should be one with a sub-folder per class'
     )
-  top = _folders(root)
-  parts = [part for part in ('train', *HELD_OUT) if part in top] if 'train' in top else ['']
-  files = {part: _scan(root, part) for part in parts}
-  class_names = tuple(sorted(files[parts[0]]))
-  examples = {}
-  for part, files_by_class in files.items():
-    if strange := sorted(set(files_by_class) - set(class_names)):
-      raise UserError(
-        f'{root / part / strange[0]} is a class that {root / "train"} does not have; both '
-        'should have the same class folders'
-      )
-    pairs = [
-      (file, class_names.index(name)) for name in files_by_class for file in files_by_class[name]
-    ]
-    examples[part] = sorted(pairs, key=lambda pair: (_hash(pair[0]), pair[0]))
-  if '' in examples:
-    first, pairs = test_fraction * 2**32, examples.pop('')
-    examples['train'] = [pair for pair in pairs if _hash(pair[0]) >= first]
-    examples['test'] = [pair for pair in pairs if _hash(pair[0]) < first]
-  held_out = [part for part in HELD_OUT if part in examples]
-  if len(held_out) == 1:  # 'test' also means val/, and the other way round
-    examples |= dict.fromkeys(HELD_OUT, examples[held_out[0]])
-  import tensorflow_datasets as tfds  # here: those who predict images need none of it
-
-  infos = {part: tfds.core.SplitInfo(part, [len(pairs)], 0) for part, pairs in examples.items()}
-  name, chosen = f'folder:{root}', []
-  for part, start, end in splits.pieces(name, split, infos):
-    chosen += examples[part][start:end]
-  labels = np.array([label for _, label in chosen], np.int32)
-  return FolderSource(name, split, class_names, tuple(file for file, _ in chosen), labels, root)
-
-
-def _scan(root: Path, part: str) -> dict[str, list[str]]:
-  """Class name -> image files, relative to root."""
-  base = root / part
-  classes = _folders(base)
-  if not classes:
+  if data.group_by not in ('', 'file'):
     raise UserError(
-      f'{base} has no class folders; it should have one sub-folder of images per class'
+      f"config.data.group_by is {data.group_by!r}; of a folder it must be '', where the "
+      "sub-folders of a class are groups, or 'file'"
     )
-  files_by_class = {}
-  for name in classes:
-    files = []
-    for directory, inner, names in os.walk(base / name):
-      inner[:] = [folder for folder in inner if not folder.startswith('.')]
-      files += [
-        os.path.relpath(os.path.join(directory, file), root)
-        for file in names
-        if file.lower().endswith(SUFFIXES) and not file.startswith('.')
-      ]
-    if not files:
+  found = scan(root)
+  bases = _bases(root, found, data.layout)
+  by_class = {base: _by_class(found, base) for base in bases}
+  names = {split: sorted(by_class[base]) for base, split in bases.items()}
+  classes = names.get('train') or sorted({name for each in names.values() for name in each})
+  for base in bases:
+    _check_classes(root / base, found.folders.get(base, []), by_class[base])
+  if '' in bases:
+    _check_height(root, found.folders, classes)
+  if test_fraction is not None and len(classes) == 1:
+    base = next((base for base, split in bases.items() if split == 'train'), min(bases))
+    raise _one_class(root, found.folders, base, classes[0])
+  rows, used = [], set()
+  for base, split in bases.items():
+    for name, files in by_class[base].items():
+      depth = None if data.group_by else _depth_of_groups([parts for _, parts in files])
+      for path, parts in files:
+        group = ''
+        if depth is not None and len(parts) > depth + 1:
+          group = os.path.join(base, *parts[: depth + 1])
+        rows.append(Row(path, (shown(name),), split, group))
+        used.add(path)
+  outside = [path for path in found.images if path not in used]
+  left_out = {**found.left_out, 'outside of class folders': outside}
+  return make(
+    f'folder:{shown(root)}',
+    Files(root),
+    rows,
+    test_fraction=test_fraction,
+    class_names=[shown(name) for name in classes],
+    left_out={reason: paths for reason, paths in left_out.items() if paths},
+  )
+
+
+Paths = list[tuple[str, list[str]]]  # path below the root, and its parts below the splits
+
+
+def _by_class(found: Scan, base: str) -> dict[str, Paths]:
+  """Class folder of `base` -> its images."""
+  head, files = f'{base}{os.sep}' if base else '', defaultdict(list)
+  for path in found.images:
+    parts = path[len(head) :].split(os.sep)
+    if path.startswith(head) and len(parts) > 1:
+      files[parts[0]].append((path, parts))
+  return dict(files)
+
+
+def _bases(root: Path, found: Scan, layout: str) -> dict[str, str]:
+  """Folder of class folders -> its split; '' -> '' if there are no folders of splits."""
+  full = set(_by_class(found, ''))
+  tops = found.folders.get('', [])
+  named = {name: split for name in tops if (split := splits.canonical(name))}
+  others = [name for name in tops if name in full and name not in named]
+  if layout == 'classes' or (layout == 'auto' and not named):
+    return {'': ''}
+  if layout == 'auto' and others:
+    # A class may be called train: then it has images, or no class that another split has.
+    if all(_has_images(found, name) for name in named):
+      return {'': ''}
+    inner = [set(found.folders.get(name, [])) for name in named]
+    if len(inner) < 2 or not set.intersection(*inner):
       raise UserError(
-        f'class folder {base / name} has no image ({", ".join(SUFFIXES)}); fill or remove it'
+        f'{shown(root)} has {first_few(list(named))}, which names a split, beside '
+        f'{first_few(others)}, which do not; say which they are by --config.data.layout=classes '
+        "or 'splits'"
       )
-    files_by_class[name] = files
-  return files_by_class
+  if not named:
+    raise UserError(
+      f'{shown(root)} has no folder of a split (train, val, test), but config.data.layout is '
+      "'splits'; set it to 'classes'"
+    )
+  for name, split in named.items():
+    if twin := [other for other in named if named[other] == split and other != name]:
+      raise UserError(
+        f'{shown(root)} has {name} and {twin[0]}, which both name the split {split!r}; keep one'
+      )
+  return named
 
 
-def _folders(directory: Path) -> list[str]:
-  with os.scandir(directory) as entries:
-    return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
+def _check_height(root: Path, folders: Mapping[str, list[str]], classes: Sequence[str]) -> None:
+  """Refuses a folder of classes below which are the splits."""
+
+  def splits_in(folder: str) -> list[str]:
+    return [name for name in folders.get(folder, []) if splits.canonical(name)]
+
+  if len(classes) > 1 and all(splits_in(name) for name in classes):
+    name, split = classes[0], splits_in(classes[0])[0]
+    raise UserError(
+      f'every class folder of {shown(root)} has splits inside, as {shown(name)}/{split}; put the '
+      f'split above the class, as {split}/{shown(name)}'
+    )
+  for name in classes:
+    below = name
+    while not splits_in(below) and len(folders.get(below, [])) == 1:
+      below = os.path.join(below, folders[below][0])
+    # A class may have a folder called train, but the only one hardly has.
+    if len({splits.canonical(split) for split in splits_in(below)}) > (len(classes) > 1):
+      place = shown(root / below)
+      raise UserError(
+        f'{shown(root)} has no folders of splits, but {place} has {first_few(splits_in(below))}; '
+        f'the folder to name is probably {place}'
+      )
 
 
-def _hash(file: str) -> int:
-  """32 bits; the same on every machine."""
-  return zlib.crc32(file.replace(os.sep, '/').encode())
+def _one_class(root: Path, folders: Mapping[str, list[str]], base: str, name: str) -> UserError:
+  below = os.path.join(base, name)
+  way, deeper = 'two or more are needed to learn them', folders.get(below, [])
+  if len(deeper) > 1 and not base:
+    way = f'the folder to name is probably {shown(root / below)}, which has {len(deeper)} folders'
+  return UserError(f'{shown(root / base)} has one class folder, {shown(name)}; {way}')
+
+
+def _check_classes(base: Path, names: Sequence[str], by_class: Mapping[str, Paths]) -> None:
+  if not by_class:
+    raise UserError(
+      f'{shown(base)} has no class folders with images; it should have one sub-folder of images '
+      'per class'
+    )
+  if empty := [name for name in names if name not in by_class]:
+    raise UserError(
+      f'class folder {shown(base / empty[0])} has no image ({", ".join(SUFFIXES)}); fill or '
+      'remove it'
+    )
+
+
+def _depth_of_groups(paths: Sequence[Sequence[str]]) -> int | None:
+  """How many folders below the class the groups are; None if there are no sub-folders.
+
+  A folder that holds all of the class, as in CLASS/images/*.jpg, is no group.
+  """
+  depth = 1
+  while all(len(parts) > depth + 1 for parts in paths):
+    if len({parts[depth] for parts in paths}) > 1:
+      return depth
+    depth += 1
+  return depth if any(len(parts) > depth + 1 for parts in paths) else None
+
+
+def _has_images(found: Scan, name: str) -> bool:
+  """Whether a folder at the top holds images itself."""
+  head = name + os.sep
+  return any(path.startswith(head) and os.sep not in path[len(head) :] for path in found.images)

@@ -27,3 +27,11 @@ def canonical(class_names: Sequence[str]) -> tuple[str, ...]:
   pairs = zip(names(), class_names, strict=True)
   agree = sum(ours.lower() in theirs.lower() for ours, theirs in pairs) / len(class_names)
   return names() if class_names == wordnet_ids() or agree >= AGREE else class_names
+
+
+def in_words(class_names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+  """WordNet ids of some of its classes as `names()` if those are `known`; else unchanged."""
+  words = dict(zip(wordnet_ids(), names(), strict=True))
+  if tuple(known) != names() or not all(name in words for name in class_names):
+    return tuple(class_names)
+  return tuple(words[name] for name in class_names)

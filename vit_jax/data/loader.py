@@ -5,7 +5,8 @@ permutation(seed, p // n)[(p % n) // repeats] of the n examples. So each example
 per epoch, even if the batch size does not divide n, and a process takes its rows of the global
 batch: a restart or another number of processes changes nothing. With data.repeats = r > 1, an epoch
 is still n positions: it shows ceil(n / r) examples, drawn anew for each, r times in a row (the last
-one as often as there is room), as repeated augmentation in DeiT does.
+one as often as there is room), as repeated augmentation in DeiT does. With data.balance > 0,
+rare classes are shown more often: an epoch is still n positions (`balanced`).
 """
 
 import collections
@@ -19,7 +20,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from vit_jax.config import Augment, ImageData
-from vit_jax.data import decode
+from vit_jax.data import decode, sources
 from vit_jax.data.sources import Record, Source, targets, unreadable
 from vit_jax.data.train_view import TrainView
 from vit_jax.data.view import View, inputs_of
@@ -93,6 +94,7 @@ class Loader:
     cached = data.cache == 'always' or (data.cache == 'auto' and self._fits())
     self._cache: dict[int, tuple[Record, int]] | None = {} if cached else None
     self._targets_NK = targets(source, data) if train else None
+    self._labels_N = sources.labels(source) if train and data.balance else None
 
   @property
   def num_batches(self) -> int:
@@ -137,7 +139,10 @@ class Loader:
     return index_b
 
   def _draw_permutation(self, epoch: int) -> np.ndarray:
-    return np.random.default_rng([self._seed, epoch]).permutation(len(self.source))
+    rng = np.random.default_rng([self._seed, epoch])
+    if self._labels_N is None:
+      return rng.permutation(len(self.source))
+    return balanced(self._labels_N, self.data.balance, rng)
 
   def _fill(self, batch: Batch, piece: np.ndarray, uniform_bU: np.ndarray | None) -> None:
     indices = batch['index'][piece].tolist()
@@ -169,7 +174,7 @@ class Loader:
     for i, loaded in enumerate(out):
       if not isinstance(loaded, Exception):
         try:
-          out[i] = decode.cacheable(loaded[0], self._view.channels), loaded[1]
+          out[i] = decode.cacheable(loaded[0], self._view.channels, self._view.pixels), loaded[1]
         except decode.READ_ERRORS as error:
           out[i] = error
     return out
@@ -202,6 +207,27 @@ class Loader:
     records = [each[0] for each in found if not isinstance(each, Exception)]
     sizes = [len(each) if isinstance(each, bytes) else each.nbytes for each in records]
     return bool(sizes) and n * sum(sizes) / len(sizes) <= CACHE_BYTES
+
+
+def balanced(label_N: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
+  """N positions of examples in which a class of n has a share in proportion to n ** (1 - balance).
+
+  Shares are rounded at random, so that over epochs they are exact. Within a class each example
+  comes as often as any other, but for one; examples of no class (-1) are a class of their own.
+  """
+  N, (_, class_N) = len(label_N), np.unique(label_N, return_inverse=True)
+  count_K = np.bincount(class_N)
+  share_K = count_K ** (1.0 - balance)
+  edge_K = np.cumsum(share_K / share_K.sum()) * N + rng.random()
+  edge_K[-1] = N
+  times_K = np.diff(np.floor(edge_K).astype(int), prepend=0)
+  order_N = rng.permutation(N)
+  order_N = order_N[np.argsort(class_N[order_N], kind='stable')]  # by class, at random within it
+  first_K = np.cumsum(count_K) - count_K
+  class_P = np.repeat(np.arange(len(count_K)), times_K)
+  turn_P = np.arange(N) - np.repeat(np.cumsum(times_K) - times_K, times_K)
+  shown_P = order_N[first_K[class_P] + turn_P % count_K[class_P]]
+  return rng.permutation(shown_P)
 
 
 def uniforms(seed: int, position_b: np.ndarray, count: int) -> np.ndarray:

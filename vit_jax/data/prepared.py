@@ -52,6 +52,13 @@ class PreparedSource:
     labels = values[self.label_key].int64_list.value if self.label_key else ()
     return image, labels[0] if labels else -1
 
+  @property
+  def labels(self) -> np.ndarray:
+    """Of every example that has one label, int [N]."""
+    if not self.label_key:
+      return np.full(len(self), -1)
+    return np.array(self.values(self.label_key), int).reshape(-1)
+
   def label_sets(self) -> np.ndarray | None:
     if not self.label_key or isinstance(self.features[self.label_key], tfds.features.ClassLabel):
       return None
@@ -145,8 +152,8 @@ def open_prepared(
   class_label = tfds.features.ClassLabel
   if label is None:
     label_key = ''
-  elif label in features and isinstance(getattr(features[label], 'feature', 0), class_label):
-    label_key = label  # a Sequence, which has its ClassLabel's names
+  elif sets := _sets_of_classes(features, label):
+    label_key = sets  # a Sequence, which has its ClassLabel's names
   else:
     label_key = _pick(name, features, class_label, 'label', label)
   pieces = splits.pieces(name, split, builder.info.splits)
@@ -171,6 +178,16 @@ def open_prepared(
     image_key=image_key,
     label_key=label_key,
   )
+
+
+def _sets_of_classes(features: Any, label: str) -> str:
+  """The Sequence of ClassLabel that `label` means, or the only one if there is no ClassLabel."""
+  kind = tfds.features.ClassLabel
+  found = [key for key, each in features.items() if isinstance(getattr(each, 'feature', 0), kind)]
+  if label:
+    return label if label in found else ''
+  alone = len(found) == 1 and not any(isinstance(each, kind) for each in features.values())
+  return found[0] if alone else ''
 
 
 def _pick(name: str, features: Any, kind: type, usual: str, wanted: str) -> str:

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from vit_jax.config import ImageData
-from vit_jax.data import datasets, folder, identity, prepared
+from vit_jax.config.images import LISTED
+from vit_jax.data import datasets, folder, identity, imagenet, prepared, shards, tables
 from vit_jax.data.held_out import hold_out
+from vit_jax.data.listing import ListedSource, Listing
 from vit_jax.errors import UserError, first_few
 from vit_jax.paths import default_data_dir
 
@@ -52,7 +54,7 @@ class MappedSource:
   """Some of the examples of another source, or other labels, classes or pixels for them.
 
   Args:
-    source: the other source.
+    source: the other source, which stays an attribute.
     words: what is different, appended to `split`. `digest` and `content` know `pixels` by these
       words only.
     indices_N: positions in `source` of the examples, in order; all by default.
@@ -73,7 +75,7 @@ class MappedSource:
     class_names: tuple[str, ...] = (),
     pixels: Callable[[Record], Record] | None = None,
   ):
-    self._source, self._labels, self._classes_K, self._pixels = source, labels, classes_K, pixels
+    self.source, self._labels, self._classes_K, self._pixels = source, labels, classes_K, pixels
     indices_N = np.arange(len(source)) if indices_N is None else indices_N
     self._indices_N = np.asarray(indices_N, np.int64)
     if labels is not None and not class_names:
@@ -89,7 +91,7 @@ class MappedSource:
 
   def read(self, indices: Sequence[int]) -> list[tuple[Record, int]]:
     places = [int(self._indices_N[index]) for index in indices]
-    found = self._source.read(places)
+    found = self.source.read(places)
     return [
       (self._pixels(record) if self._pixels else record, self._label(place, label))
       for place, (record, label) in zip(places, found, strict=True)
@@ -101,8 +103,17 @@ class MappedSource:
       label = int(right) if right.ndim == 0 else int(right.argmax()) if right.any() else -1
     return label if self._classes_K is None or label < 0 else int(self._classes_K[label])
 
+  @property
+  def labels(self) -> np.ndarray:
+    """The label of every example, where each has one."""
+    labels_N = labels(self.source) if self._labels is None else self._labels
+    labels_N = labels_N[self._indices_N]
+    if self._classes_K is None:
+      return labels_N
+    return np.where(labels_N < 0, labels_N, self._classes_K[labels_N])
+
   def label_sets(self) -> np.ndarray | None:
-    right_NK = self._source.label_sets() if self._labels is None else self._labels
+    right_NK = self.source.label_sets() if self._labels is None else self._labels
     if right_NK is None or right_NK.ndim == 1:
       return None
     if self._classes_K is not None:
@@ -111,20 +122,27 @@ class MappedSource:
     return right_NK[self._indices_N]
 
   def column(self, name: str) -> np.ndarray | None:
-    column_N = self._source.column(name)
+    column_N = self.source.column(name)
     return None if column_N is None else column_N[self._indices_N]
 
   def groups(self) -> np.ndarray:
-    return self._source.groups()[self._indices_N]
+    return self.source.groups()[self._indices_N]
 
   def where(self, index: int) -> str:
-    return self._source.where(int(self._indices_N[index]))
+    return self.source.where(int(self._indices_N[index]))
 
   def digest(self) -> str:
-    return identity.digest(self._source.digest(), *self._changes)
+    return identity.digest(self.source.digest(), *self._changes)
 
   def content(self) -> bytes:
-    return self._source.content() + identity.digest(*self._changes).encode()
+    return self.source.content() + identity.digest(*self._changes).encode()
+
+
+def listing_of(source: Any) -> Listing | None:
+  """What a source is a part of; None of a prepared data set, or of no source."""
+  while isinstance(source, MappedSource):
+    source = source.source
+  return source.listing if isinstance(source, ListedSource) else None
 
 
 def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
@@ -135,7 +153,7 @@ def match_classes(source: Source, class_names: tuple[str, ...]) -> Source:
   """
   if source.class_names == class_names:
     return source
-  names = source.class_names
+  names = imagenet.in_words(source.class_names, class_names)
   classes_K = identity.label_map(names, class_names, f'data set {source.name!r}')
   if strange := [name for name, k in zip(names, classes_K, strict=True) if k < 0]:
     raise UserError(
@@ -152,6 +170,22 @@ def unreadable(source: Source, index: int, error: Exception) -> str:
   )
 
 
+def labels(source: Source) -> np.ndarray:
+  """The label that `read` gives for every example, int [N], without its image where that can be.
+
+  Raises:
+    UserError: an example may have several classes.
+  """
+  if source.label_sets() is not None:
+    raise UserError(
+      f'config.data.balance is for one class per image, but data set {source.name!r} has several; '
+      'leave it at 0'
+    )
+  if isinstance(source, ListedSource | prepared.PreparedSource | MappedSource):
+    return source.labels
+  return np.array([label for _, label in source.read(range(len(source)))], np.int32)
+
+
 def targets(source: Source, data: ImageData) -> np.ndarray | None:
   """What to train on in place of the labels that `read` gives, [N, K]; None if it is those.
 
@@ -163,7 +197,7 @@ def targets(source: Source, data: ImageData) -> np.ndarray | None:
   if right_NK is None:
     return None
   empty = max(data.num_classes - right_NK.shape[1], 0)  # classes that the data set lacks
-  return np.pad(right_NK, ((0, 0), (0, empty)))
+  return np.pad(right_NK, ((0, 0), (0, empty))) if empty else right_NK
 
 
 def soft_labels(source: Source, data: ImageData) -> np.ndarray:
@@ -185,30 +219,62 @@ def soft_labels(source: Source, data: ImageData) -> np.ndarray:
   return np.pad(share_NK.astype(np.float32), ((0, 0), (0, empty)))
 
 
+# Data as people have them: (place, data, share to draw for 'test') -> Listing.
+LISTINGS = {
+  'folder': folder.open_folder,
+  'table': tables.open_table,
+  'huggingface': tables.open_huggingface,
+  'webdataset': shards.open_webdataset,
+  'ilsvrc': shards.open_ilsvrc,
+}
+
+
+def open_listing(data: ImageData, judged: bool = False) -> Listing | None:
+  """All examples of the data set that `data` names; None of one that is prepared.
+
+  Args:
+    judged: nothing is trained on it, so that of data without splits every example is judged.
+
+  Raises:
+    UserError: it is not there, or it is not clear what is in it.
+  """
+  kind, _, place = data.name.partition(':')
+  if kind not in LISTINGS:
+    return None
+  if not (place or data.dir):
+    raise UserError(f'config.data.dir is missing: give {LISTED[kind]}')
+  return LISTINGS[kind](place or data.dir, data, None if judged else data.test_fraction)
+
+
 def open_source(
-  data: ImageData, split: str, data_dir: str | os.PathLike | None = None, labeled: bool = True
+  data: ImageData,
+  split: str,
+  data_dir: str | os.PathLike | None = None,
+  labeled: bool = True,
+  judged: bool = False,
 ) -> Source:
   """Opens a split of the data set that `data` names; prepares it first if it is one of ours.
 
   Args:
     data: `name` is one of ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0',
-      'imagenet_v2/matched-frequency'), 'folder' (then `dir` is the folder) or 'folder:DIR'.
+      'imagenet_v2/matched-frequency'), or one of LISTINGS, as 'folder' (then `dir` is the folder)
+      or 'folder:DIR'.
     split: TFDS split syntax ('train', 'train[:90%]', 'train+test[:100]'), optionally followed by
       ':held', a fifth of its groups, or ':kept', the rest (see `held_out`).
     data_dir: of prepared data sets; `default_data_dir()` if None.
     labeled: False gives every example of a TFDS data set the label -1.
+    judged: as of `open_listing`.
 
   Raises:
     UserError: the data set or the split is unknown, or cannot be opened or prepared.
   """
   whole, colon, part = split.rpartition(':')
   if colon and part in ('held', 'kept'):
-    source = open_source(data, whole, data_dir, labeled)
+    source = open_source(data, whole, data_dir, labeled, judged)
     held_N, kept_N = hold_out(source)
     return MappedSource(source, part, indices_N=held_N if part == 'held' else kept_N)
-  kind, _, place = data.name.partition(':')
-  if kind == 'folder':
-    source = folder.open_folder(place or data.dir, split, data.test_fraction)
+  if listing := open_listing(data, judged):
+    source = listing.split(split)
   else:
     directory = datasets.prepare(data.name, data_dir or default_data_dir())
     label = data.label if labeled else None

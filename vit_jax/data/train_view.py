@@ -69,7 +69,7 @@ class TrainView:
 
       def boxed(record, out_HWC, uniform_U, how):
         box = functools.partial(draw, **keys, uniform_T4=uniform_U.reshape(attempts, 4))
-        decode.decode_box(record, box, out_HWC, how)
+        decode.decode_box(record, box, out_HWC, how, self._view.pixels)
 
       return boxed, 4 * attempts
     if data.crop == 'pad':
@@ -84,7 +84,7 @@ class TrainView:
     size = covering if simple else lambda height, width: data.crop_resize
 
     def window(record, out_HWC, uniform_2, how):
-      image_HWC = decode.decode_whole(record, size, data.channels, how)
+      image_HWC = decode.decode_whole(record, size, data.channels, how, self._view.pixels)
       crops.window(image_HWC, data.crop_pad if simple else 0, uniform_2, out_HWC)
 
     return window, 2

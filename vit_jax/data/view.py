@@ -12,6 +12,7 @@ from PIL import Image
 
 from vit_jax.config import ImageData
 from vit_jax.data import decode
+from vit_jax.data.pixels import Pixels
 from vit_jax.models import Inputs
 from vit_jax.models.inputs import Aspect, Interpolation, uncropped
 
@@ -28,8 +29,8 @@ class View:
 
   Attributes:
     image_size: (height, width).
-    channels: 1 (luminance) or 3 (RGB).
-    crop, interpolation, aspect, antialias: as of `models.Inputs`.
+    channels: 1 (luminance), 3 (RGB), or as many as the images have.
+    crop, interpolation, aspect, antialias, upright, white: as of `models.Inputs`.
   """
 
   image_size: tuple[int, int]
@@ -38,10 +39,21 @@ class View:
   interpolation: Interpolation = 'bicubic'
   aspect: Aspect = 'keep'
   antialias: bool = True
+  upright: bool = True
+  white: float = 0.0
 
   @classmethod
   def of(cls, x: Inputs) -> Self:
-    return cls(x.size, len(x.mean), x.crop, x.interpolation, x.aspect, x.antialias)
+    return cls(
+      x.size,
+      len(x.mean),
+      x.crop,
+      x.interpolation,
+      x.aspect,
+      x.antialias,
+      x.upright,
+      x.white,
+    )
 
   @classmethod
   def whole(cls, image_size: tuple[int, int], channels: int, antialias: bool = True) -> Self:
@@ -49,21 +61,29 @@ class View:
     return cls(image_size, channels, 1.0, 'bilinear', 'change', antialias)
 
   @property
+  def pixels(self) -> Pixels:
+    return Pixels(self.upright, self.white)
+
+  @property
   def image_shape(self) -> tuple[int, int, int]:
     return *self.image_size, self.channels
 
   def __call__(self, record: bytes | np.ndarray, out_HWC: np.ndarray) -> None:
     """Raises BadImage if the record is not a complete image."""
-    image_HWC = decode.decode(record, self.channels)
+    image_HWC = decode.decode(record, self.channels, how=self.pixels)
     (H, W), (h, w) = self.image_size, self.resized(*image_HWC.shape[:2])
     top, left = round((h - H) / 2), round((w - W) / 2)
     if (h, w) == image_HWC.shape[:2]:
       out_HWC[...] = image_HWC[top : top + H, left : left + W]
+    elif h * w > decode.LARGEST:  # of a thin image: the part that is seen alone
+      y, x = image_HWC.shape[0] / h, image_HWC.shape[1] / w
+      box = left * x, top * y, (left + W) * x, (top + H) * y
+      filter = _PILLOW[self.interpolation]
+      out_HWC[...] = decode.pillow_resize(image_HWC, (H, W), filter, box)
     elif self.antialias:
       # The whole image: a part alone is not the same to a gray level, for Pillow rounds in between.
-      image = Image.fromarray(image_HWC if self.channels == 3 else image_HWC[..., 0])
-      image = image.resize((w, h), _PILLOW[self.interpolation]).crop((left, top, left + W, top + H))
-      out_HWC[...] = np.asarray(image).reshape(out_HWC.shape)
+      image_HWC = decode.pillow_resize(image_HWC, (h, w), _PILLOW[self.interpolation])
+      out_HWC[...] = image_HWC[top : top + H, left : left + W]
     else:
       # As tf.image.resize: centers of pixels are halves, and what is dropped is not averaged.
       image_HWC = cv2.resize(image_HWC, (w, h), interpolation=cv2.INTER_LINEAR)
@@ -94,6 +114,8 @@ def inputs_of(data: ImageData, class_names: tuple[str, ...] = ()) -> Inputs:
     data.eval_interpolation,
     data.eval_aspect,
     data.eval_antialias,
+    data.upright,
+    data.white,
     class_names,
     'its recipe',
   )
@@ -109,4 +131,6 @@ def data_for(data: ImageData, inputs: Inputs) -> ImageData:
     eval_interpolation=inputs.interpolation,
     eval_aspect=inputs.aspect,
     eval_antialias=inputs.antialias,
+    upright=inputs.upright,
+    white=inputs.white,
   )

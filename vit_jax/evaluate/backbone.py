@@ -84,6 +84,18 @@ class Forward:
       lambda output, batch: metrics.class_rows(output.logits_BK, batch['label'], self._loss)
     )
 
+  @property
+  def independent(self) -> bool:
+    """Whether the model says of each class by itself whether it is right."""
+    return self._loss != 'softmax'
+
+  @cached_property
+  def probabilities(self) -> Callable[[Any, Batch], Batch]:
+    """As `classify`, and the probability of every class."""
+    return self._jit(
+      lambda output, batch: metrics.class_rows(output.logits_BK, batch['label'], self._loss, True)
+    )
+
   @cached_property
   def features(self) -> Callable[[Any, Batch], Batch]:
     """`features`, what the head sees."""
@@ -129,15 +141,19 @@ class Backbone:
       opened.model, opened.variables, mean=opened.mean, std=opened.std, loss='softmax', mesh=mesh
     )
     variables = jax.device_put(opened.variables, forward.shardings)
-    channels = 3 if view.channels == 3 else 1
-    data = ImageData(image_size=view.image_size, channels=channels, cache='never')
+    data = ImageData(image_size=view.image_size, channels=view.channels, cache='never')
     return cls(
       name, opened.model, variables, forward, view, data, mesh, batch_size, opened.class_names
     )
 
-  def classify(self, source: Source, pulse: Pulse) -> Rows:
-    """The rows of every example of a source, in order, the same on every process."""
-    return self._rows(self.forward.classify, source, pulse)
+  def classify(self, source: Source, pulse: Pulse, every: bool = False) -> Rows:
+    """The rows of every example of a source, in order, the same on every process.
+
+    Args:
+      every: with the `probability` of every class.
+    """
+    program = self.forward.probabilities if every else self.forward.classify
+    return self._rows(program, source, pulse)
 
   def features(self, source: Source, pulse: Pulse) -> tuple[np.ndarray, np.ndarray]:
     """(features_ND, labels_N), likewise."""

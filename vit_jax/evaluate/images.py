@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vit_jax.data import decode
-from vit_jax.data.folder import SUFFIXES
+from vit_jax.data.decode import SUFFIXES
+from vit_jax.data.folder import scan
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
-from vit_jax.paths import local
+from vit_jax.paths import local, shown
 
 
 class Batch(NamedTuple):
@@ -28,6 +29,7 @@ class Images:
 
   names: tuple[str, ...]
   array_NHWC: np.ndarray | None = None
+  left_out: tuple[str, ...] = ()  # a sentence on each kind of file that is no image
 
   def __len__(self) -> int:
     return len(self.names)
@@ -53,12 +55,12 @@ class Images:
           view(Path(names[b]).read_bytes(), images_BHWC[b])
         except decode.READ_ERRORS as error:
           why = error.strerror if isinstance(error, OSError) else error
-          faults[b] = f'{names[b]} cannot be read as an image: {why}'
+          faults[b] = f'{shown(names[b])} cannot be read as an image: {why}'
 
       with decode.thread_pool() as pool:
         list(pool.map(load, range(len(names))))
     good = [b for b, fault in enumerate(faults) if not fault]
-    return Batch(images_BHWC[good], [names[b] for b in good], [*filter(None, faults)])
+    return Batch(images_BHWC[good], [shown(names[b]) for b in good], [*filter(None, faults)])
 
 
 def open_images(places: str | Path | np.ndarray | Sequence[str | Path]) -> Images:
@@ -73,19 +75,17 @@ def open_images(places: str | Path | np.ndarray | Sequence[str | Path]) -> Image
   if isinstance(places, np.ndarray):
     return _of_array(places, 'the array')
   files: list[str] = []
+  left_out: list[str] = []
   places = [places] if isinstance(places, str | Path) else places
   for place in places:
     path = local(place)
     if path.is_dir():
-      found = sorted(
-        file
-        for file in path.rglob('*')
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith('.') for part in file.relative_to(path).parts)
-      )
-      if not found:
-        raise UserError(f'folder {path} holds no image ({", ".join(SUFFIXES)})')
-      files += map(str, found)
+      found = scan(path)
+      if not found.images:
+        raise UserError(f'folder {shown(path)} holds no image ({", ".join(SUFFIXES)})')
+      files += (str(path / file) for file in found.images)
+      for reason, names in found.left_out.items():
+        left_out.append(f'{shown(path)}: {len(names):,} {reason} left out')
     elif not path.is_file():
       raise UserError(f'there is no file or folder {path}')
     elif path.suffix != '.npy':
@@ -98,7 +98,7 @@ def open_images(places: str | Path | np.ndarray | Sequence[str | Path]) -> Image
       except (ValueError, EOFError, OSError):
         raise UserError(f'{path} is damaged or no array; {_RIGHT}') from None
       return _of_array(array_NHWC, str(path))
-  return Images(tuple(files))
+  return Images(tuple(files), left_out=tuple(left_out))
 
 
 _RIGHT = 'it should be of shape (N, H, W, C), float32 and normalized as the model expects, or uint8'

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from vit_jax.evaluate.sets import EvalSet, Part, no_labels
 from vit_jax.layouts import files
 
 Features = tuple[np.ndarray, np.ndarray]  # (features_ND, labels_N)
+SCORE_BYTES = 2**31  # of the probabilities of all classes on one split
+
+log = logging.getLogger(__name__)
 
 
 class FeatureStore:
@@ -148,18 +152,21 @@ class Judged(NamedTuple):
   metrics: dict[str, float]
   rows: Rows | None
   test: Part
+  by_class: Mapping[str, np.ndarray] = {}  # column -> a number for each class
 
   @property
   def source(self) -> Source:
     return self.test.source
 
   def details(self) -> str:
-    """The confusion matrix as text, if each example has one label and the model's own head."""
-    if self.rows is None or self.test.right_NK is not None:
+    """As text: the worst classes; and the confusion matrix, if each example has one label."""
+    if self.rows is None or not self.by_class:
       return ''
-    return metrics.confusion_text(
-      self.rows['label'], self.rows['prediction'], self.source.class_names
-    )
+    parts = [metrics.classes_text(self.by_class, self.source.class_names)]
+    if self.test.right_NK is None:
+      label_N, prediction_N = self.rows['label'], self.rows['prediction']
+      parts.append(metrics.confusion_text(label_N, prediction_N, self.source.class_names))
+    return '\n\n'.join(parts)
 
 
 def judge(
@@ -177,7 +184,7 @@ def judge(
 
   judged = {}
   for name in sorted(sets if names is None else names):
-    evals, rows = sets[name], None
+    evals, rows, by_class = sets[name], None, {}
     test = evals.tests[0]
     if evals.kind in METHODS:
       assert evals.train is not None
@@ -190,15 +197,43 @@ def judge(
           'too few examples of a class; give it a larger split'
         )
     else:
-      rows = backbone.classify(test.source, pulse)
-      found = {} if evals.kind == 'predict' else classified(rows, test)
-    judged[name] = Judged(found, rows, test)
+      every = test.right_NK is not None and _scored(test, backbone)
+      rows = backbone.classify(test.source, pulse, every)
+      found, by_class = ({}, {}) if evals.kind == 'predict' else classified(rows, test)
+    judged[name] = Judged(found, rows, test, by_class)
   return judged
 
 
-def classified(rows: Rows, test: Part) -> dict[str, float]:
-  """The metrics of a model's own head; top1 alone where several classes may be right."""
+def classified(rows: Rows, test: Part) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+  """(the metrics of a model's own head, columns with a number for each class).
+
+  Where several classes may be right: top1, and of the probabilities of all classes if they are
+  there, how well each class is found among all examples, also those of none.
+  """
   if test.right_NK is None:
-    return metrics.summarize(rows)
+    correct_N = rows['rank'] < 1
+    images_K, top1_K = metrics.by_class(rows['label'], correct_N)
+    return metrics.summarize(rows), {'images': images_K, 'top1': top1_K}
   kept_N = rows['prediction'][test.keep_N]
-  return {'top1': metrics.top1(kept_N, rows['label'][test.keep_N], test.right_NK)}
+  found = {'top1': metrics.top1(kept_N, rows['label'][test.keep_N], test.right_NK)}
+  if 'probability' not in rows:
+    return found, {}
+  right_NK = test.source.label_sets()
+  assert right_NK is not None
+  scores = metrics.set_scores(rows['probability'][:, : right_NK.shape[1]], right_NK[rows['index']])
+  by_class = {'images': scores.images_K, 'f1': scores.f1_K, 'ap': scores.ap_K}
+  return {**found, **scores.metrics}, by_class
+
+
+def _scored(test: Part, backbone: Backbone) -> bool:
+  """Whether the probability of every class of every example is kept."""
+  if not backbone.forward.independent:
+    return False
+  size = 4 * len(test.source) * len(test.source.class_names)
+  if size > SCORE_BYTES:
+    log.warning(
+      '%s: no average precision: the probabilities of all classes would take %.1f GB',
+      test.name,
+      size / 1e9,
+    )
+  return size <= SCORE_BYTES

@@ -1,19 +1,21 @@
 """Images through a model, seen as its weights expect: `vit_jax predict`, `vit_jax.predict`."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.special
 
+from vit_jax import losses
 from vit_jax.data.view import View
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
 from vit_jax.evaluate.features import answers_fn, attention_fn
 from vit_jax.evaluate.images import Batch, Images, open_images
 from vit_jax.layouts import files
 from vit_jax.models import Inputs
+from vit_jax.tables import write_csv
 
 Places = str | Path | np.ndarray | Sequence[str | Path] | Images
 
@@ -112,14 +114,55 @@ def _batches(images: Images, inputs: Inputs, size: int) -> Iterator[Batch]:
     yield images.read(start, start + size, view)
 
 
-def top_lines(found: Predictions, class_names: Sequence[str], top: int) -> list[str]:
+def probabilities(found: Predictions, loss: str) -> np.ndarray:
+  """(N, K), as the loss that the weights were trained with means their logits."""
+  return np.asarray(losses.PROBABILITIES[loss](found.logits.astype(np.float32)))
+
+
+def top_lines(
+  found: Predictions, class_names: Sequence[str], top: int, loss: str = 'softmax'
+) -> list[str]:
   """A line per image with its most probable classes; of a model without a head one line in all."""
   count, classes = found.logits.shape
   if not classes:
     return [f'{count} images, {found.features.shape[1]} features each; no head, no classes']
-  share_NK = scipy.special.softmax(found.logits.astype(np.float64), axis=1)
-  names, lines = class_names or [f'class {k}' for k in range(classes)], []
-  for file, share_K in zip(found.files, share_NK, strict=True):
+  names, lines = _names(class_names, classes), []
+  for file, share_K in zip(found.files, probabilities(found, loss), strict=True):
     best = np.argsort(-share_K, kind='stable')[:top]
     lines.append(f'{file}: {", ".join(f"{names[k]} {share_K[k]:.1%}" for k in best)}')
   return lines
+
+
+def write_rows(
+  path: Path, found: Predictions, class_names: Sequence[str], loss: str = 'softmax'
+) -> None:
+  """Writes a row per image to a .csv or .jsonl: file, class and the probability of every class.
+
+  An image that cannot be read has a row with the error alone.
+
+  Raises:
+    UserError: the model has no head, or the disk refuses.
+  """
+  classes = found.logits.shape[1]
+  if not classes:
+    raise UserError(f'{path}: the model has no head, so no class to write; name an .npz')
+  names, share_NK = _names(class_names, classes), probabilities(found, loss)
+  rows: list[dict[str, Any]] = []
+  for file, share_K in zip(found.files, share_NK.tolist(), strict=True):
+    best = int(np.argmax(share_K))
+    row = {'file': file, 'class': names[best]}
+    each = dict(zip(names, share_K, strict=True))
+    if path.suffix == '.jsonl':
+      rows.append({**row, 'probabilities': each})
+    else:
+      rows.append({**row, **{f'p({name})': share for name, share in each.items()}})
+  rows += [{'error': sentence} for sentence in found.unreadable]
+  if path.suffix == '.csv':
+    write_csv(path, rows)
+    return
+  with writing(path):
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows), 'utf-8')
+
+
+def _names(class_names: Sequence[str], classes: int) -> Sequence[str]:
+  return class_names or [f'class {k}' for k in range(classes)]

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from vit_jax.config import Eval, ImageData
+from vit_jax.config.images import LISTED
 from vit_jax.data import held_out, sources
 from vit_jax.data.sources import Source, match_classes
 from vit_jax.errors import UserError
@@ -63,25 +65,42 @@ def open_evals(
   """
 
   @functools.cache  # lines that judge on the same split share its features, too
-  def open_source(data: ImageData, split: str, labeled: bool) -> Source:
-    return sources.open_source(data, split, data_dir, labeled=labeled)
+  def open_source(data: ImageData, split: str, labeled: bool, judged: bool) -> Source:
+    return sources.open_source(data, split, data_dir, labeled=labeled, judged=judged)
 
   opened = {}
   for name, line in sorted(evals.items()):
-    keys: dict[str, Any] = {'image': line.image, 'label': line.label}
-    if line.data:
-      keys |= {'name': line.data, 'dir': '', 'num_classes': 0}
-    else:
-      keys = {key: value for key, value in keys.items() if value}
-    judged_on = dataclasses.replace(data, **keys)
+    keys = {'image': line.image, 'label': line.label}
+    keys = {key: value for key, value in keys.items() if value}
+    judged_on = dataclasses.replace(_other(data, line.data) if line.data else data, **keys)
     labeled = line.kind != 'predict' or not line.data or bool(line.label)
-    test, train = Part(name, open_source(judged_on, line.split, labeled)), None
+    judged = not line.learns and not _same_place(judged_on, data)
+    test, train = Part(name, open_source(judged_on, line.split, labeled, judged)), None
     if line.learns:
-      train = Part(name, open_source(judged_on, line.train, labeled))
+      train = Part(name, open_source(judged_on, line.train, labeled, judged))
     elif labeled:
       test = by_class_name(test, class_names)
     opened[name] = EvalSet(line.kind, [test], train)
   return opened
+
+
+def _other(data: ImageData, name: str) -> ImageData:
+  """The data `name`, read in the same way if they are of the same kind, such as two tables."""
+  kind = name.partition(':')[0]
+  found = dataclasses.replace(data, name=name, dir='', num_classes=0)
+  if kind in LISTED and kind == data.name.partition(':')[0]:
+    return found
+  usual = {key: '' for key in ('image', 'label', 'label_separator', 'split_by', 'group_by')}
+  return dataclasses.replace(found, layout='auto', **usual)
+
+
+def _same_place(one: ImageData, other: ImageData) -> bool:
+  """Whether both are the same data set, so that a part of it may be trained on."""
+  places = [data.name.partition(':')[2] or data.dir for data in (one, other)]
+  kinds = [data.name.partition(':')[0] for data in (one, other)]
+  if kinds[0] != kinds[1]:
+    return False
+  return os.path.realpath(places[0]) == os.path.realpath(places[1]) if all(places) else True
 
 
 def by_class_name(part: Part, class_names: tuple[str, ...]) -> Part:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vit_jax.models import constraints, initializers
-from vit_jax.models.attention import Attention, padding_of
+from vit_jax.models.attention import Attention
 from vit_jax.models.dense import Dense
+from vit_jax.models.dot_product import padding_of
 from vit_jax.models.layers import LayerNorm, drop_examples, gelu, swiglu
 from vit_jax.models.options import StochasticDepthRule, TransformerOptions
 

@@ -30,6 +30,8 @@ class Inputs:
       image is seen.
     antialias: the filter widens where an image is made smaller, as in Pillow; False is
       TensorFlow's plain bilinear.
+    upright: images are turned as their EXIF data say.
+    white: of images of more than 8 bits, the value that is white; 0: by each one's own range.
     class_names: of the head's classes, in order; empty where they are not known.
     source: who says so.
   """
@@ -41,6 +43,8 @@ class Inputs:
   interpolation: Interpolation = 'bicubic'
   aspect: Aspect = 'keep'
   antialias: bool = True
+  upright: bool = True
+  white: float = bounded(0.0, low=0)
   class_names: tuple[str, ...] = field(default=(), repr=False)
   source: str = field(default='', repr=False, compare=False)
 
@@ -53,6 +57,8 @@ class Inputs:
     parts = ['x'.join(map(str, self.size)), f'crop {self.crop:.4g}', self.interpolation]
     parts += ['aspect changed'] * (self.aspect == 'change')
     parts += ['not antialiased'] * (not self.antialias)
+    parts += ['as stored, not upright'] * (not self.upright)
+    parts += [f'white is {self.white:g}'] * bool(self.white)
     for name, values in (('mean', self.mean), ('std', self.std)):
       numbers = [f'{value:g}' for value in values]
       parts.append(f'{name} {numbers[0] if len(set(numbers)) == 1 else ",".join(numbers)}')

@@ -118,7 +118,7 @@ def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str])
   """Each image under its name, and beside it the image lit where the attention is.
 
   Args:
-    images_BHWC: uint8, one or three channels.
+    images_BHWC: uint8.
     maps_BHW: not negative; each is shown relative to its largest value.
   """
   B, height, width = images_BHWC.shape[:3]
@@ -130,7 +130,7 @@ def picture(images_BHWC: np.ndarray, maps_BHW: np.ndarray, names: Sequence[str])
     axes.set_axis_off()
   for b in range(B):
     left, right = places[2 * b : 2 * b + 2]
-    left.imshow(_three(images_BHWC[b]))
+    left.imshow(plots.rgb(images_BHWC[b]))
     left.set_title(names[b], fontsize=7)
     right.imshow(lit(images_BHWC[b], maps_BHW[b]))
   return figure
@@ -145,9 +145,5 @@ def lit(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
   share_HW = (map_HW / max(map_HW.max(), np.finfo(np.float32).tiny)).astype(np.float32)
   share_HW = cv2.resize(share_HW, (width, height), interpolation=cv2.INTER_LINEAR)
   colors_HW3 = matplotlib.colormaps['inferno'](share_HW)[..., :3]
-  gray_HW1 = _three(image_HWC).mean(-1, keepdims=True) / 255
+  gray_HW1 = plots.rgb(image_HWC).mean(-1, keepdims=True) / 255
   return np.round(255 * (0.35 * gray_HW1 + 0.65 * colors_HW3)).astype(np.uint8)
-
-
-def _three(image_HWC: np.ndarray) -> np.ndarray:
-  return np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3))

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from vit_jax.evaluate.metrics import confused
+from vit_jax.evaluate.predictions import mistake_rows_of
 from vit_jax.report import curves, learned, maps, plots
 from vit_jax.report.plots import Line
 from vit_jax.report.render import Picture, picture
@@ -17,6 +19,7 @@ TEMPLATE = 'images.html'
 MAJORITY = 'Always the most frequent class'  # reached without a model
 MATRIX_CLASSES = 100  # with more classes only the worst pairs are listed
 WORST_PAIRS = 8
+MISTAKES = 20  # files that are listed
 
 
 def figures(run: Run) -> dict[str, Figure]:
@@ -101,16 +104,15 @@ def _split(name: str, predictions: Predictions) -> dict[str, Any]:
   words = f'Accuracy against confidence on {name}'
   note = 'accuracy at each confidence; on the dotted line if calibrated'
   parts['calibration'] = picture(plots.reliability(predictions), words, 'Calibration', note)
-  return parts | {'worst_pairs': _worst_pairs(predictions)}
+  listed = mistake_rows_of(predictions)[:MISTAKES]
+  return parts | {'worst_pairs': _worst_pairs(predictions), 'mistakes': listed}
 
 
 def _worst_pairs(predictions: Predictions) -> list[tuple[str, str]]:
   """(the mistake, how often), the most frequent first."""
-  counts_KK, names = predictions.confusion_KK, predictions.class_names
-  wrong_KK = counts_KK * (1 - np.eye(len(names), dtype=counts_KK.dtype))
-  worst = np.argsort(-wrong_KK, axis=None, kind='stable')[:WORST_PAIRS]
+  names, label_N = predictions.class_names, predictions.label_N
+  pairs = confused(label_N, predictions.prediction_N)[:WORST_PAIRS]
+  images_K = np.bincount(label_N[label_N >= 0], minlength=len(names))
   return [
-    (f'{names[k]} taken for {names[j]}', f'{wrong_KK[k, j]} of {counts_KK[k].sum()}')
-    for k, j in zip(*np.unravel_index(worst, wrong_KK.shape), strict=True)
-    if wrong_KK[k, j]
+    (f'{names[k]} taken for {names[j]}', f'{count} of {images_K[k]}') for k, j, count in pairs
   ]

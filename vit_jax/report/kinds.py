@@ -60,8 +60,12 @@ KINDS = {
       'top5': Metric('top-5', fact='.1%'),
       'loss': Metric('loss'),
       'ece': Metric('calibration error', fact='.1%'),
+      'class_top1': Metric('mean over classes', fact='.1%'),
+      'map': Metric('mean average precision', fact='.1%'),
+      'f1': Metric('F1, mean over classes', fact='.1%'),
+      'micro_f1': Metric('F1 of all decisions', fact='.1%'),
     },
-    facts=('top5', 'ece', 'loss'),
+    facts=('map', 'f1', 'class_top1', 'top5', 'ece', 'loss'),
     unit='images',
     panels={
       'Loss': ('loss', {}),

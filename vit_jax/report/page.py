@@ -85,6 +85,7 @@ def _run(
     'label': label,
     'of': of,
     'facts': _facts(run),
+    'found': run.found,
     **parts.parts(run, of, figures, weights),
     'hours': goodput.read_goodput(run.path),
     'made_with': ', '.join(f'{name} {version}' for name, version in versions),

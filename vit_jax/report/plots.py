@@ -110,6 +110,13 @@ def curves(
   return figure
 
 
+def rgb(image_HWC: np.ndarray) -> np.ndarray:
+  """uint8 (H, W, 3) of an image of any number of channels: gray, or the first three."""
+  channels = image_HWC.shape[-1]
+  shown_HWC = np.ascontiguousarray(image_HWC[..., : 3 if channels >= 3 else 1])
+  return np.broadcast_to(shown_HWC, (*image_HWC.shape[:2], 3))
+
+
 @styled
 def confusion(predictions: Predictions) -> Figure:
   """How the examples of each true class (a row) are divided over the predicted ones."""

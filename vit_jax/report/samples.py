@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from vit_jax.report.plots import rgb
 from vit_jax.run.predictions import Predictions
 
 SMALL = 64  # pixels a side: up to here images are kept exactly, and shown with visible pixels
@@ -40,8 +41,8 @@ def samples(predictions: Predictions) -> list[Sample]:
 
 
 def data_uri(image_HWC: np.ndarray) -> str:
-  """A uint8 image of one or three channels inside its own address: PNG, or JPEG if it is large."""
-  image = Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC)
+  """A uint8 image inside its own address: PNG, or JPEG if it is large."""
+  image = Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else rgb(image_HWC))
   kind = 'png' if max(image.size) <= SMALL else 'jpeg'
   stream = io.BytesIO()
   image.save(stream, kind, optimize=True, quality=85)

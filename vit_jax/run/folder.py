@@ -7,10 +7,12 @@
     events.jsonl             when it ran, and where the time went (events.py)
     checkpoints/STEP/        (checkpoint.py, checkpoint_writer.py); beside it replaced/, damaged/
     predictions/NAME.npz     what it predicted for each example (predictions.py)
+    predictions/NAME.classes.csv, .mistakes.csv   each class, and the files that are wrong
     translations/NAME.json   its translation of each sentence (translations.py)
     vocabularies.json        the tokens of a translation run
     summary.json             the result, of a run that has ended
     evaluation-STEP.json     what `vit_jax evaluate` found later
+    data.json                what was found in its data, in full
     sharding.txt, report.html, figures/NAME.png
 
 Small files are replaced as a whole. A reader keeps the good part of a file and says in
@@ -18,7 +20,7 @@ Small files are replaced as a whole. A reader keeps the good part of a file and 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
@@ -41,6 +43,7 @@ from vit_jax.run.measured import Measured
 from vit_jax.run.predictions import Predictions, write_predictions
 from vit_jax.run.translations import Translations, write_translations
 from vit_jax.run.writers import MetricsWriter
+from vit_jax.tables import as_csv
 
 
 class Run(Measured):
@@ -133,8 +136,16 @@ class Run(Measured):
   def write_sharding(self, table: str) -> None:
     write_text(self.path / 'sharding.txt', table + '\n')
 
+  def write_data(self, found: Sequence[Mapping[str, Any]]) -> None:
+    write_json(self.path / 'data.json', {'found': found})
+
   def write_predictions(self, name: str, found: Predictions) -> None:
     write_predictions(self.path / 'predictions' / f'{name}.npz', found)
+
+  def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes predictions/NAME.csv; nothing if there are no rows."""
+    if rows:
+      write_text(self.path / 'predictions' / f'{name}.csv', as_csv(rows))
 
   def write_vocabularies(self, vocabularies: Any) -> None:
     write_json(self.path / 'vocabularies.json', vocabularies.to_keys())

@@ -100,6 +100,13 @@ class Measured:
     return dict(sorted(found.items()))
 
   @cached_property
+  def found(self) -> list[str]:
+    """A line on each data set as people have it: what was found there."""
+    values = read_object(self.path / 'data.json', self.faults).get('found', [])
+    lines = [each.get('line') for each in values if isinstance(each, dict)]
+    return [line for line in lines if isinstance(line, str)]
+
+  @cached_property
   def predictions(self) -> dict[str, Predictions]:
     """By name: the evals that measure, then other splits."""
     files = {file.stem: file for file in sorted((self.path / 'predictions').glob('*.npz'))}

@@ -39,6 +39,9 @@ class Predictions:
   images_SHWC: np.ndarray  # uint8
   sample_S: np.ndarray  # which example each of these images is
   raster: Raster | None = None  # if the data set declares one
+  # The examples that are wrong, the surest first, and where each is found; of very many the first.
+  mistake_M: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+  mistakes: tuple[str, ...] = ()
   # Class name -> ('#rrggbb', what it is in words), if the data set declares it.
   palette: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -65,7 +68,8 @@ ARRAYS = ('index_N', 'label_N', 'prediction_N', 'confidence_N', 'images_SHWC', '
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
   arrays: dict[str, Any] = {name: getattr(predictions, name) for name in ARRAYS}
-  arrays['class_names'] = predictions.class_names
+  arrays |= {'class_names': predictions.class_names, 'mistake_M': predictions.mistake_M}
+  arrays['mistakes'] = np.array(predictions.mistakes, str)
   if predictions.palette:
     arrays['palette'] = json.dumps(predictions.palette)
   if raster := predictions.raster:
@@ -90,6 +94,8 @@ def read_predictions(path: Path, faults: list[str]) -> Predictions | None:
       **{name: arrays[name] for name in ARRAYS},
       class_names=tuple(map(str, arrays['class_names'])),
       raster=_raster(arrays),
+      mistake_M=arrays.get('mistake_M', np.zeros(0, int)),
+      mistakes=tuple(map(str, arrays.get('mistakes', ()))),
       palette=json.loads(str(arrays['palette'])) if 'palette' in arrays else {},
     )
   except KeyError as error:

@@ -98,6 +98,10 @@ class Domain:
       raise UserError('a trainer that was given the sizes of its data has no batches')
     return self.source
 
+  def found(self) -> list[tuple[str, dict[str, Any]]]:
+    """(one line, details) about each data set as people have it."""
+    return []
+
   def flop_per_step(self) -> float:
     """Floating-point operations of a training step, on average."""
     raise NotImplementedError

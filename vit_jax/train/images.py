@@ -11,13 +11,13 @@ from jax.sharding import Mesh as DeviceMesh
 
 from vit_jax import models
 from vit_jax.config import Eval, Experiment
-from vit_jax.data import loader, sources
+from vit_jax.data import found, loader, sources
 from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
 from vit_jax.evaluate.backbone import Backbone, Forward, Pulse
 from vit_jax.evaluate.judge import Judged
-from vit_jax.evaluate.predictions import predictions_of
+from vit_jax.evaluate.predictions import class_rows_of, mistake_rows_of, predictions_of
 from vit_jax.evaluate.sets import EvalSet, Part, open_evals
 from vit_jax.models import flops
 from vit_jax.parallel import mesh as meshes
@@ -131,6 +131,11 @@ class Images(Domain):
       return {name: self._opened.evals[name] for name in lines}
     return open_evals(lines, self.data, self.sizes.class_names, self.data_dir)
 
+  def found(self) -> list[tuple[str, dict[str, Any]]]:
+    """Reads the first bytes of many files, so that one process does it for all."""
+    evals = (source for part in self.parts.values() for source in part)
+    return [(each.line, each.details()) for each in found.found_in([self.source, *evals])]
+
   @property
   def parts(self) -> dict[str, list[Any]]:
     def sources_of(parts: Sequence[Part | None]) -> list[Any]:
@@ -154,10 +159,15 @@ class Images(Domain):
     return Backbone(x.name, self.model, variables, forward, view, data, self.mesh, size, names)
 
   def keep(self, run: Run, judged: Mapping[str, Judged], pulse: Pulse) -> None:
-    for name, found in judged.items():
-      if found.rows is not None:
-        pulse.begin(name, len(found.rows['index']))
-        run.write_predictions(name, predictions_of(found, View.of(self.model.inputs)))
+    for name, each in judged.items():
+      if each.rows is not None:
+        pulse.begin(name, len(each.rows['index']))
+        kept = predictions_of(each, View.of(self.model.inputs))
+        run.write_predictions(name, kept)
+        run.write_table(f'{name}.classes', class_rows_of(each))
+        run.write_table(f'{name}.mistakes', mistake_rows_of(kept))
 
   def headline(self, metrics: Mapping[str, float]) -> str:
+    if 'map' in metrics:
+      return f'mean average precision {metrics["map"]:.2%}'
     return f'top-1 {metrics["top1"]:.2%}' if 'top1' in metrics else ''

@@ -85,6 +85,7 @@ def start(
   else:
     tree, beside, said = restored
     state, lines = trainer.abstract_state.replace(**tree), [said]
+  lines = [*here.share(lambda: _found(trainer, run)), *lines]
   if trainer.mesh.size > 1:
     here.share(lambda: run.write_sharding(rules.table(trainer.abstract_state, trainer.mesh)))
     held = rules.summary(trainer.abstract_state, trainer.mesh)
@@ -104,6 +105,14 @@ def start(
     beside['total_seconds'],
     lines,
   )
+
+
+def _found(trainer: Trainer, run: Run) -> list[str]:
+  """A line about each data set; what was found in full goes to the run folder."""
+  found = trainer.domain.found()
+  if found:
+    run.write_data([details for _, details in found])
+  return [line for line, _ in found]
 
 
 def _evaluated(run: Run, x: Experiment, step: int) -> tuple[float, list[str]]:

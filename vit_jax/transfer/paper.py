@@ -27,7 +27,7 @@ def objectnet_labels(source: Any) -> np.ndarray:
   Raises:
     UserError: the files are not there, or do not match ImageNet's classes.
   """
-  folder = Path(source.root).parent / 'mappings'
+  folder = Path(source.listing.store.root).parent / 'mappings'
   try:
     label_of = json.loads((folder / 'folder_to_objectnet_label.json').read_text())
     names_of = json.loads((folder / 'objectnet_to_imagenet_1k.json').read_text())

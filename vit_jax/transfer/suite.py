@@ -129,7 +129,7 @@ def judge_head(backbone: Backbone, test: Part, pulse: Pulse) -> tuple[float, int
   """The accuracy of a model's own head, and the number of examples that count."""
   rows = backbone.classify(test.source, pulse)
   count = len(rows['label']) if test.keep_N is None else len(test.keep_N)
-  return judge.classified(rows, test)['top1'], count
+  return judge.classified(rows, test)[0]['top1'], count
 
 
 class GroupMean(NamedTuple):

@@ -31,6 +31,7 @@ class Opened:
     model: a Linen module whose `inputs` are the images that the weights expect.
     variables: host arrays.
     line: what was loaded, and what was assumed.
+    loss: that the weights were trained with, which says how logits become probabilities.
   """
 
   source: str
@@ -38,6 +39,7 @@ class Opened:
   model: Any
   variables: dict[str, Any]
   line: str
+  loss: str = 'softmax'
 
   @property
   def model_keys(self) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def open(
     raise UserError(f'{kept.where} does not fit the model: it has no {first_few(missing)}')
   complete = checkpoint == 'last' or str(source).endswith(f'@{checkpoint}')
   source = str(source) if complete else f'{source}@{checkpoint}'
-  return Opened(source, name, built, variables, '; '.join([line, *remarks]))
+  return Opened(source, name, built, variables, '; '.join([line, *remarks]), kept.loss)
 
 
 def _asked(model: str) -> published.Published | None:

@@ -119,4 +119,5 @@ def _read_run(run: Run, checkpoint: str) -> Stored:
   where = f'{run.path} at step {step}'
   leaves = files.floats(flatten_variables(variables), where)
   name, options = x.model.name, fields.plain(x.model.options)
-  return Stored(where, leaves, None, name, options, inputs, x.images.image_size)
+  size, loss = x.images.image_size, x.loss.name
+  return Stored(where, leaves, None, name, options, inputs, size, loss=loss)

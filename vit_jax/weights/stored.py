@@ -33,6 +33,7 @@ class Stored:
     table_size: (H, W) of the images that the positions are for; likewise.
     remarks: more to say about them.
     known: the published checkpoint that they are named after.
+    loss: that they were trained with, which says how logits become probabilities.
   """
 
   where: str
@@ -44,6 +45,7 @@ class Stored:
   table_size: tuple[int, int] | None = None
   remarks: tuple[str, ...] = ()
   known: Published | None = None
+  loss: str = 'softmax'
 
   @property
   def num_classes(self) -> int:

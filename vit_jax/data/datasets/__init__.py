@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from vit_jax.config.images import LISTED
 from vit_jax.data import prepared
 from vit_jax.errors import UserError, nearest, storage_sentence
 from vit_jax.paths import local
@@ -69,11 +70,11 @@ def remove_stale(parent: Path, pattern: str) -> None:
 
 def _not_prepared(name: str, data_dir: Path) -> UserError:
   base = name.partition(':')[0].partition('/')[0]
-  if base == 'folder':
-    return UserError('an image folder is read as it is: there is nothing to prepare')
+  if base.partition(':')[0] in LISTED:
+    return UserError(f'{base} is read as it is, or prepared under another name by --to=NAME')
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
-    hint = nearest(base, {*OURS, 'folder', *difflib.get_close_matches(base, known)})
+    hint = nearest(base, {*OURS, *LISTED, *difflib.get_close_matches(base, known)})
     return UserError(f"there is no data set {name!r} here or in TFDS's catalog; {hint}")
   return UserError(
     f'data set {name!r} is not prepared in {data_dir} (--data_dir or VIT_JAX_DATA_DIR name another '
