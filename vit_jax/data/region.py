@@ -5,6 +5,7 @@ the rectangle; the pixels are the same. The Huffman codes above it must still be
 """
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
@@ -42,9 +43,7 @@ def decode(record: bytes, top: int, left: int, height: int, width: int) -> np.nd
   """
   if not record.endswith(END):  # a rectangle above the cut would be decoded nevertheless
     return None
-  from nvidia import nvimgcodec as codec  # pyright: ignore[reportMissingImports]
-
-  decoder, parameters = _decoder()
+  codec, (decoder, parameters) = _library(), _decoder()
   region = codec.Region(top, left, top + height, left + width)
   part = decoder.decode(
     codec.CodeStream(record).get_sub_code_stream(region=region), params=parameters
@@ -52,11 +51,14 @@ def decode(record: bytes, top: int, left: int, height: int, width: int) -> np.nd
   return None if part is None else np.asarray(part)
 
 
+def _library() -> Any:
+  return importlib.import_module('nvidia.nvimgcodec')
+
+
 def _decoder() -> tuple[Any, Any]:
   """(this thread's decoder, how it decodes: by this thread alone, as stored)."""
   if not hasattr(_of_thread, 'decoder'):
-    from nvidia import nvimgcodec as codec  # pyright: ignore[reportMissingImports]
-
+    codec = _library()
     cpu = [codec.Backend(codec.BackendKind.CPU_ONLY)]
     device = codec.NVIMGCODEC_DEVICE_CPU_ONLY
     made = codec.Decoder(device_id=device, max_num_cpu_threads=1, backends=cpu)
