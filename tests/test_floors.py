@@ -18,7 +18,7 @@ FLOORS = [
   ['data', 'layouts', 'parallel'],
   ['run'],
   ['weights'],
-  ['evaluate'],
+  ['evaluate', 'export'],
   ['train'],
   ['bench', 'launch', 'plan', 'transfer'],
   ['report'],

@@ -161,17 +161,26 @@ def merged(values: Mapping[str, Any], updates: Mapping[str, Any], kind: Any) -> 
   """`values` with `updates`, both with the keys of dataclass `kind`, nested or with dots.
 
   In a group of keys, those not named keep their values. A group of which one key at most is set
-  (its class has `ONE_OF`), and a mapping of the user's own names, are replaced.
+  (its class has `ONE_OF`), and a mapping of the user's own names, are replaced. Of the keys
+  in `EXCLUSIVE` of a class one at most is set: another one takes its place.
   """
   found = dict(values)
+  parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+  exclusive = {key for part in parts for key in getattr(part, 'EXCLUSIVE', ())}
   for key, value in updates.items():
-    key, dot, below = key.partition('.')
-    value, inner = {below: value} if dot else value, type_of(kind, [key])
+    key, dot, _ = key.partition('.')
+    if key in exclusive and value:
+      found = {other: v for other, v in found.items() if other in updates or other not in exclusive}
+    inner = type_of(kind, [key])
+    if dot:  # all of the group at once, for they may exclude each other
+      value = {k[len(key) + 1 :]: v for k, v in updates.items() if k.startswith(f'{key}.')}
     if dot or isinstance(value, Mapping) and _is_group(inner):
       group = found.get(key)
       group = group if isinstance(group, Mapping) else {}
       # Of another class, which has other keys.
       other = not dot and _is_choice(inner) and _kind(value, inner) != _kind(group, inner)
+      if hasattr(inner, 'ONE_OF'):  # what came before these updates gives way to them
+        group = {}
       value = merged({} if other else group, value, inner)
     found[key] = value
   return found

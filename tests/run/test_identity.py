@@ -48,7 +48,7 @@ def test_a_file_that_is_none_is_a_fault(text, tmp_path):
     (other(data='0000', num_examples=76), ['75 training examples', '76', '--accept_data']),
     (other(data='0000'), ['f00d', '0000']),
     (other(evals={'test: folder': '0000'}), ["eval 'test: folder'"]),
-    (other(steps=61), ['60 steps', '61', 'length']),
+    (other(steps=61), ['60 steps', '61', 'config.epochs']),
     (other(vocabularies='feed'), ['vocabularies.json']),
   ],
 )

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from vit_jax.config import Duration, Optim
-from vit_jax.errors import UserError
-from vit_jax.train.schedules import make_schedule
+from vit_jax.train.schedules import fit_ends, make_schedule
 
 GOLDEN = np.load(Path(__file__).parent.parent / 'golden' / 'optim.npz')
 
@@ -62,9 +61,24 @@ def test_constant():
   np.testing.assert_array_equal(rates(schedule='constant'), 1)
 
 
-def test_warmup_and_cooldown_must_fit():
-  with pytest.raises(UserError, match='do not fit into a run of 100 steps'):
-    rates(warmup=Duration(steps=60), cooldown=Duration(steps=60))
+def test_warmup_and_cooldown_that_do_not_fit_are_shortened():
+  lr = rates(warmup=Duration(steps=60), cooldown=Duration(steps=60), schedule='constant')
+  np.testing.assert_allclose(lr[[0, 5, 10, 90, 95, 100]], [0, 0.5, 1, 1, 0.5, 0], atol=1e-6)
+  long = Optim(warmup=Duration(epochs=5), cooldown=Duration(steps=10))
+  found = fit_ends(long, 100, 10, 1000)
+  assert found.warmup == 19 and found.cooldown == 0
+  assert found.line == (
+    'shortened, to fit into 100 steps: config.optim.warmup from 500 steps to 19 and '
+    'config.optim.cooldown from 10 steps to 0'
+  )
+  assert fit_ends(long, 510, 10, 1000) == (500, 10, '')
+
+
+@pytest.mark.parametrize('name', ['timm_cosine', 'noam', 'rsqrt', 'linear', 'cosine'])
+def test_every_schedule_can_be_shorter_than_its_warmup(name):
+  lr = np.array(rates(schedule=name, warmup=Duration(epochs=50), warmup_lr=0.1))
+  assert np.isfinite(lr).all() and lr.max() > 0
+  assert lr[:30].argmax() >= 18 or name == 'timm_cosine'
 
 
 def test_the_schedule_runs_inside_jit():

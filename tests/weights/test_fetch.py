@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 
 import fsspec
 import pytest
@@ -36,7 +37,12 @@ def test_fetched_once(remote, tmp_path, caplog):
   assert caplog.messages[2:] == [
     f'{remote}/weights.npz: 12 bytes, sha256 {DIGEST}, already in {path}'
   ]
-  assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+  assert kept(tmp_path) == [path.name]
+
+
+def kept(cache):
+  """Files in a cache, but for its locks."""
+  return [entry.name for entry in cache.iterdir() if entry.name != '.locks']
 
 
 def test_files_of_one_name_do_not_meet_in_the_cache(remote, tmp_path):
@@ -74,11 +80,44 @@ def test_what_is_not_there(source, sentence, tmp_path):
   assert str(error.value).startswith(sentence) and not list(tmp_path.iterdir())
 
 
-def test_a_download_that_breaks_off_leaves_nothing(remote, tmp_path, monkeypatch):
-  monkeypatch.setattr(type(fsspec.filesystem('memory')), 'size', lambda self, name: 99)
-  with pytest.raises(UserError, match='broke off after 12 of 99 bytes; run the same'):
-    fetch(f'{remote}/weights.npz', tmp_path)
-  assert not list(tmp_path.iterdir())
+class Breaking(io.BytesIO):
+  """Ends after 5 bytes, as a connection does."""
+
+  def read(self, size=-1):
+    return super().read(min(size, max(0, 5 - self.tell())))
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(remote, tmp_path, monkeypatch, caplog):
+  caplog.set_level('INFO')
+  memory = type(fsspec.filesystem('memory'))
+  with monkeypatch.context() as patch:
+    patch.setattr(memory, 'open', lambda self, name, mode: Breaking(DATA))
+    with pytest.raises(UserError, match='broke off after 5 of 12 bytes; run the same'):
+      fetch(f'{remote}/weights.npz', tmp_path)
+  (part,) = kept(tmp_path)
+  assert (tmp_path / part).read_bytes() == DATA[:5]
+  (tmp_path / part).write_bytes(b'ABCDE')  # to see what is fetched again
+  path = fetch(f'{remote}/weights.npz', tmp_path)
+  assert path.read_bytes() == b'ABCDE' + DATA[5:] and kept(tmp_path) == [path.name]
+  assert 'fetching memory://models/weights.npz, 12 bytes, from byte 5' in caplog.messages
+
+
+def test_what_is_there_of_another_version_is_not_gone_on_with(remote, tmp_path, monkeypatch):
+  memory = fsspec.filesystem('memory')
+  with monkeypatch.context() as patch:
+    patch.setattr(type(memory), 'open', lambda self, name, mode: Breaking(DATA))
+    with pytest.raises(UserError, match='broke off'):
+      fetch(f'{remote}/weights.npz', tmp_path)
+  memory.pipe('/models/weights.npz', DATA[::-1])
+  assert fetch(f'{remote}/weights.npz', tmp_path).read_bytes() == DATA[::-1]
+
+
+def test_a_download_of_another_checksum_is_not_kept(remote, tmp_path):
+  for _ in range(2):
+    with pytest.raises(UserError, match=f'weights.npz has sha256 {DIGEST}, not 123abc'):
+      fetch(f'{remote}/weights.npz#sha256=123abc', tmp_path)
+    assert kept(tmp_path) == []
+  assert fetch(f'{remote}/weights.npz', tmp_path).read_bytes() == DATA
 
 
 def test_a_kind_of_address_whose_package_is_missing(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_an_address(run, tmp_path):
   layouts.write(tmp_path / 'a.npz', *weights.load(run), notes={'model': 'Ti/8'})
   opened = weights.open(f'file://{tmp_path / "a.npz"}')
   assert same(opened.variables, made_up(5, pool='mean')) and opened.class_names == CLASSES
-  assert len(list((tmp_path / 'data' / 'weights').iterdir())) == 1
+  assert len(list((tmp_path / 'data' / 'weights').glob('*.npz'))) == 1
 
 
 def test_convert_a_run(run, tmp_path):

@@ -1,8 +1,9 @@
 """`weights.open`: folders and repositories of Hugging Face, of transformers and of timm."""
 
+import hashlib
 import http.server
 import json
-import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -187,48 +188,143 @@ def test_a_folder_with_pickles_alone(tmp_path):
     weights.open(tmp_path)
 
 
-@pytest.mark.parametrize('revision', ['main', 'v2'])
-def test_a_repository(revision, tmp_path, monkeypatch):
-  """From a stand-in for the hub."""
-  hub = tmp_path / 'hub' / 'org' / 'name' / 'resolve' / revision
-  variables = hf_folder(hub, 'hf', models.build('Ti/8', 3, **TINY))
-  monkeypatch.setattr(huggingface, 'HUB', f'file://{tmp_path / "hub"}')
-  source = 'hf://org/name' + ('' if revision == 'main' else f'@{revision}')
-  opened = weights.open(source)
-  assert same(opened.variables, variables) and source in opened.line
-  shutil.rmtree(hub)
-  assert same(weights.open(source).variables, variables)  # from the cache
-  with pytest.raises(UserError, match='hf://org/other has no config.json'):
-    weights.open('hf://org/other')
+COMMIT = 'c' * 40
 
 
 @pytest.fixture
-def server(tmp_path):
-  """Serves a folder on this machine; a path with 'broken' in it is answered with an error."""
+def hub(tmp_path, monkeypatch):
+  """A stand-in for the hub, of folder tmp_path/hub; `hub.asked` are its requests for contents.
 
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, *args):
-      super().__init__(*args, directory=str(tmp_path / 'hub'))
+  Files in `hub.wrong` are sent with a byte changed, half of those in `hub.broken` the first time,
+  and those in `hub.refused` not at all.
+  """
+  pytest.importorskip('huggingface_hub')
+  root = tmp_path / 'hub'
 
-    def send_head(self):
-      return self.send_error(500) if 'broken' in self.path else super().send_head()
+  class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def do_HEAD(self):
+      self.answer()
+
+    def do_GET(self):
+      self.answer(body=True)
+
+    def answer(self, body=False):
+      path, name = root / self.path[1:].partition('?')[0], self.path.rpartition('/')[2]
+      if name in server.refused or not path.is_file():
+        self.send_response(403 if name in server.refused else 404)
+        if name not in server.refused:
+          self.send_header('X-Error-Code', 'EntryNotFound')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+        return
+      content = path.read_bytes()
+      begin = int((self.headers.get('Range') or 'bytes=0-').removeprefix('bytes=').split('-')[0])
+      self.send_response(206 if begin else 200)
+      self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
+      self.send_header('X-Repo-Commit', COMMIT)
+      self.send_header('Content-Length', str(len(content) - begin))
+      if begin:
+        self.send_header('Content-Range', f'bytes {begin}-{len(content) - 1}/{len(content)}')
+      self.end_headers()
+      if not body:
+        return
+      server.asked.append((name, begin))
+      if name in server.wrong:
+        content = content[:-1] + bytes([content[-1] ^ 1])
+      if name in server.broken:
+        server.broken.remove(name)
+        self.wfile.write(content[begin : len(content) // 2])
+        self.close_connection = True
+        return
+      self.wfile.write(content[begin:])
 
     def log_message(self, *args):
       pass
 
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as found:
-    threading.Thread(target=found.serve_forever).start()
-    yield f'http://127.0.0.1:{found.server_port}'
-    found.shutdown()
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+    server.asked, server.wrong, server.broken, server.refused = [], set(), set(), set()
+    threading.Thread(target=server.serve_forever).start()
+    monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_port}')
+    yield server
+    server.shutdown()
 
 
-def test_a_repository_over_http(server, tmp_path, monkeypatch):
-  pytest.importorskip('aiohttp')
-  hub = tmp_path / 'hub' / 'org' / 'name' / 'resolve' / 'main'
-  variables = hf_folder(hub, 'hf', models.build('Ti/8', 3, **TINY))
-  monkeypatch.setattr(huggingface, 'HUB', server)
-  assert same(weights.open('hf://org/name').variables, variables)
+def published_at(tmp_path, revision='main'):
+  folder = tmp_path / 'hub' / 'org' / 'name' / 'resolve' / revision
+  return hf_folder(folder, 'hf', models.build('Ti/8', 3, **TINY))
+
+
+@pytest.mark.parametrize('revision', ['main', 'v2'])
+def test_a_repository(revision, hub, tmp_path, caplog):
+  variables = published_at(tmp_path, revision)
+  source = 'hf://org/name' + ('' if revision == 'main' else f'@{revision}')
+  opened = weights.open(source)
+  assert same(opened.variables, variables) and source in opened.line
+  count = [name for name, _ in hub.asked].count('model.safetensors')
+  assert same(weights.open(source).variables, variables)
+  assert count == [name for name, _ in hub.asked].count('model.safetensors') == 1  # then the cache
   with pytest.raises(UserError, match='hf://org/other has no config.json'):
     weights.open('hf://org/other')
-  with pytest.raises(UserError, match='/broken/resolve/main/config.json cannot be fetched: 500'):
-    weights.open('hf://org/broken')
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(hub, tmp_path, monkeypatch):
+  variables = published_at(tmp_path)
+  monkeypatch.setattr('huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE', 1024)
+  hub.broken.add('model.safetensors')
+  try:
+    opened = weights.open('hf://org/name')
+  except UserError as error:
+    assert 'hf://org/name/model.safetensors cannot be fetched' in str(error)
+    opened = weights.open('hf://org/name')
+  assert same(opened.variables, variables)
+  first, second = [begin for name, begin in hub.asked if name == 'model.safetensors']
+  assert first == 0 and second > 0
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_not_kept(hub, tmp_path):
+  variables = published_at(tmp_path)
+  hub.wrong.add('model.safetensors')
+  for _ in range(2):
+    with pytest.raises(UserError, match='is not what the hub says: its digest is'):
+      weights.open('hf://org/name')
+  hub.wrong.clear()
+  assert same(weights.open('hf://org/name').variables, variables)
+
+
+def test_a_hub_that_does_not_answer(hub, tmp_path):
+  published_at(tmp_path)
+  hub.refused.add('config.json')
+  with pytest.raises(UserError, match='hf://org/name/config.json cannot be fetched'):
+    weights.open('hf://org/name')
+
+
+def test_without_its_package_a_sentence_names_the_extra(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+  with pytest.raises(UserError, match=r"huggingface_hub: pip install 'vit-jax\[remote\]'"):
+    weights.open('hf://org/name')
+
+
+@pytest.mark.parametrize(
+  'source, words',
+  [
+    ('vit_tiny_patch16_224', 'hf://timm/vit_tiny_patch16_224.TAG'),
+    ('vit_tiny_patch16_224.augreg_in21k', 'are hf://timm/vit_tiny_patch16_224.augreg_in21k'),
+    ('facebook/dinov2-small', 'are hf://facebook/dinov2-small'),
+  ],
+)
+def test_a_published_name_says_where_its_weights_are(source, words):
+  with pytest.raises(UserError, match='there is no run folder or file') as caught:
+    weights.open(source)
+  assert words in str(caught.value)
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.', 'model.'])
+def test_prefixes_that_torch_leaves(prefix, tmp_path):
+  variables = hf_folder(tmp_path / 'a', 'timm', models.build('Ti/8', 3, **TINY))
+  leaves = safetensors.numpy.load_file(tmp_path / 'a' / 'model.safetensors')
+  path = tmp_path / 'a.safetensors'
+  safetensors.numpy.save_file({f'{prefix}{name}': leaf for name, leaf in leaves.items()}, path)
+  opened = weights.open(path, model='Ti/8', options=TINY, image_size=(16, 16))
+  assert same(opened.variables, variables) and f'{prefix} taken off' in opened.line

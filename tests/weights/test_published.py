@@ -118,13 +118,18 @@ def test_prefixes_of_dinov2_and_what_is_ignored(tmp_path):
   arrays = {f'dinov2.{name}': leaf for name, leaf in published.items()}
   arrays |= {
     'dinov2.embeddings.mask_token': np.zeros((1, 32), np.float32),
-    'classifier.weight': np.zeros((5, 64), np.float32),
+    'classifier.weight': np.ones((5, 64), np.float32),
+    'classifier.bias': np.zeros(5, np.float32),
   }
   files.write(tmp_path / 'a.safetensors', arrays)
   found = read(tmp_path / 'a.safetensors', tmp_path)
   assert 'Hugging Face DINOv2' in found.where
   _, line = fit(found, model, 16)
-  assert line.endswith('embeddings.mask_token ignored, 1 leaves outside dinov2. ignored')
+  assert 'dinov2.embeddings.mask_token ignored' in line
+  assert line.endswith('its classifier, which also sees the mean of the patches, is left out')
+  del arrays['classifier.weight'], arrays['classifier.bias']
+  files.write(tmp_path / 'a.safetensors', arrays)
+  assert fit(read(tmp_path / 'a.safetensors', tmp_path), model, 16)[1].endswith('token ignored')
 
 
 @pytest.mark.parametrize(

@@ -141,13 +141,14 @@ def inputs(args: argparse.Namespace) -> dict[str, Any]:
 def add_weights(
   parser: argparse.ArgumentParser, flag: str = '--weights', nargs: str | None = None, more: str = ''
 ) -> None:
-  """Adds `flag` and what goes with it, which `opening` reads."""
-  add = parser.add_argument
+  """Adds `flag`, or an argument without a flag, and what goes with it, which `opening` reads."""
+  add, named = parser.add_argument, flag.startswith('-')
   words = (
     'a run folder, also RUN@best or RUN@1200; .npz or .safetensors; a Hugging Face folder or '
     f'hf://org/name; an address; or augreg:B/16{more}'
   )
-  add(flag, dest='weights', required=True, nargs=nargs, metavar='RUN|FILE', help=words)
+  place: dict[str, Any] = {'dest': 'weights', 'required': True} if named else {}
+  add(flag, nargs=nargs, metavar='RUN|FILE', help=words, **place)
   words = (
     'its name, such as DeiT-Ti/16, or that of a published checkpoint, such as '
     'vit_base_patch16_384, where the weights do not say'

@@ -8,6 +8,8 @@ from typing import ClassVar
 from vit_jax.errors import UserError
 from vit_jax.fields import bounded
 
+LENGTHS = ('steps', 'epochs', 'examples')  # the fields of a `Duration`, and of an `Experiment`
+
 
 @dataclass(frozen=True)
 class Duration:

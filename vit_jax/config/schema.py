@@ -8,11 +8,11 @@ key and what would be right.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from vit_jax import models
 from vit_jax.config import phases
-from vit_jax.config.durations import Duration
+from vit_jax.config.durations import LENGTHS, Duration
 from vit_jax.config.evals import Eval, TranslationEval
 from vit_jax.config.images import Augment, ImageData
 from vit_jax.config.optimization import Optim, Spikes
@@ -135,6 +135,8 @@ class Log:
 @dataclass(frozen=True)
 class Experiment:
   """One run, resolved: everything that decides its result."""
+
+  EXCLUSIVE: ClassVar[tuple[str, ...]] = LENGTHS
 
   name: str = 'experiment'
   seed: int = bounded(0, 0, 2**31 - 1)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vit_jax import fields
-from vit_jax.errors import writing
+from vit_jax.errors import UserError, writing
 from vit_jax.layouts import files, positions, preprocessing, registry
 from vit_jax.layouts.layout import Layout, to_published
 from vit_jax.models.inputs import Inputs
@@ -47,12 +47,77 @@ def write(
   Raises:
     UserError: the layout cannot hold the model, or the file cannot be written.
   """
-  path, leaves, options = local(path), flatten_variables(variables), model.options
+  path = local(path)
   files.format_of(path)
   families = (family,) if family else _BY_SUFFIX[path.suffix.lower()]
+  chosen, leaves, options = _arranged(model, variables, families, bool(family))
+  notes = _notes(notes, options, model.inputs, chosen)
+  if path.suffix.lower() == '.npz' and len(json.dumps(notes)) > files.NPZ_NOTES:
+    notes['inputs']['class_names'] = []  # of tens of thousands of classes
+  files.write(path, chosen.complete(to_published(chosen, leaves)), notes)
+  beside, call = '', ''
+  if preprocessing.HUGGING_FACE in notes and path.name == 'model.safetensors':
+    # A folder of Hugging Face, whose processor is read from this file alone.
+    beside = f', with {preprocessing.HUGGING_FACE}.json beside it'
+    with writing(path.parent):
+      _write_preprocessor(path.parent, notes)
+  if type(options) is ViTOptions and not options.conv_stem:
+    call = chosen.call(options, model.inputs, model.num_classes)
+  if call and chosen.words.startswith('timm'):
+    call += f', whose images are seen by {preprocessing.timm_call(model.inputs)}'
+  return f'written to {path} ({chosen.words}){beside}' + (f'; there it is {call}' if call else '')
+
+
+def write_folder(
+  folder: Path,
+  model: Any,
+  variables: Mapping[str, Any],
+  family: Literal['hf', 'timm'],
+  notes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Writes a folder that transformers or timm loads: config.json, model.safetensors, and for
+  transformers preprocessor_config.json; returns the configuration.
+
+  Raises:
+    UserError: the library has no such model, or a file cannot be written.
+  """
+  chosen, leaves, options = _arranged(model, variables, (family,), True)
+  config = chosen.config(options, model.inputs, model.num_classes)
+  if not config:
+    raise UserError(f'{chosen.words} has no model with these options')
+  notes = _notes(notes, options, model.inputs, chosen)
+  names = dict(enumerate(model.inputs.class_names))
+  if family == 'timm':
+    seen = {**notes[preprocessing.TIMM], 'num_classes': model.num_classes}
+    config |= {'pretrained_cfg': seen, **({'label_names': [*names.values()]} if names else {})}
+  elif names:
+    config |= {'id2label': names, 'label2id': {name: k for k, name in names.items()}}
+  with writing(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
+    if family == 'hf':
+      _write_preprocessor(folder, notes)
+  files.write(folder / 'model.safetensors', chosen.complete(to_published(chosen, leaves)), notes)
+  return config
+
+
+def _write_preprocessor(folder: Path, notes: Mapping[str, Any]) -> None:
+  path = folder / f'{preprocessing.HUGGING_FACE}.json'
+  path.write_text(json.dumps(notes[preprocessing.HUGGING_FACE], indent=2) + '\n')
+
+
+def _arranged(
+  model: Any, variables: Mapping[str, Any], families: Sequence[str], asked: bool
+) -> tuple[Layout, dict[str, Any], Any]:
+  """(the layout, the leaves as it holds them, the options that they have there).
+
+  Args:
+    asked: whether somebody asked for this very family.
+  """
+  leaves, options = flatten_variables(variables), model.options
   if isinstance(options, ViTOptions):
     # Computed positions are stored as if learned in a layout that was asked for.
-    computed = bool(family) and options.posemb == 'sincos2d'
+    computed = asked and options.posemb == 'sincos2d'
     kinds = (options.posemb, 'learned') if computed else (options.posemb,)
     chosen = registry.layout_for(families, leaves, options.pool, kinds)
     if computed and 'sincos2d' not in chosen.positions:
@@ -67,26 +132,18 @@ def write(
       options = dataclasses.replace(options, qkv_bias=True)
   else:
     chosen = registry.layout_for(families, leaves)
-  notes = {
+  return chosen, leaves, options
+
+
+def _notes(
+  notes: Mapping[str, Any] | None, options: Any, inputs: Inputs, chosen: Layout
+) -> dict[str, Any]:
+  return {
     **(notes or {}),
     'options': fields.plain(options),
-    'inputs': fields.plain(dataclasses.replace(model.inputs, source='')),
-    **_for_others(model.inputs, chosen),
+    'inputs': fields.plain(dataclasses.replace(inputs, source='')),
+    **_for_others(inputs, chosen),
   }
-  if path.suffix.lower() == '.npz' and len(json.dumps(notes)) > files.NPZ_NOTES:
-    notes['inputs']['class_names'] = []  # of tens of thousands of classes
-  files.write(path, to_published(chosen, leaves), notes)
-  beside, call = '', ''
-  if preprocessing.HUGGING_FACE in notes and path.name == 'model.safetensors':
-    # A folder of Hugging Face, whose processor is read from this file alone.
-    beside = f', with {preprocessing.HUGGING_FACE}.json beside it'
-    with writing(place := path.with_name(f'{preprocessing.HUGGING_FACE}.json')):
-      place.write_text(json.dumps(notes[preprocessing.HUGGING_FACE], indent=2) + '\n')
-  if type(options) is ViTOptions and not options.conv_stem:
-    call = chosen.call(options, model.inputs, model.num_classes)
-  if call and chosen.words.startswith('timm'):
-    call += f', whose images are seen by {preprocessing.timm_call(model.inputs)}'
-  return f'written to {path} ({chosen.words}){beside}' + (f'; there it is {call}' if call else '')
 
 
 def _for_others(inputs: Inputs, chosen: Layout) -> dict[str, Any]:

@@ -30,7 +30,7 @@ to `registry.LAYOUTS`.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,6 +78,12 @@ class Layout(NamedTuple):
       model has them, always, or only in models without registers.
     call: (options of a plain ViT, the images it takes, number of classes) -> code that builds the
       same model in its library; '' if nothing does.
+    config: likewise of any model -> the config.json of a folder that its library loads; {} if it
+      has no such model.
+    needs: our leaves that each of its models has.
+    complete: adds to leaves about to be written what its library wants besides.
+    wide_classifier: its classifier also sees the mean of the patches; see
+      `huggingface.cut_classifier`.
   """
 
   words: str
@@ -91,6 +97,10 @@ class Layout(NamedTuple):
   positions: tuple[str, ...] = ('learned',)
   slots: Literal['', 'always', 'without registers'] = ''
   call: Callable[[ViTOptions, Inputs, int], str] = lambda *_: ''
+  config: Callable[[Any, Inputs, int], dict[str, Any]] = lambda *_: {}
+  needs: tuple[str, ...] = ()
+  complete: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda leaves: leaves
+  wide_classifier: bool = False
 
 
 class Reading(NamedTuple):
@@ -187,9 +197,10 @@ def has(layout: Layout, published: Flat, our_name: str) -> bool:
   )
 
 
-def unnamed(layout: Layout, our_names: Iterable[str]) -> list[str]:
-  """Our leaves that the layout has no name for."""
-  known = {name for pair in layout.pairs for name in pair.our_names}
+def unnamed(layout: Layout, our_names: Collection[str]) -> list[str]:
+  """Our leaves that the layout has no name for; some have one only beside others."""
+  whole = [pair.our_names for pair in layout.pairs if {*pair.our_names} <= {*our_names}]
+  known = {name for names in whole for name in names}
   return [name for name in our_names if name not in known]
 
 

@@ -25,6 +25,7 @@ _timm = partial(
   positions=('learned', 'none'),
   slots='without registers',
   call=timm.create_model,
+  config=timm.vit_config,
 )
 _hf = partial(Layout, resize='bicubic', slots='always', traits={'exact_gelu': True})
 # transformers modeling_dinov2_with_registers.py, interpolate_pos_encoding; modeling_dinov2.py is
@@ -33,8 +34,25 @@ _dinov2 = partial(
   _hf,
   prefixes=('', 'dinov2.', 'dinov2_with_registers.'),
   antialiased='embeddings.register_tokens',
-  ignored=(r'embeddings\.mask_token', r'classifier\..*'),
+  ignored=(r'embeddings\.mask_token',),
+  needs=('encoder/blocks/scale1',),
+  complete=huggingface.complete_dinov2,
 )
+
+
+def _dinov2_head(registers: bool, swiglu: bool) -> Layout:
+  """DINOv2 with a classifier, which `huggingface.pad_classifier` widens."""
+  prefix = 'dinov2_with_registers.' if registers else 'dinov2.'
+  return _dinov2(
+    f'Hugging Face DINOv2{" with registers" if registers else ""} and a classifier',
+    huggingface.dinov2_with_head(registers, swiglu),
+    prefixes=('',),
+    antialiased=f'{prefix}embeddings.register_tokens',
+    ignored=(r'.*embeddings\.mask_token',),
+    config=huggingface.config_of('dinov2', 'Dinov2ForImageClassification'),
+    wide_classifier=True,
+  )
+
 
 # The word before the first '-' is the family that commands take; of a family, the first layout that
 # has all names is written.
@@ -45,15 +63,43 @@ LAYOUTS: dict[str, Layout] = {
   'google-linen': _google('Google ViT, Linen numbering', google.vit(google.LINEN)),
   'google-bit': Layout('Google BiT', google.bit(), prefixes=('resnet/', '')),
   'timm': _timm('timm ViT', timm.VIT, ignored=('mask_token',)),
-  'timm-cait': Layout('timm CaiT', timm.CAIT),
-  'timm-hybrid-stem': _timm('timm hybrid without stages', timm.HYBRID_WITHOUT_STAGES),
-  'timm-hybrid': _timm('timm hybrid', timm.HYBRID),
-  'timm-resnet': Layout('timm ResNet', timm.RESNET, ignored=timm.RESNET_IGNORED),
-  'timm-bit': Layout('timm BiT', timm.BIT),
-  'hf': _hf('Hugging Face ViT', huggingface.vit('vit.'), call=huggingface.vit_config),
-  'hf-deit': _hf('Hugging Face DeiT', huggingface.deit('deit.')),
-  'hf-dinov2': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=False)),
-  'hf-dinov2-swiglu': _dinov2('Hugging Face DINOv2', huggingface.dinov2('', swiglu=True)),
+  'timm-cait': Layout('timm CaiT', timm.CAIT, config=timm.cait_config),
+  'timm-hybrid-stem': _timm(
+    'timm hybrid without stages', timm.HYBRID_WITHOUT_STAGES, config=timm.hybrid_config
+  ),
+  'timm-hybrid': _timm('timm hybrid', timm.HYBRID, config=timm.hybrid_config),
+  'timm-resnet': Layout(
+    'timm ResNet', timm.RESNET, ignored=timm.RESNET_IGNORED, config=timm.resnet_config
+  ),
+  'timm-bit': Layout('timm BiT', timm.BIT, config=timm.bit_config),
+  'hf': _hf(
+    'Hugging Face ViT',
+    huggingface.vit('vit.'),
+    call=huggingface.vit_config,
+    config=huggingface.config_of('vit', 'ViTForImageClassification'),
+  ),
+  'hf-deit': _hf(
+    'Hugging Face DeiT',
+    huggingface.deit('deit.'),
+    config=huggingface.config_of('deit', 'DeiTForImageClassificationWithTeacher'),
+  ),
+  'hf-dinov2': _dinov2(
+    'Hugging Face DINOv2',
+    huggingface.dinov2('', swiglu=False),
+    config=huggingface.config_of('dinov2', 'Dinov2Model'),
+  ),
+  'hf-dinov2-swiglu': _dinov2(
+    'Hugging Face DINOv2',
+    huggingface.dinov2('', swiglu=True),
+    config=huggingface.config_of('dinov2', 'Dinov2Model'),
+  ),
+  **{
+    'hf-dinov2-head' + '-registers' * registers + '-swiglu' * swiglu: _dinov2_head(
+      registers, swiglu
+    )
+    for registers in (False, True)
+    for swiglu in (False, True)
+  },
   'hf-vit-bare': _hf('Hugging Face ViT without head', huggingface.vit('')),
   'hf-deit-bare': _hf('Hugging Face DeiT without head', huggingface.deit('')),
 }
@@ -102,6 +148,7 @@ def layout_for(
     found = [layout for word, layout in LAYOUTS.items() if family in (word, word.partition('-')[0])]
     if not found:
       raise UserError(f'--layout={family} is unknown; {nearest(family, (*FAMILIES, *LAYOUTS))}')
+    found = [layout for layout in found if set(layout.needs) <= set(our_names)]
     best = min(found, key=lambda layout: len(unnamed(layout, our_names)))
     missing = unnamed(best, our_names)
     if pool not in best.pools:

@@ -5,10 +5,12 @@ facebookresearch/deit; ResNet (resnet.py), as in pytorch/vision; BiT (resnetv2.p
 (vision_transformer_hybrid.py).
 """
 
+from typing import Any
+
 from vit_jax.layouts.layout import Pair
 from vit_jax.layouts.modules import affine, batch_norm, conv, norm, resnet
 from vit_jax.models.inputs import Inputs
-from vit_jax.models.options import ViTOptions
+from vit_jax.models.options import CaiTOptions, HybridOptions, ResNetOptions, ViTOptions
 
 # BatchNorm's counters serve an average that no published network uses.
 RESNET_IGNORED = (r'(.*\.)?num_batches_tracked',)
@@ -102,11 +104,18 @@ def create_model(o: ViTOptions, inputs: Inputs, num_classes: int) -> str:
   """The call of timm that builds this ViT; '' where its arguments do not."""
   if o.distilled or o.mlp_kind != 'gelu' or o.representation:
     return ''
-  settings = dict(img_size=inputs.size, patch_size=o.patch, in_chans=len(inputs.mean))
-  settings |= dict(num_classes=num_classes, embed_dim=o.width, depth=o.depth, num_heads=o.heads)
+  settings = dict(img_size=inputs.size, in_chans=len(inputs.mean), num_classes=num_classes)
+  words = ', '.join(f'{k}={v!r}' for k, v in (settings | vit_args(o)).items())
+  return f"timm.create_model('{VIT_NAME}', {words})"
+
+
+def vit_args(o: ViTOptions) -> dict[str, Any]:
+  """What `timm.create_model` takes beside the size of images and the number of classes."""
+  settings: dict[str, Any] = dict(patch_size=o.patch, embed_dim=o.width)
+  settings |= dict(depth=o.depth, num_heads=o.heads)
   settings |= dict(mlp_ratio=o.mlp / o.width)
   for differs, those in (
-    (not o.exact_gelu, dict(act_layer='gelu_tanh')),
+    (not o.exact_gelu and o.mlp_kind == 'gelu', dict(act_layer='gelu_tanh')),
     (o.pool != 'cls', dict(class_token=False)),
     (o.pool == 'mean', dict(global_pool='avg', fc_norm=False)),
     (o.pool == 'map', dict(global_pool='map')),
@@ -118,5 +127,79 @@ def create_model(o: ViTOptions, inputs: Inputs, num_classes: int) -> str:
     (not o.qkv_bias, dict(qkv_bias=False)),
   ):
     settings |= those if differs else {}
-  words = ', '.join(f'{name}={value!r}' for name, value in settings.items())
-  return f"timm.create_model('vit_tiny_patch16_224', {words})"
+  return settings
+
+
+# The config.json of a folder that timm loads: architecture and what it changes in it, as
+# `Layout.config` has it. {} where none of timm's is the same model.
+
+
+def vit_config(o: ViTOptions, inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  args = vit_args(o)
+  if o.representation or o.conv_stem:
+    return {}
+  if o.distilled:
+    return _config('deit_tiny_distilled_patch16_224', args, inputs, num_classes)
+  if o.mlp_kind == 'swiglu':  # its gate and its hidden units are one layer
+    args['mlp_ratio'] *= 2
+    if o.pool != 'cls' or o.posemb != 'learned':
+      return {}
+    return _config('vit_giant_patch14_dinov2', args, inputs, num_classes)
+  return _config(VIT_NAME, args, inputs, num_classes)
+
+
+def hybrid_config(o: HybridOptions, inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  name = _HYBRIDS.get((o.stages, o.patch))
+  if name is None or o.representation or o.resnet_width != 64 or o.distilled:
+    return {}
+  args = vit_args(o)
+  del args['patch_size']  # as the name says, of the feature map
+  return _config(name, args, inputs, num_classes)
+
+
+def cait_config(o: CaiTOptions, inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  if not o.exact_gelu or o.mlp_kind != 'gelu':
+    return {}
+  args = dict(patch_size=o.patch, embed_dim=o.width, depth=o.depth, num_heads=o.heads)
+  ratio = o.mlp / o.width
+  args |= dict(mlp_ratio=ratio, init_values=o.layerscale)
+  args |= dict(depth_token_only=o.class_depth, mlp_ratio_token_only=ratio)
+  return _config('cait_xxs24_224', args, inputs, num_classes)
+
+
+def resnet_config(o: ResNetOptions, inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  if o.width != 64 or len(o.stages) != 4:
+    return {}
+  name = {'basic': 'resnet18', 'bottleneck': 'resnet50'}[o.block]
+  return _config(name, dict(layers=o.stages), inputs, num_classes)
+
+
+def bit_config(o: ResNetOptions, inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  name = _BITS.get((o.stages, o.width))
+  return _config(name, {}, inputs, num_classes) if name and o.block == 'bottleneck' else {}
+
+
+def _config(name: str, args: dict[str, Any], inputs: Inputs, num_classes: int) -> dict[str, Any]:
+  if name not in _CONVOLUTIONAL:
+    args = dict(img_size=inputs.size) | args
+  if len(inputs.mean) != 3:
+    args = args | dict(in_chans=len(inputs.mean))
+  return {'architecture': name, 'num_classes': num_classes, 'model_args': args}
+
+
+VIT_NAME = 'vit_tiny_patch16_224'
+_HYBRIDS = {
+  ((), 16): 'vit_tiny_r_s16_p8_224',
+  ((2, 2, 2, 2), 32): 'vit_small_r26_s32_224',
+  ((3, 4, 9), 16): 'vit_base_r50_s16_224',
+  ((3, 4, 6, 3), 32): 'vit_large_r50_s32_224',
+}
+_BITS: dict[tuple[tuple[int, ...], int], str] = {
+  ((3, 4, 6, 3), 64): 'resnetv2_50x1_bit',
+  ((3, 4, 6, 3), 192): 'resnetv2_50x3_bit',
+  ((3, 4, 23, 3), 64): 'resnetv2_101x1_bit',
+  ((3, 4, 23, 3), 192): 'resnetv2_101x3_bit',
+  ((3, 8, 36, 3), 128): 'resnetv2_152x2_bit',
+  ((3, 8, 36, 3), 256): 'resnetv2_152x4_bit',
+}
+_CONVOLUTIONAL = ('resnet18', 'resnet50', *_BITS.values())

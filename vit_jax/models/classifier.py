@@ -45,4 +45,4 @@ class Classifier(nn.Module):
         out_dtype=jnp.float32,
         name='head',
       )(features_BD)
-    return Output(logits_BK, features_BD, x.reshape(len(x), -1, x.shape[-1]))
+    return Output(logits_BK, features_BD, x.reshape(x.shape[0], -1, x.shape[-1]))

@@ -101,12 +101,30 @@ class Run(Measured):
     return Lock(self.path, here)
 
   def goes_on(self, x: Experiment) -> bool:
-    """Whether there are checkpoints; raises a UserError if they are of another experiment."""
-    folder = self.path / 'checkpoints'
-    found = folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    """Whether there are checkpoints.
+
+    Raises:
+      UserError: they are of another experiment. Its length may be another one, if it is a run
+        without phases: `claim` compares the steps.
+    """
+    found = self._has_checkpoints()
     if found:
-      self.check_same(x)
+      self.check_same(x if x.then else self._of_length(x))
     return found
+
+  def length_before(self, x: Experiment) -> int:
+    """The steps of the run here, if it goes on and its recipe has another length now; else 0."""
+    if not self._has_checkpoints() or not self.identity:
+      return 0
+    return self.identity.steps if self.experiment.length != x.length else 0
+
+  def _has_checkpoints(self) -> bool:
+    folder = self.path / 'checkpoints'
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
+  def _of_length(self, x: Experiment) -> Experiment:
+    """`x` with the length of the run here."""
+    return dataclasses.replace(x, **dataclasses.asdict(self.experiment.length))
 
   def claim(
     self, x: Experiment, identity: Identity, *, goes_on: bool = False, accept_data: bool = False
@@ -122,7 +140,10 @@ class Run(Measured):
       UserError: the run here differs.
     """
     if goes_on and self.identity:
-      identity = self.identity.goes_on_as(identity, self.path, accept_data)
+      longer = self.experiment.length != x.length
+      identity = self.identity.goes_on_as(identity, self.path, accept_data, longer)
+      if longer:  # it has not ended any more
+        (self.path / 'summary.json').unlink(missing_ok=True)
     self.write_config(x)
     write_json(self.path / 'identity.json', dataclasses.asdict(identity))
     return identity

@@ -58,7 +58,7 @@ class Identity:
   class_names: tuple[str, ...]  # in the order of the labels
   num_examples: int  # of the training split
   data: str  # digest of the training split
-  steps: int  # length of the run, fixed at its start
+  steps: int  # length of the run, fixed at its start unless the recipe asks for more
   # Digests of the data of each eval, by a name that says which data, such as 'test: folder, test':
   # an eval that the recipe moves to other data is another one.
   evals: Mapping[str, str] = field(default_factory=dict)
@@ -67,11 +67,14 @@ class Identity:
   num_batches: int = 0  # of an epoch, if batches differ in their number of examples
   versions: Mapping[str, str] = field(default_factory=versions)
 
-  def goes_on_as(self, now: Self, folder: Path, accept_data: bool = False) -> Self:
+  def goes_on_as(
+    self, now: Self, folder: Path, accept_data: bool = False, longer: bool = False
+  ) -> Self:
     """The identity of this run if it resumes on the data that is there `now`.
 
     Args:
       accept_data: whether the examples, but not their classes, may have changed since the start.
+      longer: whether the recipe now asks for another length, which must not be a shorter one.
 
     Raises:
       UserError: says what differs.
@@ -103,10 +106,15 @@ class Identity:
         f'{folder} was trained on other data: {first_few(changed)}; restore the data, choose '
         'another --workdir, or go on with the data as it is now by --accept_data'
       )
-    if self.data == now.data and self.steps != now.steps:
+    if longer and now.steps < self.steps:
       raise UserError(
-        f'{folder} is a run of {self.steps} steps, and the recipe now means {now.steps}; the '
-        'length of a run is fixed at its start: choose another --workdir'
+        f'{folder} is a run of {self.steps} steps, and the recipe now means {now.steps}; a run can '
+        'only become longer: choose another --workdir'
+      )
+    if self.data == now.data and self.steps != now.steps and not longer:
+      raise UserError(
+        f'{folder} is a run of {self.steps} steps, and the recipe now means {now.steps}; choose '
+        'another --workdir, or a longer run by config.epochs'
       )
     for name in SAME_VERSION:
       then, today = self.versions.get(name), now.versions.get(name)
@@ -114,6 +122,7 @@ class Identity:
         log.warning('%s began with %s %s and goes on with %s', folder, name, then, today)
     return dataclasses.replace(
       self,
+      steps=now.steps if longer else self.steps,
       num_examples=now.num_examples,
       num_batches=now.num_batches,
       data=now.data,

@@ -1,13 +1,43 @@
 """Learning rate by step, from `config.Optim`."""
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from vit_jax.config import Optim
-from vit_jax.errors import UserError
+
+# What warm-up and cool-down have of a run that is too short for them.
+SHORTENED = 0.2
+
+
+class Ends(NamedTuple):
+  """The ends of a schedule, in steps; `line` says that they were shortened, else it is ''."""
+
+  warmup: int
+  cooldown: int
+  line: str = ''
+
+
+def fit_ends(optim: Optim, steps: int, batch_size: float, num_examples: int) -> Ends:
+  """Warm-up and cool-down as the recipe says; shortened where they do not fit into the run."""
+  warmup = optim.warmup.to_steps(batch_size, num_examples)
+  cooldown = optim.cooldown.to_steps(batch_size, num_examples)
+  if warmup + cooldown <= steps:
+    return Ends(warmup, cooldown)
+  factor = SHORTENED * steps / (warmup + cooldown)
+  short = Ends(math.floor(factor * warmup), math.floor(factor * cooldown))
+  words = [
+    f'config.optim.{name} from {before:,} steps to {after:,}'
+    for name, before, after in (
+      ('warmup', warmup, short.warmup),
+      ('cooldown', cooldown, short.cooldown),
+    )
+    if before
+  ]
+  return short._replace(line=f'shortened, to fit into {steps:,} steps: {" and ".join(words)}')
 
 
 def make_schedule(optim: Optim, steps: int, batch_size: float, num_examples: int) -> optax.Schedule:
@@ -25,19 +55,13 @@ def make_schedule(optim: Optim, steps: int, batch_size: float, num_examples: int
   noam is lr min(s^-0.5, s warmup^-1.5) with s counted from 1 (arXiv:1706.03762 equation 3, where lr
   is width^-0.5); it warms up by itself.
 
-  Raises:
-    UserError: warm-up and cool-down are longer than the run.
+  Warm-up and cool-down that do not fit are shortened; see `fit_ends`.
   """
-  warmup = optim.warmup.to_steps(batch_size, num_examples)
-  cooldown = optim.cooldown.to_steps(batch_size, num_examples)
-  if warmup + cooldown > steps:
-    raise UserError(
-      f'config.optim.warmup ({warmup} steps) and cooldown ({cooldown} steps) do not '
-      f'fit into a run of {steps} steps'
-    )
+  warmup, cooldown, line = fit_ends(optim, steps, batch_size, num_examples)
   epochwise = None
   if optim.schedule == 'timm_cosine':
-    epochwise = _by_epoch(optim, steps, batch_size, num_examples)
+    said = 0 if line else optim.warmup.epochs
+    epochwise = _by_epoch(optim, steps, batch_size, num_examples, warmup, said)
 
   def schedule(count):
     step = jnp.asarray(count, jnp.float32)
@@ -52,7 +76,7 @@ def make_schedule(optim: Optim, steps: int, batch_size: float, num_examples: int
     elif optim.schedule == 'rsqrt':
       lr = optim.lr / jnp.sqrt(1 + jnp.maximum(step - warmup, 0.0) / optim.timescale)
     elif optim.schedule == 'noam':
-      lr = optim.lr * jnp.minimum((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
+      lr = optim.lr * jnp.minimum((step + 1) ** -0.5, (step + 1) * max(warmup, 1) ** -1.5)
     else:
       lr = jnp.asarray(optim.lr, jnp.float32)
     if warmup and optim.schedule not in ('noam', 'timm_cosine'):
@@ -66,7 +90,12 @@ def make_schedule(optim: Optim, steps: int, batch_size: float, num_examples: int
 
 
 def _by_epoch(
-  optim: Optim, steps: int, batch_size: float, num_examples: int
+  optim: Optim,
+  steps: int,
+  batch_size: float,
+  num_examples: int,
+  warmup_steps: int,
+  warmup_epochs: float,
 ) -> tuple[np.ndarray, np.ndarray]:
   """(the first step of each epoch, its learning rate), of timm's `CosineLRScheduler`.
 
@@ -87,8 +116,7 @@ def _by_epoch(
     return math.ceil(epoch * num_examples / batch_size - 1e-9)
 
   length = in_epochs(steps, 0)
-  warmup_steps = optim.warmup.to_steps(batch_size, num_examples)
-  warmup = in_epochs(warmup_steps, optim.warmup.epochs) if warmup_steps else 0
+  warmup = in_epochs(warmup_steps, warmup_epochs) if warmup_steps else 0
   epochs = np.arange(max(math.ceil(length), 1))
   falling = optim.end_lr + (optim.lr - optim.end_lr) * 0.5 * (1 + np.cos(np.pi * epochs / length))
   rising = optim.warmup_lr + (optim.lr - optim.warmup_lr) * epochs / max(warmup, 1e-9)

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.parallel import rules
@@ -56,6 +58,7 @@ def start(
     RunFault: the run has checkpoints, and none of them is good.
   """
   stack.enter_context(run.lock(here))
+  before = here.share(lambda: run.length_before(x))
   goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
   known = run.vocabularies if goes_on else None
   trainer = Trainer(x, data_dir, opened=opened, vocabularies=known)
@@ -86,11 +89,20 @@ def start(
     tree, beside, said = restored
     state, lines = trainer.abstract_state.replace(**tree), [said]
   lines = [*here.share(lambda: _found(trainer, run)), *lines]
+  if trainer.shortened:
+    lines.append(trainer.shortened)
+  step = beside['data_position'] // x.batch_size
+  if before and steps > before:
+    rate, was = (np.asarray(trainer.schedule_of(count)(step)) for count in (steps, before))
+    lines.append(
+      f'lengthened from {before:,} to {steps:,} steps: from step {step:,} the learning rate is '
+      f'that of a {x.optim.schedule} schedule of {steps:,} steps, {rate:.2e} instead of {was:.2e}'
+    )
   if trainer.mesh.size > 1:
     here.share(lambda: run.write_sharding(rules.table(trainer.abstract_state, trainer.mesh)))
     held = rules.summary(trainer.abstract_state, trainer.mesh)
     lines.append(f'sharding: {held}; see sharding.txt')
-  step, train_seconds = beside['data_position'] // x.batch_size, beside['train_seconds']
+  train_seconds = beside['train_seconds']
   best, evaluated = here.share(lambda: _evaluated(run, x, step))
   return Start(
     trainer,

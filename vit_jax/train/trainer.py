@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+import optax
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 
@@ -24,7 +25,7 @@ from vit_jax.run import Identity
 from vit_jax.train import optim
 from vit_jax.train.domain import Domain, Judged, Opened, Sizes
 from vit_jax.train.images import Images
-from vit_jax.train.schedules import make_schedule
+from vit_jax.train.schedules import fit_ends, make_schedule
 from vit_jax.train.state import TrainState, init_state
 from vit_jax.train.step import Batch, Metrics, make_train_step
 
@@ -78,10 +79,7 @@ class Trainer:
     self.sizes, self.model, self.task = self.domain.sizes, self.domain.model, self.domain.task
     self.abstract_frozen = self.domain.abstract_frozen
     self.steps = self.to_steps(x.length) if steps is None else steps
-    sizes = self.sizes
-    self.schedule = make_schedule(
-      x.optim, self.steps, sizes.examples_per_step(x.batch_size), sizes.num_examples
-    )
+    self.schedule = self.schedule_of(self.steps)
     self.tx = optim.make_optimizer(x.optim, self.schedule)
     self.abstract_state = rules.abstract(shapes or jax.eval_shape(self._init), self.mesh)
 
@@ -92,6 +90,19 @@ class Trainer:
     model = experiment.model
     other.model = models.build(model.name, self.sizes.num_classes, model.options, self.model.inputs)
     return other
+
+  def schedule_of(self, steps: int) -> optax.Schedule:
+    """The learning rate by step of a run of this length."""
+    sizes, x = self.sizes, self.experiment
+    examples = sizes.examples_per_step(x.batch_size)
+    return make_schedule(x.optim, steps, examples, sizes.num_examples)
+
+  @property
+  def shortened(self) -> str:
+    """A line that says that warm-up or cool-down did not fit into the run; '' if they do."""
+    sizes, x = self.sizes, self.experiment
+    examples = sizes.examples_per_step(x.batch_size)
+    return fit_ends(x.optim, self.steps, examples, sizes.num_examples).line
 
   def to_steps(self, duration: Duration) -> int:
     """A length or a cadence in optimizer steps."""

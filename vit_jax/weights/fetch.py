@@ -6,13 +6,17 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import fsspec
+from filelock import FileLock
 
 from vit_jax.errors import UserError
 from vit_jax.paths import is_address, local
 
 _CHUNK = 1 << 22
+# What storages call the version of a file.
+_VERSION = ('ETag', 'etag', 'md5Hash', 'generation', 'mtime', 'created', 'LastModified')
 _log = logging.getLogger(__name__)
 
 
@@ -40,39 +44,35 @@ def fetch(source: str, cache: Path) -> Path:
   path = cache / f'{mark}-{re.sub(r"[^A-Za-z0-9_.+-]", "_", address.rpartition("/")[2])}'
   new = not path.exists()
   if new:
-    _download(address, path)
+    _download(address, path, wanted)
   digest = _check(path, wanted)
   size, when = path.stat().st_size, 'now' if new else 'already'
   _log.info('%s: %s bytes, sha256 %s, %s in %s', address, f'{size:,}', digest, when, path)
   return path
 
 
-def _check(path: Path, wanted: str) -> str:
+def _check(path: Path, wanted: str, called: str = '') -> str:
   if not path.is_file():
     raise NotThere(f'there is no file {path}')
   with path.open('rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   if not digest.startswith(wanted.lower()):
-    raise UserError(f'{path} has sha256 {digest}, not {wanted}; it is damaged or another file')
+    raise UserError(
+      f'{called or path} has sha256 {digest}, not {wanted}; it is damaged or another file'
+    )
   return digest
 
 
-def _download(address: str, path: Path) -> None:
-  """Copies a whole file or none."""
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+def _download(address: str, path: Path, wanted: str) -> None:
+  """Copies a whole file with the checksum `wanted`, or none; goes on where it broke off."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
     filesystem, name = fsspec.core.url_to_fs(address)
-    size = filesystem.size(name)
-    _log.info('fetching %s%s', address, f', {size:,} bytes' if size else '')
-    with filesystem.open(name, 'rb') as remote, part.open('wb') as copy:
-      shutil.copyfileobj(remote, copy, _CHUNK)
-    if size is not None and part.stat().st_size != size:
-      raise UserError(
-        f'{address} broke off after {part.stat().st_size:,} of {size:,} bytes; '
-        'run the same command again'
-      )
-    os.replace(part, path)
+    about = filesystem.info(name)
+    locks = path.parent / '.locks'
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f'{path.name}.lock'):  # one process at a time
+      if not path.exists():
+        _copy(address, filesystem, about, path, wanted)
   except UserError:
     raise
   except ImportError:
@@ -86,5 +86,31 @@ def _download(address: str, path: Path) -> None:
       raise NotThere(f'{address} cannot be fetched: there is no such file') from None
     reason = str(cause).split('\n')[0] or type(cause).__name__
     raise UserError(f'{address} cannot be fetched: {reason}') from None
-  finally:
-    part.unlink(missing_ok=True)
+
+
+def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, wanted: str) -> None:
+  size = about.get('size')
+  # What is there of another version of the file is not gone on with.
+  marks = {key: about.get(key) for key in _VERSION if about.get(key)}
+  version = hashlib.sha256(repr((size, sorted(marks.items()))).encode()).hexdigest()[:8]
+  part = path.with_name(f'.{path.name}.{version}.part')
+  begin = part.stat().st_size if part.exists() and size and marks else 0
+  words = f', {size:,} bytes' if size else ''
+  _log.info('fetching %s%s%s', address, words, f', from byte {begin:,}' if begin else '')
+  with filesystem.open(about['name'], 'rb') as remote, part.open('ab' if begin else 'wb') as copy:
+    if begin:
+      remote.seek(begin)
+    shutil.copyfileobj(remote, copy, _CHUNK)
+  if size is not None and part.stat().st_size != size:
+    found = part.stat().st_size
+    if not found < size:
+      part.unlink()
+    raise UserError(
+      f'{address} broke off after {found:,} of {size:,} bytes; run the same command again'
+    )
+  try:
+    _check(part, wanted, address)
+  except UserError:
+    part.unlink()
+    raise
+  os.replace(part, path)

@@ -19,11 +19,11 @@ from vit_jax.layouts import files, preprocessing
 from vit_jax.layouts.published import find
 from vit_jax.models import Inputs
 from vit_jax.models.sizes import Size
-from vit_jax.weights.fetch import NotThere, fetch
+from vit_jax.weights.fetch import NotThere
+from vit_jax.weights.hub import fetch_from_hub
 from vit_jax.weights.stored import Stored, published
 
 PREFIX = 'hf://'
-HUB = 'https://huggingface.co'
 CONFIG, WEIGHTS, INDEX = 'config.json', 'model.safetensors', 'model.safetensors.index.json'
 PREPROCESSOR = 'preprocessor_config.json'
 
@@ -55,11 +55,10 @@ def read_folder(folder: Path) -> Stored:
 def read_repository(address: str, cache: Path) -> Stored:
   """The weights of hf://ORG/NAME or hf://ORG/NAME@REVISION."""
   repository, _, revision = address.removeprefix(PREFIX).partition('@')
-  base = f'{HUB}/{repository}/resolve/{revision or "main"}'
 
   def get(name: str) -> Path | None:
     try:
-      return fetch(f'{base}/{name}', cache)
+      return fetch_from_hub(repository, revision or 'main', name, cache)
     except NotThere:
       return None
 
@@ -76,12 +75,22 @@ def _read(where: str, get: Get) -> Stored:
   if not config:
     raise UserError(f'{where} has no {CONFIG}, or a damaged one; it should say which model it is')
   stored = published(_arrays(where, get), where)
-  if 'architecture' in config:
+  weights = get(WEIGHTS)
+  notes = files.notes(weights) if weights else {}
+  if 'options' in notes:  # it is ours, and says all
+    (name, options), preprocessor = (
+      (notes.get('model', ''), notes['options']),
+      _json(get(PREPROCESSOR)),
+    )
+  elif 'architecture' in config:
     (name, options), preprocessor = _of_timm(config), {}
   else:
     (name, options), preprocessor = _of_transformers(config), _json(get(PREPROCESSOR))
   inputs, remarks = inputs_of_config(config, preprocessor, where)
   size = preprocessing.sides(config['image_size']) if 'image_size' in config else None
+  if 'options' in notes and 'inputs' in notes:
+    inputs = fields.build(Inputs, {**notes['inputs'], 'source': 'its metadata'}, f'{where}: inputs')
+    size, remarks = inputs.size, ()
   epsilon = config.get('layer_norm_eps', 1e-6)
   if epsilon != 1e-6:
     remarks += (f'LayerNorm adds 1e-06 to the variance, not {epsilon:g}',)

@@ -82,8 +82,24 @@ def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
       raise UserError(f'--checkpoint is {checkpoint!r}, but {source} names another checkpoint')
     return local(run), which
   if not local(source.partition('#')[0]).exists():
-    raise UserError(f'there is no run folder or file {source}')
+    raise UserError(f'there is no run folder or file {source}{_published_as(source)}')
   return source, checkpoint
+
+
+def _published_as(source: str) -> str:
+  """Where weights of this published name are; '' if it is none."""
+  known = find(source)
+  if known is None or known.owner not in ('timm', 'Hugging Face'):
+    return ''
+  if known.owner == 'Hugging Face':
+    return f'; the weights of that name are hf://{source.removeprefix("timm/")}'
+  name = source.removeprefix('timm/')
+  if '.' in name:
+    return f"; timm's weights of that name are hf://timm/{name}"
+  return (
+    f"; timm's weights of that name are hf://timm/{name}.TAG, where TAG says how they were "
+    f'trained: see https://huggingface.co/timm?search_models={name}'
+  )
 
 
 def inputs_of(source: str, name: str) -> Inputs:

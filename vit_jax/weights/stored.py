@@ -9,7 +9,7 @@ import numpy as np
 from vit_jax import fields, layouts, models
 from vit_jax.data import imagenet
 from vit_jax.errors import UserError, first_few
-from vit_jax.layouts import files, layout, positions, registry
+from vit_jax.layouts import files, huggingface, layout, positions, registry
 from vit_jax.layouts.adapt import adapt
 from vit_jax.layouts.layout import Layout
 from vit_jax.layouts.published import Published
@@ -77,6 +77,7 @@ def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
   Raises:
     UserError: no layout has these names, or a number is not finite.
   """
+  arrays, wrapped = _unwrapped(arrays)
   word, prefix = registry.recognize(arrays, where)
   known = registry.LAYOUTS[word]
   inside = {
@@ -85,10 +86,30 @@ def published(arrays: Mapping[str, np.ndarray], where: str) -> Stored:
   ignored = [name for name in inside if layout.is_ignored(known, name)]
   leaves = {name: array for name, array in inside.items() if name not in ignored}
   remarks = [f'{first_few(ignored)} ignored'] if ignored else []
+  if known.wide_classifier:
+    leaves, remark = huggingface.cut_classifier(leaves)
+    remarks += [remark] * bool(remark)
+  remarks += [f'{wrapped} taken off their names'] * bool(wrapped)
   if len(inside) < len(arrays):
     remarks.append(f'{len(arrays) - len(inside)} leaves outside {prefix} ignored')
   where = f'{where} ({known.words})'
   return Stored(where, files.floats(leaves, where), known, remarks=tuple(remarks))
+
+
+# What wrappers of torch put before the names of all leaves: DataParallel, compile, Lightning.
+_WRAPPERS = ('module.', '_orig_mod.', 'model.')
+
+
+def _unwrapped(arrays: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], str]:
+  """(the arrays without a prefix that wrappers of their model left, that prefix)."""
+  taken = ''
+  while arrays:
+    prefix = next((w for w in _WRAPPERS if all(name.startswith(w) for name in arrays)), '')
+    if not prefix:
+      break
+    arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    taken += prefix
+  return arrays, taken
 
 
 def build(

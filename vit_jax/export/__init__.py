@@ -1,0 +1,1 @@
+"""Models for other libraries: folders of transformers and timm, ONNX, StableHLO."""
