@@ -78,7 +78,6 @@ def test_a_fault_in_a_file_is_found_before_the_run_begins(
     (['--config.mesh.sequence=2'], ['config.mesh.sequence is 2']),
     (['--config.model.tied=all'], ["config.model.tied is 'all'"]),
     (['--config.data.image_size=(8, 8)'], ['config.data.image_size']),
-    (['--config.optim.warmup.steps=11'], ['config.optim.warmup', '10 steps']),
     (['--config.augment.mixup=0.2'], ['config.augment']),
     (['--config.data.vocabulary=3'], ['config.data.vocabulary', '5']),
   ],
