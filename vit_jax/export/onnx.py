@@ -143,10 +143,17 @@ def _folded(eqn: Any, values: Sequence[Value]) -> list[Value] | None:
   return [known(array) for array in (out if eqn.primitive.multiple_results else [out])]
 
 
+def _as_inside(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+  """How many variables of a loop have the shape that its body sees."""
+  return sum(a.aval.shape == b.aval.shape for a, b in zip(outer, inner, strict=True))
+
+
 def _unrolled(graph: Graph, eqn: Any, values: Sequence[Value]) -> list[Value]:
   """A loop over layers, one after the other."""
   params, inner = eqn.params, eqn.params['jaxpr']
-  consts, carried = params['num_consts'], params['num_carry']
+  # Versions of JAX name them differently; what is stacked has an axis more outside.
+  carried = _as_inside(eqn.outvars, inner.jaxpr.outvars)
+  consts = _as_inside(eqn.invars, inner.jaxpr.invars) - carried
   fixed, carry = list(values[:consts]), list(values[consts : consts + carried])
   stacked = values[consts + carried :]
   if len(eqn.outvars) > carried or params['reverse']:
