@@ -120,13 +120,19 @@ def test_stablehlo_takes_pixels_and_floats_of_any_batch(name, tmp_path):
       check(np.asarray(program.call(given[:count])), expected[:count])
 
 
-@pytest.mark.parametrize('name', params(n for n in MODELS if n not in NOT_IN_TIMM))
-def test_timm_gives_the_same(name, tmp_path):
+def written(folder, name, family):
+  """(model, images, logits); the folder of another library, which we open with the same logits."""
   model, variables, images, logits = make(name)
-  write_folder(tmp_path, model, variables, 'timm', {'model': name})
-  again = weights_room.open(tmp_path)
+  write_folder(folder, model, variables, family, {'model': name})
+  again = weights_room.open(folder)
   assert again.name == name and again.class_names == NAMES
   check(np.asarray(again.model.apply(again.variables, images, train=False).logits_BK), logits)
+  return model, images, logits
+
+
+@pytest.mark.parametrize('name', params(n for n in MODELS if n not in NOT_IN_TIMM))
+def test_timm_gives_the_same(name, tmp_path):
+  model, images, logits = written(tmp_path, name, 'timm')
   pytest.importorskip('timm')
   from tests.weights.timm_models import import_timm, output_of
 
@@ -138,11 +144,7 @@ def test_timm_gives_the_same(name, tmp_path):
 
 @pytest.mark.parametrize('name', [name for name, line in MODELS.items() if line[2]])
 def test_transformers_gives_the_same(name, tmp_path):
-  model, variables, images, logits = make(name)
-  write_folder(tmp_path, model, variables, 'hf', {'model': name})
-  again = weights_room.open(tmp_path)
-  assert again.name == name and again.class_names == NAMES
-  check(np.asarray(again.model.apply(again.variables, images, train=False).logits_BK), logits)
+  model, images, logits = written(tmp_path, name, 'hf')
   pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
   rival, said = transformers.AutoModelForImageClassification.from_pretrained(

@@ -96,7 +96,6 @@ def test_sums_over_devices_in_bfloat16_are_near_those_in_float32():
   after = []
   for reduce in ('float32', 'bfloat16'):
     mesh = Mesh(8, 1, 1, 1)
-    step, _ = step_of(mesh, 16, 1, reduce, dtype='bfloat16')
     built = trainer_of(mesh, 16, 1, reduce, dtype='bfloat16')
     rng = np.random.default_rng(0)
     batch = {
@@ -107,7 +106,7 @@ def test_sums_over_devices_in_bfloat16_are_near_those_in_float32():
     }
     before = built.init()
     start = jax.device_get(before.params)
-    state, metrics = step(before, meshes.put_batch(batch, meshes.make_mesh(mesh)))
+    state, metrics = built.train_step(before, meshes.put_batch(batch, meshes.make_mesh(mesh)))
     change = jax.tree.map(np.subtract, jax.device_get(state.params), start)
     after.append((float(metrics['loss']), change))
   (loss, exact), (other, rounded) = after

@@ -116,15 +116,16 @@ def test_convolutions():
   )
 
 
-TRAFFIC = """HloModule traffic
-
+SLICING = """
 %slicing (a.1: f32[12,100], i.1: s32[]) -> f32[1,100] {
   %a.1 = f32[12,100]{1,0} parameter(0)
   %i.1 = s32[] parameter(1)
   %zero = s32[] constant(0)
   ROOT %s.1 = f32[1,100]{1,0} dynamic-slice(%a.1, %i.1, %zero), dynamic_slice_sizes={1,100}
 }
-
+"""
+TRAFFIC = """HloModule traffic
+SLICING
 %updating (a.2: f32[12,100], u.2: f32[1,100], i.2: s32[]) -> f32[12,100] {
   %a.2 = f32[12,100]{1,0} parameter(0)
   %u.2 = f32[1,100]{1,0} parameter(1)
@@ -140,7 +141,7 @@ ENTRY %main (a: f32[12,100], i: s32[]) -> f32[12,100] {
   %near = f32[1,100]{1,0:S(1)} negate(%part)
   ROOT %all = f32[12,100]{1,0} fusion(%a, %near, %i), kind=kLoop, calls=%updating
 }
-"""
+""".replace('SLICING', SLICING)
 
 
 def test_traffic_counts_what_is_touched():
@@ -158,21 +159,14 @@ def test_traffic_counts_what_is_touched():
 
 
 ASYNC = """HloModule async
-
-%slicing (a.1: f32[12,100], i.1: s32[]) -> f32[1,100] {
-  %a.1 = f32[12,100]{1,0} parameter(0)
-  %i.1 = s32[] parameter(1)
-  %zero = s32[] constant(0)
-  ROOT %s.1 = f32[1,100]{1,0} dynamic-slice(%a.1, %i.1, %zero), dynamic_slice_sizes={1,100}
-}
-
+SLICING
 ENTRY %main (a: f32[12,100], i: s32[]) -> f32[1,100] {
   %a = f32[12,100]{1,0} parameter(0)
   %i = s32[] parameter(1)
   OPERATION
   ROOT %done = f32[1,100]{1,0} OPCODE-done(%start)
 }
-"""
+""".replace('SLICING', SLICING)
 
 
 @pytest.mark.parametrize(

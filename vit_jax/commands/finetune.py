@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vit_jax.commands import flags
+from vit_jax.commands.train import run
 from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.paths import local
@@ -23,12 +24,8 @@ def main(argv: list[str]) -> int:
   flags.add_accept_data(parser)
   args, updates = flags.parse(parser, argv)
   with Preemption() as preemption:  # before the imports, which take seconds
-    import jax
+    from jax import process_index
 
-    from vit_jax.parallel.device import keep_cpu_memory
-    from vit_jax.parallel.programs import keep_programs
-    from vit_jax.report.page import write_page
-    from vit_jax.train.loop import train
     from vit_jax.transfer import defaults
     from vit_jax.transfer.compare import plain
 
@@ -40,14 +37,11 @@ def main(argv: list[str]) -> int:
     if args.dry_run:
       print(x.to_json(), end='')
       return 0
-    keep_programs()
     name = plain(f'{x.model.name}_on_{Path(args.data).name}')
     workdir = args.workdir or local(f'runs/{name}')
     if workdir == local(args.weights.partition('@')[0]):
       raise UserError(f'--workdir is {workdir}, the run to begin with; choose another')
-    keep_cpu_memory()
-    code = train(x, workdir, flags.data_dir(args), preemption, accept_data=args.accept_data)
-    if code == 0 and jax.process_index() == 0:
-      print(f'report: {write_page([workdir], weights=jax.process_count() == 1)}')
+    code = run(x, workdir, args, preemption)
+    if code == 0 and process_index() == 0:
       print(f'to use it elsewhere: vit_jax export {workdir} --to={workdir}/export')
   return code

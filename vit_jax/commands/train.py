@@ -2,12 +2,16 @@
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.paths import local
+
+if TYPE_CHECKING:
+  from vit_jax.config import Experiment
 
 
 def main(argv: list[str]) -> int:
@@ -29,24 +33,29 @@ def main(argv: list[str]) -> int:
   if args.num_examples or args.num_classes:
     raise UserError('--num_examples and --num_classes are for --dry_run; training counts them')
   with Preemption() as preemption:  # before the imports, which take seconds
-    import jax
-
     from vit_jax import config
-    from vit_jax.parallel.device import keep_cpu_memory
-    from vit_jax.parallel.programs import keep_programs
-    from vit_jax.report.page import write_page
-    from vit_jax.train.loop import train
-    from vit_jax.train.phases import folders
 
-    keep_programs()
     x = config.recipe(args.config, updates)
-    workdir = args.workdir or local(f'runs/{x.name}')
-    keep_cpu_memory()
-    code = train(x, workdir, flags.data_dir(args), preemption, accept_data=args.accept_data)
-    if code == 0 and jax.process_index() == 0:
-      # One process of several cannot read a checkpoint alone.
-      for folder in folders(x, workdir):
-        print(f'report: {write_page([folder], weights=jax.process_count() == 1)}')
+    return run(x, args.workdir or local(f'runs/{x.name}'), args, preemption)
+
+
+def run(x: 'Experiment', workdir: Path, args: argparse.Namespace, preemption: Preemption) -> int:
+  """Trains, writes the page of each phase, and returns the exit code."""
+  import jax
+
+  from vit_jax.parallel.device import keep_cpu_memory
+  from vit_jax.parallel.programs import keep_programs
+  from vit_jax.report.page import write_page
+  from vit_jax.train.loop import train
+  from vit_jax.train.phases import folders
+
+  keep_programs()
+  keep_cpu_memory()
+  code = train(x, workdir, flags.data_dir(args), preemption, accept_data=args.accept_data)
+  if code == 0 and jax.process_index() == 0:
+    # One process of several cannot read a checkpoint alone.
+    for folder in folders(x, workdir):
+      print(f'report: {write_page([folder], weights=jax.process_count() == 1)}')
   return code
 
 

@@ -189,6 +189,26 @@ def make(
   )
 
 
+def classes_of(cell: Any, names: Sequence[str] = (), separator: str = '') -> tuple[str, ...]:
+  """The classes that a cell says: itself, a list, or text with separators.
+
+  Args:
+    names: of the classes, where the cell has their numbers.
+  """
+  if cell is None or cell == '':
+    return ()
+  if isinstance(cell, list | tuple):
+    parts = cell
+  elif separator:
+    parts = [part.strip() for part in str(cell).split(separator)]
+  else:
+    parts = [cell]
+  parts = [names[part] if names and isinstance(part, int) and part >= 0 else part for part in parts]
+  if names:
+    parts = [part for part in parts if not isinstance(part, int)]  # -1: of no class
+  return tuple(dict.fromkeys(str(part) for part in parts if str(part)))
+
+
 def hash_of(key: str) -> int:
   """32 bits; the same on every machine."""
   return zlib.crc32(os.fsencode(key.replace(os.sep, '/')))

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from vit_jax.config import ImageData
 from vit_jax.data import splits
 from vit_jax.data.decode import SUFFIXES
-from vit_jax.data.listing import Listing, Row, make
+from vit_jax.data.listing import Listing, Row, classes_of, make
 from vit_jax.data.stores import Archives, Member, tar_members
 from vit_jax.errors import UserError, first_few
 from vit_jax.paths import local, shown
@@ -62,7 +62,7 @@ def open_webdataset(place: str, data: ImageData, test_fraction: float | None) ->
       else:
         members[key] = parts[images[0]]
         label = _label(root, shard, stem, parts, data)
-        rows.append(Row(key, label, _split_of(shard)))
+        rows.append(Row(key, label, splits.of_path(shard)))
   return make(
     f'webdataset:{shown(root)}',
     Archives(root, members),
@@ -73,29 +73,14 @@ def open_webdataset(place: str, data: ImageData, test_fraction: float | None) ->
   )
 
 
-def _split_of(shard: str) -> str:
-  folder, name = os.path.split(shard)
-  words = [os.path.splitext(name)[0].partition('-')[0], *reversed(folder.split(os.sep))]
-  return next((word for word in words if splits.canonical(word)), '')
-
-
 def _label(
   root: Path, shard: str, stem: str, parts: dict[str, Member], data: ImageData
 ) -> tuple[str, ...]:
   def text(suffix: str) -> str:
-    _, offset, size = parts[suffix]
-    with open(root / shard, 'rb') as file:
-      file.seek(offset)
-      return file.read(size).decode('utf-8', 'replace').strip()
+    return Archives(root, parts).read(suffix).decode('utf-8', 'replace').strip()
 
   def classes(value: Any) -> tuple[str, ...]:
-    if isinstance(value, list):
-      return tuple(map(str, value))
-    if value is None or value == '':
-      return ()
-    if data.label_separator:
-      return tuple(part.strip() for part in str(value).split(data.label_separator) if part.strip())
-    return (str(value),)
+    return classes_of(value, separator=data.label_separator)
 
   wanted = [data.label] if data.label else [suffix for suffix in CLASS if suffix in parts][:1]
   if wanted and wanted[0] in parts:

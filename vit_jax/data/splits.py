@@ -1,5 +1,6 @@
 """Names of splits as people spell them, and the TFDS split syntax ('train[:90%]+test')."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,13 @@ HELD_OUT = ('test', 'validation')
 def canonical(name: str) -> str | None:
   """'train', 'validation' or 'test' if `name` is a spelling of it, else None."""
   return next((split for split, names in SPELLINGS.items() if name.lower() in names), None)
+
+
+def of_path(path: str) -> str:
+  """The split that the name of a file up to a hyphen says, else the nearest folder; '' for none."""
+  folder, name = os.path.split(path)
+  words = [os.path.splitext(name)[0].partition('-')[0], *reversed(folder.split(os.sep))]
+  return next((word for word in words if canonical(word)), '')
 
 
 def aliases(parts: Mapping[str, object]) -> dict[str, str]:

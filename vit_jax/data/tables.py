@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vit_jax.config import ImageData
 from vit_jax.data import splits
 from vit_jax.data.arrow import ArrowFile, ArrowRows, class_names, holds_images
-from vit_jax.data.listing import Listing, Row, make
+from vit_jax.data.listing import Listing, Row, classes_of, make
 from vit_jax.data.stores import Files, Store
 from vit_jax.errors import UserError, first_line
 from vit_jax.paths import local, shown
@@ -97,7 +97,7 @@ def _listed(table: Table, store: Store, data: ImageData, fraction: float | None)
     else:
       cell = cells.get(label) if label else None
       several = several or isinstance(cell, list | tuple)
-      found = _classes(cell, table.names.get(label, ()), data.label_separator)
+      found = classes_of(cell, table.names.get(label, ()), data.label_separator)
     key = cells[image]
     if not isinstance(key, str) or not key:
       raise UserError(f'data set {table.name!r}, row {number} has no {image!r}, which names a file')
@@ -153,22 +153,6 @@ def _column(
   )
 
 
-def _classes(cell: Any, names: Sequence[str], separator: str) -> tuple[str, ...]:
-  """The classes of a cell."""
-  if cell is None or cell == '':
-    return ()
-  if isinstance(cell, list | tuple):
-    parts = cell
-  elif separator:
-    parts = [part.strip() for part in str(cell).split(separator)]
-  else:
-    parts = [cell]
-  parts = [names[part] if names and isinstance(part, int) and part >= 0 else part for part in parts]
-  if names:
-    parts = [part for part in parts if not isinstance(part, int)]  # -1: of no class
-  return tuple(dict.fromkeys(str(part) for part in parts if str(part)))
-
-
 def _flag(cell: Any, table: Table, number: int, name: str) -> bool:
   """Whether the class of a column is right; an empty cell says that it is not."""
   text = '' if cell is None else str(cell).strip().lower()
@@ -200,14 +184,8 @@ def open_huggingface(place: str, data: ImageData, test_fraction: float | None) -
   files = [path for path in files if not path.name.startswith('cache-')]
   if not files:
     raise UserError(f'{shown(root)} has no .parquet or .arrow file')
-  parts = [(path, _split_of(path, root)) for path in files]
+  parts = [(path, splits.of_path(os.path.relpath(path, root))) for path in files]
   return _of_arrow(parts, f'huggingface:{shown(root)}', root, data, test_fraction)
-
-
-def _split_of(path: Path, root: Path) -> str:
-  """By the name of the file, else by the nearest folder that is one."""
-  words = [path.stem.partition('-')[0], *reversed(path.relative_to(root).parts[:-1])]
-  return next((word for word in words if splits.canonical(word)), '')
 
 
 def _of_arrow(
