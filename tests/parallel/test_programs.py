@@ -182,7 +182,7 @@ def unset():
 @pytest.mark.parametrize(
   'argv',
   [
-    ['train', '--config=none.py'],
+    ['train', '--config=folder', '--config.data.dir=none'],
     ['evaluate', '--workdir=none'],
     ['predict', '--weights=none', '--input=none'],
     ['transfer', '--weights', 'none', '--suite=offline'],
