@@ -13,6 +13,7 @@ from PIL import Image
 
 from vit_jax.config import Eval, ImageData
 from vit_jax.data.found import found
+from vit_jax.data.pixels import Pixels
 from vit_jax.data.sources import open_listing, open_source
 from vit_jax.errors import UserError
 from vit_jax.evaluate.sets import open_evals
@@ -272,6 +273,8 @@ def test_what_is_decided_about_pixels_is_said(tmp_path):
   assert sorted(said.pixels.values()) == [1, 1, 3]
   for words in ('turned upright', 'uint16', 'float32', 'data.white'):
     assert words in said.line
+  as_told = found(listed(folder), Pixels(upright=False, white=4095.0)).line
+  assert 'turned upright' not in as_told and '4095 as white' in as_told
 
 
 def test_names_with_spaces_and_umlauts(tmp_path):

@@ -94,13 +94,16 @@ def test_what_the_user_changes_is_followed(tmp_path):
   assert (
     x.epochs == 3 and x.optim.warmup.steps == 28 and x.optim.lr == pytest.approx(5e-4 * 0.5**0.5)
   )
-  assert '3 epochs = 281 steps of 32, 28 of warm-up' in line
+  assert '3 epochs = 282 steps of 32, 28 of warm-up' in line
   x, _ = defaults.recipe(source, found(), updates={'steps': 40, 'optim.warmup.epochs': 0.5})
   assert x.length == config.Duration(steps=40) and x.optim.warmup == config.Duration(epochs=0.5)
   x, _ = defaults.recipe(source, found(), updates={'optim.lr': 1e-5, 'model.pool': 'mean'})
   assert x.optim.lr == 1e-5 and x.model.options.pool == 'mean'
   with pytest.raises(UserError, match="did you mean 'epochs'"):
     defaults.recipe(source, found(), updates={'epoch': 3})
+  for key in ('epochs', 'batch_size', 'steps'):
+    with pytest.raises(UserError, match=f'config.{key} is .abc.'):
+      defaults.recipe(source, found(), updates={key: 'abc'})
 
 
 def test_validation_picks_where_there_is_a_test_too(tmp_path):

@@ -3,6 +3,7 @@
 from vit_jax.commands import flags
 from vit_jax.config import ImageData
 from vit_jax.data.found import found_in
+from vit_jax.data.pixels import Pixels
 from vit_jax.models.inputs import changed
 from vit_jax.parallel.programs import keep_programs
 from vit_jax.run import Run
@@ -29,8 +30,8 @@ def main(argv: list[str]) -> int:
   if isinstance(run.experiment.data, ImageData):
     seen = changed(run.inputs, inputs)
     print(f'sees images as {seen.source}: {seen.words}')
-  for data in found_in(each.source for each in judged.values()):
-    print(data.line)
+    for data in found_in((each.source for each in judged.values()), Pixels.of(seen)):
+      print(data.line)
   for name, found in judged.items():
     source = found.source
     print(f'{run.path} at step {step}, {name}: {len(source)} examples of {source.name}')

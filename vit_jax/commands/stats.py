@@ -3,6 +3,7 @@
 from vit_jax.commands import flags
 from vit_jax.config import as_flag
 from vit_jax.data import found, sources
+from vit_jax.data.pixels import Pixels
 from vit_jax.data.statistics import measure
 
 
@@ -19,7 +20,7 @@ def main(argv: list[str]) -> int:
   data = flags.image_data(args.name, updates)
   source = sources.open_source(data, data.train, flags.data_dir(args))
   if listing := sources.listing_of(source):
-    print(found.found(listing).line)
+    print(found.found(listing, Pixels.of(data)).line)
   measured = measure(source, data, args.images)
   (h, mid_h, H), (w, mid_w, W) = measured.heights, measured.widths
   print(

@@ -10,7 +10,7 @@ import numpy as np
 
 from vit_jax.data.decode import READ_ERRORS
 from vit_jax.data.listing import Listing
-from vit_jax.data.pixels import remarks
+from vit_jax.data.pixels import AS_SEEN, Pixels, remarks
 from vit_jax.data.sources import listing_of
 from vit_jax.data.stores import Store
 
@@ -94,8 +94,12 @@ class Found:
     }
 
 
-def found(listing: Listing) -> Found:
-  """Reads the first bytes of the files that have the size of one in another split."""
+def found(listing: Listing, how: Pixels = AS_SEEN) -> Found:
+  """Reads the first bytes of the files that have the size of one in another split.
+
+  Args:
+    how: as the images will be read.
+  """
   K = len(listing.class_names)
   counts = {}
   for split, index_n in listing.parts.items():
@@ -118,25 +122,25 @@ def found(listing: Listing) -> Found:
       for splits, pairs in duplicates.items()
     },
     unread,
-    _pixels(listing),
+    _pixels(listing, how),
   )
 
 
-def found_in(used: Iterable[Any]) -> list[Found]:
-  """What was found of each listing that these sources are parts of."""
+def found_in(used: Iterable[Any], how: Pixels) -> list[Found]:
+  """What was found of each listing that these sources are parts of, read as `how` says."""
   kept = {}
   for source in used:
     if listing := listing_of(source):
       kept.setdefault((listing.name, listing.notes), listing)
-  return [found(listing) for listing in kept.values()]
+  return [found(listing, how) for listing in kept.values()]
 
 
-def _pixels(listing: Listing) -> dict[str, int]:
+def _pixels(listing: Listing, how: Pixels) -> dict[str, int]:
   """What is decided about the pixels of the first images, which are a fair sample."""
   said = Counter()
   for key in listing.keys[:PROBED]:
     try:
-      said.update(remarks(listing.store.read(key)))
+      said.update(remarks(listing.store.read(key), how))
     except READ_ERRORS:
       continue  # whoever reads it reports it
   return dict(said)

@@ -1,7 +1,7 @@
 """What stored pixels mean: their range, which way is up, and how large an image may be."""
 
 import io
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -33,6 +33,11 @@ class Pixels(NamedTuple):
 
   upright: bool = True
   white: float = 0.0
+
+  @classmethod
+  def of(cls, x: Any) -> Self:
+    """As images are read by `ImageData`, `Inputs` or a `View`, which have the same two fields."""
+    return cls(x.upright, x.white)
 
 
 AS_SEEN = Pixels()
@@ -72,9 +77,10 @@ def _range(kind: str, least: float, most: float) -> tuple[float, float]:
   return least, most
 
 
-def remarks(record: bytes) -> list[str]:
+def remarks(record: bytes, how: Pixels) -> list[str]:
   """What is decided about the pixels of an encoded image: its range, and which way is up."""
-  found = ['turned upright (data.upright)'] * (orientation(record) > 1)
+  turn = 'turned upright' if how.upright else 'left as stored, though their EXIF data turn them,'
+  found = [f'{turn} (data.upright)'] * (orientation(record) > 1)
   if record[:2] == b'\xff\xd8':
     return found
   image = None
@@ -84,7 +90,8 @@ def remarks(record: bytes) -> list[str]:
     check_header(record)
     image = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_UNCHANGED)
   if image is not None and image.dtype != np.uint8:
-    found.append(f'of {image.dtype}, scaled by its own range (data.white)')
+    scale = f'with {how.white:g} as white' if how.white else 'by its own range'
+    found.append(f'of {image.dtype}, scaled {scale} (data.white)')
   return found
 
 

@@ -42,7 +42,7 @@ def measure(source: Source, data: ImageData, count: int) -> Statistics:
   chosen = np.random.default_rng(0).permutation(len(source))[:count]
   sizes, faults = [], []
   total_2C, pixels = np.zeros((2, data.channels)), 0
-  how = Pixels(data.upright, data.white)
+  how = Pixels.of(data)
 
   def sums(index: int) -> tuple[tuple[int, int], np.ndarray] | str:
     try:

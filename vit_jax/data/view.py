@@ -62,7 +62,7 @@ class View:
 
   @property
   def pixels(self) -> Pixels:
-    return Pixels(self.upright, self.white)
+    return Pixels.of(self)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh as DeviceMesh
 from vit_jax import models
 from vit_jax.config import Eval, Experiment
 from vit_jax.data import found, loader, sources
+from vit_jax.data.pixels import Pixels
 from vit_jax.data.view import View, inputs_of
 from vit_jax.errors import UserError
 from vit_jax.evaluate import judge
@@ -133,8 +134,9 @@ class Images(Domain):
 
   def found(self) -> list[tuple[str, dict[str, Any]]]:
     """Reads the first bytes of many files, so that one process does it for all."""
+    how = Pixels.of(self.data)
     evals = (source for part in self.parts.values() for source in part)
-    return [(each.line, each.details()) for each in found.found_in([self.source, *evals])]
+    return [(each.line, each.details()) for each in found.found_in([self.source, *evals], how)]
 
   @property
   def parts(self) -> dict[str, list[Any]]:

@@ -115,14 +115,11 @@ def recipe(
   """
   opened = weights.open(source, num_classes=len(found.classes), new_head=True, **opening)
   values = _values(opened, found, frozen)
-  changed = merged(values, updates, Experiment)
-  batch = changed['batch_size']
-  values['optim'] |= _rate(opened, frozen, batch)
-  epochs = float(changed.get('epochs') or 0)
-  steps = changed.get('steps') or (changed.get('examples') or epochs * found.count) / batch
-  values['optim'] |= _ends(max(1.0, float(steps)))
+  changed = config.resolve(merged(values, updates, Experiment))
+  steps = changed.length.to_steps(changed.batch_size, found.count)
+  values['optim'] |= _rate(opened, frozen, changed.batch_size) | _ends(steps)
   x = config.resolve(merged(values, updates, Experiment))
-  return x, _line(opened, found, x, frozen, float(steps))
+  return x, _line(opened, found, x, frozen, steps)
 
 
 def _values(opened: Opened, found: Found, frozen: bool) -> dict[str, Any]:
@@ -180,7 +177,7 @@ def _rate(opened: Opened, frozen: bool, batch: int) -> dict[str, Any]:
   return {'lr': lr / 4, 'groups': groups}
 
 
-def _ends(steps: float) -> dict[str, Any]:
+def _ends(steps: int) -> dict[str, Any]:
   """A tenth of warm-up, and weights averaged over about the last tenth."""
   ema = min(0.9999, max(0.8, 1 - 10 / steps))
   return {'warmup': {'steps': max(1, round(steps / 10))}, 'ema': round(ema, 4), 'ema_warmup': True}
@@ -200,7 +197,7 @@ def _image_size(opened: Opened, side: int) -> tuple[int, int]:
   return height, width
 
 
-def _line(opened: Opened, found: Found, x: Experiment, frozen: bool, steps: float) -> str:
+def _line(opened: Opened, found: Found, x: Experiment, frozen: bool, steps: int) -> str:
   height, width = x.images.image_size
   o, own = x.optim, opened.model.inputs.size
   what = 'the head of' if frozen else 'all of'
@@ -208,7 +205,7 @@ def _line(opened: Opened, found: Found, x: Experiment, frozen: bool, steps: floa
     f'fine-tuning {what} {x.model.name}',
     f'{found.count:,} training images of {len(found.classes)} classes, median {found.side} px',
     f'seen at {height}x{width} (the weights: {own[0]}x{own[1]})',
-    f'{steps * x.batch_size / found.count:.3g} epochs = {steps:,.0f} steps of {x.batch_size}, '
+    f'{x.epochs or steps * x.batch_size / found.count:.3g} epochs = {steps:,} steps of {x.batch_size}, '
     f'{o.warmup.to_steps(x.batch_size, found.count):,} of warm-up',
     f'{o.name}, lr {o.lr:.2e}, weight decay {o.weight_decay:g}',
   ]

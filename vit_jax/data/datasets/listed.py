@@ -102,7 +102,7 @@ def smaller(record: bytes, side: int, data: ImageData) -> bytes:
   Raises:
     BadImage: it is none.
   """
-  how, jpeg = Pixels(data.upright, data.white), record[:2] == b'\xff\xd8'
+  how, jpeg = Pixels.of(data), record[:2] == b'\xff\xd8'
   image_HWC = decode.decode(record, data.channels, how=how)
   h, w, C = image_HWC.shape
   if min(h, w) <= side:
@@ -138,7 +138,7 @@ def prepare_listed(
   listing = sources.open_listing(data)
   if listing is None:
     raise UserError(f'{data.name!r} is prepared under its own name; leave --to out')
-  lines = [found.found(listing).line]
+  lines = [found.found(listing, Pixels.of(data)).line]
   unreadable: list[str] = []
   values = dict(listing=listing, data=data, shorter_side=shorter_side, unreadable=unreadable)
   cls: Any = type(name, (_Builder,), {**values, 'name': name}, skip_registration=True)
