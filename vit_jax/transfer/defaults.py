@@ -200,12 +200,13 @@ def _image_size(opened: Opened, side: int) -> tuple[int, int]:
 def _line(opened: Opened, found: Found, x: Experiment, frozen: bool, steps: int) -> str:
   height, width = x.images.image_size
   o, own = x.optim, opened.model.inputs.size
+  epochs = x.epochs or steps * x.batch_size / found.count
   what = 'the head of' if frozen else 'all of'
   parts = [
     f'fine-tuning {what} {x.model.name}',
     f'{found.count:,} training images of {len(found.classes)} classes, median {found.side} px',
     f'seen at {height}x{width} (the weights: {own[0]}x{own[1]})',
-    f'{x.epochs or steps * x.batch_size / found.count:.3g} epochs = {steps:,} steps of {x.batch_size}, '
+    f'{epochs:.3g} epochs = {steps:,} steps of {x.batch_size}, '
     f'{o.warmup.to_steps(x.batch_size, found.count):,} of warm-up',
     f'{o.name}, lr {o.lr:.2e}, weight decay {o.weight_decay:g}',
   ]
