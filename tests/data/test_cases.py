@@ -9,6 +9,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from made_up_folders import picture, write
 from PIL import Image
 
 from vit_jax.config import Eval, ImageData
@@ -17,20 +18,6 @@ from vit_jax.data.pixels import Pixels
 from vit_jax.data.sources import open_listing, open_source
 from vit_jax.errors import UserError
 from vit_jax.evaluate.sets import open_evals
-
-
-def picture(mean, seed, suffix='.png'):
-  noise = np.random.default_rng([int(mean), seed]).normal(mean, 20, (20, 20, 3))
-  return cv2.imencode(suffix, noise.clip(0, 255).astype(np.uint8))[1].tobytes()
-
-
-def write(folder, counts, suffix='.png', seed=0, first=0):
-  """Class folder -> images."""
-  for k, (name, count) in enumerate(counts.items()):
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    for i in range(first, first + count):
-      (folder / name / f'{i:03}{suffix}').write_bytes(picture(30 + 90 * (k % 3), seed + i, suffix))
-  return folder
 
 
 def listed(folder, judged=False, **keys):

@@ -8,23 +8,30 @@ import reference
 
 from vit_jax import models
 from vit_jax.models.dot_product import xla_attention
+from vit_jax.models.output import Pair
+from vit_jax.models.texts import PAD, Texts
 
 SMALL = dict(width=32, depth=2, heads=2, mlp=64, unroll=False)
-# Name, options and image size of each family. A ViT has 17 tokens, so that cuDNN adds one.
+TEXT = dict(width=32, depth=2)
+# Name, options and shape of an example, by family. A ViT has 17 tokens, so that cuDNN adds one.
 FAMILIES = {
-  'vit': ('Ti/8', dict(SMALL, pool='cls'), 32),
+  'vit': ('Ti/8', dict(SMALL, pool='cls'), (32, 32, 3)),
   'vit, all options': (
     'Ti/8',
     dict(SMALL, layerscale=0.1, qk_norm=True, registers=3, mlp_kind='swiglu'),
-    32,
+    (32, 32, 3),
   ),
-  'deit': ('DeiT-Ti/8-distilled', SMALL, 32),
-  'cait': ('CaiT-XXS24', dict(SMALL, patch=8), 32),
-  'hybrid': ('R26+S/16', dict(SMALL, stages=(1, 1), resnet_width=32), 32),
-  'resnet': ('ResNet-18', dict(width=8), 32),
-  'lenet': ('LeNet-5', {}, 32),
+  'deit': ('DeiT-Ti/8-distilled', SMALL, (32, 32, 3)),
+  'cait': ('CaiT-XXS24', dict(SMALL, patch=8), (32, 32, 3)),
+  'hybrid': ('R26+S/16', dict(SMALL, stages=(1, 1), resnet_width=32), (32, 32, 3)),
+  'resnet': ('ResNet-18', dict(width=8), (32, 32, 3)),
+  'lenet': ('LeNet-5', {}, (32, 32, 3)),
+  'transformer': ('Transformer-tiny', dict(SMALL, tied='all'), (8, 7)),
+  'transformer, pre-norm': ('Transformer-tiny', dict(SMALL, norm='pre', tied='target'), (8, 7)),
+  'gru': ('RNN-GRU', dict(TEXT, alignment='additive'), (8, 7)),
+  'lstm': ('RNN-LSTM', dict(TEXT, alignment='dot', cell='lstm'), (8, 7)),
 }
-CLASSES = 5
+CLASSES = 5  # of images, or tokens
 
 
 def cudnn(q_BNAE, k_BTAE, v_BTAE, *, implementation, **lengths):
@@ -67,11 +74,22 @@ def without_cudnn(monkeypatch):
   monkeypatch.setattr(jax.nn, 'dot_product_attention', cudnn)
 
 
+def built(family: str, dtype: str = 'float32'):
+  """(model, a fixed batch)."""
+  name, options, shape = FAMILIES[family]
+  rng = np.random.default_rng(1)
+  if not models.reads_text(name):
+    images = rng.normal(size=(4, *shape)).astype(np.float32)
+    return models.build(name, CLASSES, **options, dtype=dtype), images
+  tokens = [rng.integers(1, CLASSES, (4, length)).astype(np.int32) for length in shape]
+  for tokens_BN in tokens:
+    tokens_BN[1, -3:] = PAD
+  return models.build(name, CLASSES, None, Texts(CLASSES), **options, dtype=dtype), Pair(*tokens)
+
+
 def variables_of(family: str) -> dict:
-  name, options, size = FAMILIES[family]
-  model = models.build(name, CLASSES, **options)
-  images = jnp.zeros((1, size, size, 3))
-  variables = model.init({'params': jax.random.key(0)}, images, train=False)
+  model, batch = built(family)
+  variables = model.init({'params': jax.random.key(0)}, batch, train=False)
   rng = np.random.default_rng(0)
   # Whatever begins as zeros or ones would hide faults.
   return jax.tree.map(lambda p: p + rng.normal(0, 0.1, p.shape).astype(np.float32), variables)
@@ -79,14 +97,12 @@ def variables_of(family: str) -> dict:
 
 def loss_and_gradients(family: str, dtype: str, variables):
   """Of a fixed batch, in float32 numpy."""
-  name, options, size = FAMILIES[family]
-  model = models.build(name, CLASSES, **options, dtype=dtype)
-  images = np.random.default_rng(1).normal(size=(4, size, size, 3)).astype(np.float32)
+  model, batch = built(family, dtype)
 
   def loss(params):
     rest = {key: value for key, value in variables.items() if key != 'params'}
-    logits_BK = model.apply({'params': params, **rest}, images, train=False).logits_BK
-    return -jnp.mean(jax.nn.log_softmax(logits_BK)[:, 1])
+    logits = model.apply({'params': params, **rest}, batch, train=False).logits
+    return -jnp.mean(jax.nn.log_softmax(logits)[..., 1])
 
   return jax.device_get(jax.jit(jax.value_and_grad(loss))(variables['params']))
 
@@ -101,9 +117,18 @@ def error(found, expected) -> float:
   return max(float(np.linalg.norm(x - y) / max(np.linalg.norm(y), least)) for x, y in pairs)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+SLOW = {'transformer', 'lstm'}  # much as their neighbors
+
+
+@pytest.mark.parametrize(
+  'family',
+  [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAMILIES],
+)
 def test_platforms_agree(family, trace_for):
-  """In float32 to its rounding; in bfloat16 each is as near to float32 as a CPU is."""
+  """In float32 to its rounding; in bfloat16 as near to float32 as rounding each product allows.
+
+  A CPU's products stay in float32 until they are added, which halves its error.
+  """
   variables = variables_of(family)
   expected = loss_and_gradients(family, 'float32', variables)
   here = error(loss_and_gradients(family, 'bfloat16', variables), expected)
@@ -111,14 +136,14 @@ def test_platforms_agree(family, trace_for):
     trace_for(platform)
     assert error(loss_and_gradients(family, 'float32', variables), expected) < 3e-6
     there = error(loss_and_gradients(family, 'bfloat16', variables), expected)
-    assert 1e-4 < there < max(1.5 * here, 0.02)
+    assert 1e-4 < there < max(2.5 * here, 0.02)
 
 
 @pytest.mark.parametrize('platform', ['cpu', 'gpu', 'tpu'])
 def test_bfloat16_is_within_its_rounding_of_float64(platform, trace_for):
   """Against equations 1 to 4 of the paper, written a second time, in float64."""
   variables = variables_of('vit')
-  images = np.random.default_rng(1).normal(size=(4, 32, 32, 3))
+  _, images = built('vit')
   with jax.enable_x64(True):
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), variables['params'])
 

@@ -1,8 +1,7 @@
 """The tables of all models: every comparable row of timm's is met, and what is printed."""
 
 import csv
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -137,13 +136,10 @@ def test_documented_figures():
     assert digits >= 2 and float(gmacs) == round(cost.gmacs, digits), cost.model
 
 
-def test_pictures_are_those_of_the_script():
+def test_pictures_are_those_of_the_script(monkeypatch):
   """If this fails: python docs/blocks/draw.py."""
-  spec = importlib.util.spec_from_file_location('draw', DOCS / 'blocks' / 'draw.py')
-  assert spec and spec.loader
-  draw = importlib.util.module_from_spec(spec)
-  sys.modules['draw'] = draw  # where its dataclasses look for their types
-  spec.loader.exec_module(draw)
+  monkeypatch.syspath_prepend(DOCS / 'blocks')
+  draw = importlib.import_module('draw')
   text = (DOCS / 'models.md').read_text()
   for name, columns in draw.FIGURES.items():
     assert (DOCS / 'blocks' / f'{name}.svg').read_text() == draw.svg(columns)
