@@ -33,6 +33,7 @@ def trainer_of(mesh: Mesh, pixels: int, accumulate: int, reduce: str, **options)
       'data': {'image_size': (pixels, pixels)},
       'optim': {'name': 'sgd', 'accumulate': accumulate, 'reduce_dtype': reduce},
       'model': model | options,
+      'mesh': {'gather': mesh.gather},
     }
   )
   return Trainer(x, mesh=meshes.make_mesh(mesh), sizes=Sizes(1000, 16))
@@ -76,6 +77,21 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   # Of the stacked kernels, their gradients and their sums over micro-batches there are parts only.
   assert 'f32[2,8,128]' in text and 'f32[2,64,128]' not in text
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
+
+
+@pytest.mark.parametrize('reduce, kind', [('float32', 'f32'), ('bfloat16', 'bf16')])
+def test_kernels_are_gathered_once_a_step(uncached, tmp_path, reduce, kind, trace_for):
+  """For both passes of two micro-batches; what is reduced, and over which devices, stays."""
+  trace_for('tpu')
+  step, args = step_of(Mesh(2, 2, 2, 1, gather='step'), 16, 2, reduce, dtype='bfloat16')
+  text = partitioned(step, args, tmp_path)
+  gathers = re.findall(r'= (\w+)\[([\d,]+)\]\S* all-gather\(', text)
+  # Both layers at once, the parts of `tensor` apart.
+  stacked = ['2,64,3,1,32', '2,1,32,64', '2,64,64', '2,64,64', '64,16', '8,8,3,64']
+  for shape in {*stacked}:
+    assert gathers.count((kind, shape)) == stacked.count(shape), (shape, gathers)
+  kernels = {re.sub('^2,', '1,', shape) for shape in stacked[:4]}
+  assert not kernels & {shape for _, shape in gathers}
 
 
 @pytest.mark.parametrize('reduce, kind', [('float32', 'f32'), ('bfloat16', 'bf16')])

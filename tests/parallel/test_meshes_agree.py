@@ -44,7 +44,8 @@ def prepared(name: str, mesh: Mesh, accumulate: int, remat: str, dtype: str = 'f
   model = models.build(base, 5, **options, remat=remat, dtype=dtype)
   device_mesh = meshes.make_mesh(mesh, jax.devices()[:1] if mesh == ONE else None)
   meshes.check_tokens(model, (16, 16), device_mesh)
-  step = make_train_step(model, TASK, tx, mesh=device_mesh, state=state, accumulate=accumulate)
+  options = {'accumulate': accumulate, 'gather': mesh.gather}
+  step = make_train_step(model, TASK, tx, mesh=device_mesh, state=state, **options)
   return device_mesh, jax.device_put(state, rules.shardings(state, device_mesh)), step
 
 
@@ -76,6 +77,7 @@ def losses(name: str, mesh: Mesh, accumulate: int, remat: str = 'none') -> list[
   'name, sizes, accumulate, remat',
   [
     ('vit', (1, 2, 2, 2), 2, 'full'),
+    ('vit', (2, 2, 2, 1, 0, 'step'), 2, 'none'),
     *(
       pytest.param(*case, marks=pytest.mark.slow)
       for case in (

@@ -102,6 +102,9 @@ class Mesh:
   tensor: int = bounded(1, -1)  # heads and hidden units are
   sequence: int = bounded(1, -1)  # tokens are, for large images
   slices: int = bounded(0, 0)  # groups of devices on a slow network; 0: as TPUs say, else 1
+  # When kernels that fsdp splits are gathered: each 'pass', or once a 'step', which keeps them
+  # whole in optim.reduce_dtype until it ends.
+  gather: Literal['pass', 'step'] = 'pass'
 
 
 @dataclass(frozen=True)

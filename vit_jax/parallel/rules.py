@@ -128,6 +128,13 @@ def words(mesh: DeviceMesh) -> str:
   return ', '.join(f'{axis} {size}' for axis, size in mesh.shape.items())
 
 
+def gathered(sharding: NamedSharding) -> NamedSharding:
+  """The same without `fsdp`."""
+  parts = ((part,) if isinstance(part, str) else part or () for part in sharding.spec)
+  rest = (tuple(axis for axis in part if axis != 'fsdp') for part in parts)
+  return NamedSharding(sharding.mesh, P(*(part or None for part in rest)))
+
+
 def shardings(tree: Any, mesh: DeviceMesh) -> Any:
   """A tree of NamedShardings for `tree` (of arrays or shapes); raises as `abstract` does."""
   return jax.tree.map(lambda leaf: leaf.sharding, abstract(tree, mesh))

@@ -1,7 +1,7 @@
 """The step: one jitted function. `train`, `bench` and `plan` compile this same one."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ def make_train_step(
   spikes: Spikes = SPIKES,
   trained: Any = None,
   reduce_dtype: str = 'float32',
+  gather: Literal['pass', 'step'] = 'pass',
   frozen: tuple[Any, ...] = (),
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """The jitted (state, batch, *frozen) -> (state, metrics), state donated.
@@ -57,6 +58,7 @@ def make_train_step(
     trained: bool by parameter; others have no gradient, which saves computing it.
     reduce_dtype: in which gradients of kernels are summed over devices, and in which kernels are
       gathered where they are split; the sum over a device's own rows stays float32.
+    gather: as `config.Mesh.gather`.
     state: arrays or shapes, from which the shardings follow.
     frozen: likewise; trees that the task reads and no step changes.
   """
@@ -77,6 +79,13 @@ def make_train_step(
     sums = task.metrics(output, targets, loss_B, mask_B)
     return jnp.sum(loss_B * mask_B) / total, (sums, updated.get('batch_stats'))
 
+  def whole(path, p, sharding):
+    """A kernel on each device; without the first constraint it would be cast there."""
+    if path[-1].key != 'kernel':
+      return p
+    p = jax.lax.with_sharding_constraint(p.astype(reduce_dtype), sharding)
+    return jax.lax.with_sharding_constraint(p, rules.gathered(sharding))
+
   def micro_grad(params, *args):
     """Gradients, sharded as their parameters are."""
     # The gradient of a kernel has the dtype of the kernel.
@@ -95,10 +104,13 @@ def make_train_step(
       step_key = jax.random.fold_in(jax.random.key(seed), state.step)
       augment_key, key = jax.random.split(step_key)
       batch = task.drawn(batch, augment_key)
+      params = state.params
+      if gather == 'step':
+        params = jax.tree.map_with_path(whole, params, state_shardings.params)
       total = jnp.maximum(jnp.sum(task.weights(batch)), 1.0)
       if accumulate == 1:
         grads, (sums, batch_stats) = micro_grad(
-          state.params, state.batch_stats, batch, key, total, frozen
+          params, state.batch_stats, batch, key, total, frozen
         )
       else:
         # Row i goes to micro-batch i % accumulate, so that no row leaves its device.
@@ -108,13 +120,13 @@ def make_train_step(
 
         def add_one(carry, xs):
           summed, batch_stats = carry
-          grads, (sums, batch_stats) = micro_grad(state.params, batch_stats, *xs, total, frozen)
+          grads, (sums, batch_stats) = micro_grad(params, batch_stats, *xs, total, frozen)
           return (jax.tree.map(jnp.add, summed, (grads, sums)), batch_stats), None
 
         xs = micro, jax.random.split(key, accumulate)
         first = jax.tree.map(lambda x: x[0], xs)
         grads, (sums, _) = jax.eval_shape(
-          micro_grad, state.params, state.batch_stats, *first, total, frozen
+          micro_grad, params, state.batch_stats, *first, total, frozen
         )
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, sums))
         zeros = jax.lax.with_sharding_constraint(zeros[0], state_shardings.params), zeros[1]

@@ -166,6 +166,7 @@ class Trainer:
       spikes=x.spikes,
       trained=optim.trained(x.optim, self.abstract_state.params),
       reduce_dtype=x.optim.reduce_dtype,
+      gather=x.mesh.gather,
       frozen=self.abstract_frozen,
     )
 
