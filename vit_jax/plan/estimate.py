@@ -146,13 +146,15 @@ def expected_collectives(trainer: Trainer, group_devices: int) -> list[Collectiv
     far = sent * (apart - 1) / apart / near
     rows.append(Collective(kind, axis, passes, sent, sent * (near - 1) / near, far))
 
-  # Weights and tokens in the compute dtype, forward and backward; gradients in float32.
+  # Weights and tokens in the compute dtype, forward and backward, unless gathered once a step.
   size = jnp.dtype(option(x, 'dtype', 'float32')).itemsize
+  reduced = jnp.dtype(x.optim.reduce_dtype).itemsize
+  gathered = reduced if x.mesh.gather == 'step' else passes * 2 * size
   if hasattr(options, 'width'):
     tokens = passes * examples_per_pass(trainer) * trainer.domain.tokens
     layers = getattr(options, 'depth', 0)
     add('all-reduce', 'tensor', 8 * layers * tokens * options.width * size, 1)
-  add('all-gather', 'fsdp', passes * mine * 2 * size, inner)
-  add('reduce-scatter', 'fsdp', passes * mine * 4, inner)
-  add('all-reduce', 'replica', 2 * mine / shape['fsdp'] * 4, inner * shape['fsdp'])
+  add('all-gather', 'fsdp', mine * gathered, inner)
+  add('reduce-scatter', 'fsdp', passes * mine * reduced, inner)
+  add('all-reduce', 'replica', 2 * mine / shape['fsdp'] * reduced, inner * shape['fsdp'])
   return rows
