@@ -79,7 +79,10 @@ def test_weights_travel_in_the_compute_dtype_and_gradients_are_never_whole(
   assert 'f32[2,128,8]' in text and 'f32[2,128,64]' not in text
 
 
-@pytest.mark.parametrize('reduce, kind', [('float32', 'f32'), ('bfloat16', 'bf16')])
+@pytest.mark.parametrize(
+  'reduce, kind',
+  [('bfloat16', 'bf16'), pytest.param('float32', 'f32', marks=pytest.mark.slow)],
+)
 def test_kernels_are_gathered_once_a_step(uncached, tmp_path, reduce, kind, trace_for):
   """For both passes of two micro-batches; what is reduced, and over which devices, stays."""
   trace_for('tpu')
