@@ -18,6 +18,8 @@ from vit_jax import models, weights
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.layouts import files
+from vit_jax.train.trainer import Trainer
+from vit_jax.transfer import defaults
 from vit_jax.weights import huggingface
 
 pytestmark = pytest.mark.usefixtures('no_downloads')
@@ -267,6 +269,16 @@ def test_a_repository(revision, hub, tmp_path, caplog):
   assert count == [name for name, _ in hub.asked].count('model.safetensors') == 1  # then the cache
   with pytest.raises(UserError, match='hf://org/other has no config.json'):
     weights.open('hf://org/other')
+
+
+def test_a_repository_is_fine_tuned(hub, tiny_folder, tmp_path):
+  published_at(tmp_path)
+  found = defaults.look(str(tiny_folder), tmp_path)
+  x, line = defaults.recipe('hf://org/name', found, data_dir=tmp_path)
+  assert x.init_from == 'hf://org/name' and f'{found.count} training images' in line
+  _, said, _ = Trainer(x, tmp_path).begin()
+  assert 'hf://org/name (Hugging Face ViT): 20 leaves matched' in said
+  assert [name for name, _ in hub.asked].count('model.safetensors') == 1  # then the cache
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(hub, tmp_path, monkeypatch):
