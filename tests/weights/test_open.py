@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.weights.made_up import TINY, tiny
@@ -13,6 +14,7 @@ from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.layouts import files, layout, registry
 from vit_jax.run import Run
+from vit_jax.trees import flatten_variables
 
 pytestmark = pytest.mark.usefixtures('no_downloads')
 
@@ -60,6 +62,18 @@ def test_an_at_sign_in_a_name(run, tmp_path):
 def test_what_does_not_open(run, source, keys, sentence):
   with pytest.raises(UserError, match=sentence):
     weights.open(source.format(run), **keys)
+
+
+@pytest.mark.parametrize('name', ['DINOv2-S/14', 'CaiT-XXS24', 'ResNet-18'])
+def test_the_models_that_weights_could_be_of_are_named(name, tmp_path):
+  model = models.build(name, 3)
+  word = 'hf-dinov2' if 'DINO' in name else 'timm-cait' if 'CaiT' in name else 'timm-resnet'
+  shapes = models.variable_shapes(model, (*model.inputs.size, 3))
+  ours = {leaf: np.zeros(x.shape, np.float32) for leaf, x in flatten_variables(shapes).items()}
+  known = registry.LAYOUTS[word]
+  files.write(tmp_path / 'a.safetensors', layout.to_published(known, ours))
+  with pytest.raises(UserError, match=f'its shapes are those of --model={name}$'):
+    weights.open(tmp_path / 'a.safetensors')
 
 
 def test_options_head_and_image_size(run):

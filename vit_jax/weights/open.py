@@ -19,6 +19,7 @@ from vit_jax.models.inputs import changed
 from vit_jax.paths import default_data_dir
 from vit_jax.trees import flatten
 from vit_jax.weights import sources, stored
+from vit_jax.weights.likely import likely
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ def open(
       'features alone'
     )
   name = model or kept.name
+  if not name:
+    fitting = [f'--model={fit}' for fit in likely(kept)]
+    advice = f'; its shapes are those of {" or ".join(fitting)}' if fitting else ''
+    raise UserError(f'--model is missing: {kept.where} does not say which model it holds{advice}')
   built = stored.build(kept, name, num_classes, options, image_size)
   seen, remarks = _assumed(kept, name, built, options)
   seen = changed(seen, inputs)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vit_jax import fields, layouts, models
 from vit_jax.data import imagenet
-from vit_jax.errors import UserError, first_few
+from vit_jax.errors import first_few
 from vit_jax.layouts import files, huggingface, layout, positions, registry
 from vit_jax.layouts.adapt import adapt
 from vit_jax.layouts.layout import Layout
@@ -133,8 +133,6 @@ def build(
   Raises:
     UserError: no name is known, or the model does not have such options.
   """
-  if not name and not stored.name:
-    raise UserError(f'--model is missing: {stored.where} does not say which model it holds')
   named, name = name in ('', stored.name), name or stored.name
   classes = stored.num_classes if num_classes is None else num_classes
   types = get_type_hints(find(name)[0].options)
