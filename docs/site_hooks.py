@@ -62,9 +62,7 @@ def _targets(file: File) -> list[str]:
 
 def _target(file: File, link: str) -> str:
   """The path in the repository that a link of a page means."""
-  source = {name: path for path, name in PAGES.items()}.get(
-    file.src_uri, f'docs/{file.src_uri}'
-  )
+  source = {name: path for path, name in PAGES.items()}.get(file.src_uri, f'docs/{file.src_uri}')
   return os.path.normpath((PurePosixPath(source).parent / link).as_posix())
 
 

@@ -87,5 +87,6 @@ def _help() -> str:
   return (
     'usage: vit_jax COMMAND [--flag=value ...]\n\n'
     + '\n'.join(lines)
-    + '\n\nvit_jax COMMAND --help lists the flags of a command.'
+    + '\n\nvit_jax COMMAND --help lists the flags of a command, vit_jax train --help also all keys '
+    'of a recipe.'
   )

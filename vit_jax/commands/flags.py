@@ -91,6 +91,15 @@ def add_config(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
   parser.add_argument('--config', required=True, nargs=nargs, metavar='NAME|FILE[:ARG]', help=words)
 
 
+def add_keys(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+  """Ends --help with all keys of a recipe."""
+  if '--help' in argv or '-h' in argv:  # reading the schema takes a moment
+    from vit_jax.config.keys import describe
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = describe()
+
+
 def add_accept_data(parser: argparse.ArgumentParser) -> None:
   words = 'continue although the data has changed since the run began'
   parser.add_argument('--accept_data', action='store_true', help=words)

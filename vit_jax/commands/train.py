@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
   flags.add_sizes(parser)
   flags.add_accept_data(parser)
   flags.add_data_dir(parser)
+  flags.add_keys(parser, argv)
   args, updates = flags.parse(parser, argv)
   if args.dry_run or args.diff:
     print(_preview(args, updates))

@@ -74,6 +74,7 @@ class TranslationEval:
   """One line of `config.evals` of a translation run: translates a split and scores it.
 
   Attributes:
+    kind: the one there is.
     data: as in config.data.name; '' is the data set that is trained on.
     split: what is translated.
     beam: hypotheses of the search; 1 is greedy.

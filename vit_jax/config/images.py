@@ -21,9 +21,9 @@ LISTED = {
 class ImageData:
   """Where images come from and how they become batches."""
 
-  kind: Literal['images'] = 'images'
-  name: str = 'earth_climate'  # ours, a TFDS name ('cifar10', 'imagenet2012:5.1.0'), or of LISTED
-  dir: str = ''  # of what LISTED names: the folder or file
+  kind: Literal['images'] = 'images'  # 'images' or 'pairs'
+  name: str = 'earth_climate'  # ours, of TFDS ('imagenet2012:5.1.0'), or yours: folder, table, ...
+  dir: str = ''  # of your own: the folder or file
   train: str = 'train'  # TFDS split syntax: 'train[:90%]'; or a part: 'train:kept', 'train:held'
   num_classes: int = bounded(0, 0)  # 0: as many as the data set has
   # A TFDS feature, or a column; '': the only Image, or the one of several called 'image'.
@@ -38,13 +38,13 @@ class ImageData:
   image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width
   channels: int = bounded(3, 1)  # 1: luminance, 3: RGB, or as many as the images have
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
-  std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)
+  std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)  # likewise; what they are divided by
   # Of training (docs/augmentation.md).
   crop: Literal['none', 'random_resized', 'inception', 'simple', 'resized', 'pad'] = (
     'random_resized'
   )
-  crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)
-  crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)
+  crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)  # share of the image
+  crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)  # width over height
   crop_pad: int = bounded(4, 0)  # of crop 'pad' and 'simple': pixels of reflection on each side
   crop_resize: tuple[int, int] = bounded((0, 0), 0)  # of crop 'resized': height, width before it
   interpolation: Literal['bilinear', 'bicubic', 'random'] = 'bilinear'  # of training
@@ -55,13 +55,13 @@ class ImageData:
   flip: bool = True  # left-right
   # How an evaluation sees an image, and training without a random crop: as `models.Inputs`.
   eval_crop: float = bounded(0.875, 0.05, 1.0)  # side of the central crop over the shorter side
-  eval_interpolation: Interpolation = 'bicubic'
+  eval_interpolation: Interpolation = 'bicubic'  # of evaluation
   eval_aspect: Aspect = 'keep'  # 'change': the whole image is squeezed into the shape
   eval_antialias: bool = True  # False: TensorFlow's bilinear
   # Of stored pixels.
   upright: bool = True  # turn images as their EXIF data say
   white: float = bounded(0.0, 0)  # what is white in more than 8 bits; 0: by each image's range
-  on_bad_record: Literal['raise', 'skip'] = 'raise'
+  on_bad_record: Literal['raise', 'skip'] = 'raise'  # an image that cannot be decoded
   cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
   threads: int = bounded(0, 0)  # 0: one per core
   prefetch: int = bounded(2, 1)  # batches ahead on the device
@@ -78,14 +78,14 @@ class Augment:
   next to nothing, the rest.
   """
 
-  # A policy: RandAugment as big_vision has it, or timm (rand-m9-mstd0.5-inc1), or 3-Augment.
+  # RandAugment of big_vision or of timm (rand-m9-mstd0.5-inc1), or 3-Augment.
   auto: Literal['none', 'rand_augment', 'timm_rand_augment', 'three_augment'] = 'none'
   rand_layers: int = bounded(2, 1, 16)  # operations per image, of both RandAugments
   rand_magnitude: float = bounded(9.0, 0, 30)  # out of 10
   rand_std: float = bounded(0.0, 0)  # of the magnitude, of timm's
   brightness: float = bounded(0.0, 0, 1)  # factors in [1 - x, 1 + x], in random order
-  contrast: float = bounded(0.0, 0, 1)
-  saturation: float = bounded(0.0, 0, 1)
+  contrast: float = bounded(0.0, 0, 1)  # likewise
+  saturation: float = bounded(0.0, 0, 1)  # likewise
   dihedral: bool = False  # the eight turns and reflections of a square
   erase: float = bounded(0.0, 0, 1)  # probability of a random rectangle
   erase_fill: Literal['noise', 'gray'] = 'noise'  # for each pixel, N(0, 1) once normalized

@@ -39,15 +39,15 @@ class Optim:
   """`train/optim.py` and `train/schedules.py` have the formulas and their sources."""
 
   name: Literal['adamw', 'sgd', 'lamb', 'adafactor', 'lion', 'muon'] = 'adamw'
-  lr: float = bounded(1e-3, 0)
+  lr: float = bounded(1e-3, 0)  # the highest of the schedule
   schedule: Literal['cosine', 'timm_cosine', 'linear', 'rsqrt', 'noam', 'constant'] = 'cosine'
-  warmup: Duration = Duration()
+  warmup: Duration = Duration()  # linear, from warmup_lr
   warmup_lr: float = bounded(0.0, 0)  # where it begins
   cooldown: Duration = Duration()  # linear to zero at the end; for rsqrt and constant
   timescale: int = bounded(10_000, 1)  # of rsqrt, in steps
   end_lr: float = bounded(0.0, 0)  # of cosine, timm_cosine and linear
-  b1: float = bounded(0.9, 0, 0.99999)  # adafactor: of its momentum
-  b2: float = bounded(0.999, 0, 0.9999999)  # adafactor: the cap
+  b1: float = bounded(0.9, 0, 0.99999)  # of the first moment; adafactor: of its momentum
+  b2: float = bounded(0.999, 0, 0.9999999)  # of the second moment; adafactor: the cap
   eps: float = bounded(1e-8, 0, 1)  # of adamw, lamb and muon
   momentum: float = bounded(0.9, 0, 0.99999)  # of sgd and muon
   nesterov: bool = False  # likewise

@@ -13,12 +13,12 @@ SPECIAL_TOKENS = 4  # of every vocabulary: padding, begin, end, unknown
 class PairData:
   """Where pairs of sentences come from and how they become batches."""
 
-  kind: Literal['pairs'] = tag('pairs')
+  kind: Literal['pairs'] = tag('pairs')  # as above
   # number_words, libreoffice_help:de or :fr, greek_english, reverse; or 'pairs', with dir
   name: str = 'number_words'
   dir: str = ''  # train.src and train.tgt, or train.tsv, and so on by split
   train: str = 'train'  # TFDS split syntax: 'train[:2000]'
-  tokens: Literal['bpe', 'words'] = 'bpe'
+  tokens: Literal['bpe', 'words'] = 'bpe'  # subwords, or whole words
   vocabulary: int = bounded(4000, 0)  # most of each side, special tokens included; 0: all words
   shared: bool = False  # one vocabulary for both sides
   max_length: int = bounded(64, 2)  # tokens of a side, its end included; longer pairs are left out

@@ -67,13 +67,13 @@ class Model:
 class Distill:
   """What a teacher adds to the loss (DeiT, arXiv:2012.12877 section 4)."""
 
-  # soft: the paper's equation 2, per example; soft_mean: facebookresearch/deit's code, which also
+  # soft: equation 2 of the paper, per example; soft_mean: facebookresearch/deit's code, which also
   # divides it by the number of classes
   kind: Literal['none', 'hard', 'soft', 'soft_mean'] = 'none'
   alpha: float = bounded(0.5, 0, 1)  # the teacher's share of the loss
   tau: float = bounded(1.0, 0.01)  # temperature, of the soft kinds
   teacher: Model = Model()  # of the same data
-  teacher_weights: str = ''  # a run folder or a weight file
+  teacher_weights: str = ''  # a run folder or a file
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Loss:
   """`losses.py` has the formulas and their sources."""
 
   name: Literal['softmax', 'sigmoid', 'bce'] = 'softmax'
-  label_smoothing: float = bounded(0.0, 0, 0.999)
+  label_smoothing: float = bounded(0.0, 0, 0.999)  # share of the target that all classes get
   class_weights: tuple[float, ...] = bounded((), 0)  # of each class; none: all alike
   distill: Distill | None = Distill()  # of images only
 
@@ -121,18 +121,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Checkpoint:
-  every: Duration = Duration()
-  minutes: float = bounded(10.0, 0)  # 0: never by time
-  keep_last: int = bounded(2, 1)  # with one, nothing is left where it is damaged
-  keep_best: int = bounded(1, 0)
-  best: str = ''  # metric of an eval, such as 'val/top1', that picks the best; '': none is kept
+  every: Duration = Duration()  # also at the end
+  minutes: float = bounded(10.0, 0)  # also so often; 0: never by time
+  keep_last: int = bounded(2, 1)  # checkpoints; with one, nothing is left where it is damaged
+  keep_best: int = bounded(1, 0)  # checkpoints, by `best`
+  best: str = ''  # metric that picks the best, such as 'val/top1'; '': none is kept
 
 
 @dataclass(frozen=True)
 class Log:
-  every: Duration = Duration(steps=50)
-  tensorboard: bool = False
-  wandb: bool = False
+  every: Duration = Duration(steps=50)  # training metrics
+  tensorboard: bool = False  # also write RUN/tensorboard
+  wandb: bool = False  # also send to Weights & Biases
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,15 @@ class Experiment:
 
   EXCLUSIVE: ClassVar[tuple[str, ...]] = LENGTHS
 
-  name: str = 'experiment'
-  seed: int = bounded(0, 0, 2**31 - 1)
-  steps: int = bounded(0, 0)
-  epochs: float = bounded(0.0, 0)
-  examples: int = bounded(0, 0)
+  name: str = 'experiment'  # of the run folder: runs/NAME
+  seed: int = bounded(0, 0, 2**31 - 1)  # of all random numbers
+  steps: int = bounded(0, 0)  # length of the run, in optimizer steps
+  epochs: float = bounded(0.0, 0)  # or in epochs
+  examples: int = bounded(0, 0)  # or in examples
   batch_size: int = bounded(128, 1)  # global; images, or tokens of a side of the pairs
   eval_batch_size: int = bounded(0, 0)  # 0: batch_size
-  # A run folder, file or address, or augreg:NAME, to start from; of a later phase 'last' or 'best'.
+  # Weights to start from: a run folder, file, address or augreg:NAME; of a later phase 'last' or
+  # 'best'.
   init_from: str = ''
   model: Model = Model.from_keys({'name': 'Ti/16'})
   data: ImageData | PairData = ImageData()
@@ -161,7 +162,7 @@ class Experiment:
   log: Log = Log()
   limits: Limits = Limits()
   mesh: Mesh = Mesh()
-  # The next phase, which begins with the weights of this one. A recipe has the keys that differ.
+  # The next phase: the keys that differ. It begins with the weights of this one.
   then: 'Experiment | None' = None
 
   def __post_init__(self):

@@ -28,7 +28,10 @@ class TransformerOptions:
   """What all Transformers have in common.
 
   Attributes:
-    width, depth, mlp, heads: D, L, F, A of the legend.
+    width: of a token, D of the legend.
+    depth: layers, L.
+    mlp: hidden units of the MLP, F.
+    heads: of attention, A.
     layerscale: initial scale of the residual branches (arXiv:2103.17239); 0 is without.
     stochastic_depth: probability of dropping a residual branch of an example.
     dropout: after the positions and after every dense layer but qkv.
@@ -96,16 +99,16 @@ class ViTOptions(PatchOptions):
     pool: what the head sees: the class token, the mean of the patches, or a MAP head.
     distilled: a second token after the class token, with a head of its own, that learns from a
       teacher (arXiv:2012.12877 section 4); evaluation takes the mean of both heads.
-    posemb: learned, one for the class token and each patch; sines and cosines of the row and
+    posemb: learned for the class token and each patch; sines and cosines of the row and
       column of each patch; or none.
-    posemb_class: whether the class and distillation tokens have learned positions too.
+    posemb_class: whether class and distillation tokens have learned positions too.
     posemb_std: initial deviation of learned positions; 0 is 1 / sqrt(width), as big_vision has it.
     token_std: initial deviation of the class token; 0 begins with zeros.
     registers: extra tokens that the head does not see (arXiv:2309.16588).
     qk_norm: LayerNorm of queries and keys (arXiv:2302.05442).
     qkv_bias: whether the projections to queries, keys and values have biases.
     stochastic_depth_rule: with 'linear' the probability grows from 0 in the first layer.
-    patch_dropout: share of the patches of each image that a training step drops
+    patch_dropout: share of patches that a training step drops, for each image
       (arXiv:2208.07220): cheaper steps, and a regularizer.
     representation: a tanh layer `pre_logits` before the head, as in the paper's pretraining.
     conv_stem: channels of each convolution before the patches, see `embedding.ConvEmbedding`;

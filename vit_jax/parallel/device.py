@@ -35,6 +35,20 @@ def device_peak(dtype: str = 'float32') -> float:
   return peak or measured_matmul_rate(dtype) / jax.local_device_count()
 
 
+def why_above_peak() -> str:
+  """Why steps may be faster than `device_peak` says is possible."""
+  kind = jax.devices()[0].device_kind
+  if chips.datasheet_peak(kind):
+    return (
+      f'over 100% of peak: {kind} is faster than its datasheet, or it is taken for another chip '
+      '(vit_jax/parallel/chips.py); shares of the peak are too high'
+    )
+  return (
+    'over 100% of peak: the peak is the speed of a float32 product at the start, when other work '
+    'may have slowed it; shares of the peak are too high'
+  )
+
+
 def keep_cpu_memory(huge_pages: bool = True) -> None:
   """Keeps memory once used in the process (on a CPU under Linux).
 

@@ -154,4 +154,6 @@ def _facts(run: Run) -> dict[str, str]:
     values = run.series(f'train/{name}')[1]
     if len(values):
       facts[label] = format(np.median(values), form)
+      if name == 'fraction_of_peak' and np.median(values) > 1:
+        facts[label] += ', so the peak was measured too low'
   return facts

@@ -205,6 +205,7 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
       shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
       if shapes not in programs:
         began = recorder.train_seconds
+        recorder.compiling()
         with watch.phase('compile', limits.start):
           programs[shapes] = trainer.train_step.lower(state, batch, *trainer.frozen).compile()
         # Compiling is not throughput.

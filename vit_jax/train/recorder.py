@@ -30,7 +30,7 @@ class Recorder:
     self._began = watch.began - begun.total_seconds
     self._trained = begun.train_seconds - self._training()
     self.lead = here.index == 0
-    self._peak = device.device_peak() * jax.device_count()
+    self._peak, self._said_why = device.device_peak() * jax.device_count(), False
     self._flop_per_step = trainer.domain.flop_per_step()
     self._progress = Progress(begun.step, trainer.steps, trainer.domain.unit, quiet=not self.lead)
     self._writer = run.metrics_writer(trainer.experiment, begun.step) if self.lead else None
@@ -61,6 +61,10 @@ class Recorder:
 
   def advance(self) -> None:
     self._progress.advance()
+
+  def compiling(self) -> None:
+    """Says that a program is being compiled, which may take minutes."""
+    self._progress.compiling()
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """Writes a row of metrics; it is on disk when this returns."""
@@ -114,6 +118,9 @@ class Recorder:
     }
     self.write(step, row)
     self._progress.show(step, row)
+    if above_peak(row['train/fraction_of_peak']) and not self._said_why:
+      self._said_why = True
+      self.say(device.why_above_peak())
     return Window({}, 0, seconds)
 
   def close(self, code: int) -> None:
@@ -126,6 +133,11 @@ class Recorder:
     self._events.end(self._step, code)
 
 
+def above_peak(share: float) -> bool:
+  """Whether a share of the peak, in whole per cent, is one that cannot be."""
+  return share >= 1.005
+
+
 def _ratio(sum: float, count: float) -> float:
   return sum / count if count else math.nan
 
@@ -136,18 +148,32 @@ class Progress:
   def __init__(self, start: int, steps: int, unit: str, quiet: bool = False):
     self._steps, self._unit, self._quiet = steps, unit, quiet
     self._first, self._began = start, time.perf_counter()
-    self._bar = None
+    self._bar, self._compiling, self._said = None, False, False
     if not quiet and sys.stderr.isatty():
       self._bar = tqdm(total=steps, initial=start, unit='step', dynamic_ncols=True)
 
   def advance(self) -> None:
     if self._bar is not None:
+      if self._compiling:
+        self._bar.set_postfix_str('', refresh=False)
+      self._compiling = False
       self._bar.update()
+
+  def compiling(self) -> None:
+    """Shows it in the bar until the next step; without a bar, says it the first time."""
+    self._compiling = True
+    if self._bar is not None:
+      self._bar.set_postfix_str('compiling')
+    elif not self._said:
+      self._said = True
+      self.say('compiling the step')
 
   def show(self, step: int, row: Mapping[str, float]) -> None:
     """Shows a row of training metrics, as `Recorder.log` makes it."""
     speed = f'{row[f"train/{self._unit}_per_second"]:,.0f} {SHORT[self._unit]}/s'
-    words = f'loss {row["train/loss"]:.4f}  {speed}  {row["train/fraction_of_peak"]:.0%} of peak'
+    share = row['train/fraction_of_peak']
+    peak = 'over 100% of peak' if above_peak(share) else f'{share:.0%} of peak'
+    words = f'loss {row["train/loss"]:.4f}  {speed}  {peak}'
     if self._bar is not None:
       self._bar.set_postfix_str(words)
       return
