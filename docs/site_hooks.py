@@ -23,6 +23,7 @@ PAGES = {
   'CHANGELOG.md': 'changelog.md',
 }
 LINK = re.compile(r'(\]\()(?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?(\))')
+ROW = re.compile(r'(?<=[ |])`[^`\n]*\\\|[^`\n]*`')
 CODE = re.compile(r'(^```.*?^```|`[^`\n]*`)', re.MULTILINE | re.DOTALL)
 
 
@@ -51,6 +52,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     name = os.path.relpath(_on_site(_target(page.file, link)), here)
     return f'{before}{name}{anchor or ""}{after}'
 
+  # GitHub wants | escaped in code in tables, and shows it as |; Markdown here takes it as it is.
+  markdown = ROW.sub(lambda row: row[0].replace('\\|', '|'), markdown)
   parts = CODE.split(markdown)
   return ''.join(part if i % 2 else LINK.sub(moved, part) for i, part in enumerate(parts))
 

@@ -18,7 +18,8 @@ CHROMIUM = next(
 )
 
 # Opens one page after the other in a frame, as narrow as a phone, and leaves its findings as text.
-OPENER = """<!doctype html><html><head><link rel="icon" href="data:,"></head><body><pre></pre><script>
+OPENER = """<!doctype html><html><head><link rel="icon" href="data:,"></head><body><pre></pre>
+<script>
 const pages = PAGES, found = [];
 const open = page => new Promise(done => {
   const frame = document.createElement('iframe');

@@ -12,6 +12,7 @@ import pytest
 
 from vit_jax import commands, config
 from vit_jax.config.recipes import from_flags
+from vit_jax.fields import type_of
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('launch/*.md')])
@@ -71,6 +72,28 @@ def test_commands_are_ours(page, parse):
     name = getattr(args, 'config', None)
     if isinstance(name, str) and 'FILE' not in name and 'vit_jax compare' not in line:
       config.recipe(str(ROOT / name) if name.startswith('configs/') else name, updates)
+
+
+@pytest.mark.parametrize('page', ['from_timm.md', 'from_big_vision.md'])
+def test_keys_of_the_tables_are_ours(page):
+  """The second column of each row has keys that can be set together."""
+  rows, seen = (
+    re.findall(r'^\|.*?[^\\]\|(.*?)\|', (ROOT / 'docs' / page).read_text(), re.MULTILINE),
+    0,
+  )
+  for row in rows:
+    keys = re.findall(r'`([a-z_]+(?:\.[A-Za-z_0-9]+)*)(?:=([^`]+))?`', row)
+    keys = [
+      (key, value)
+      for key, value in keys
+      if key.partition('.')[0] in config.Experiment.__annotations__
+    ]
+    for key, _ in keys:
+      assert type_of(config.Experiment, key.split('.')) is not None, key
+    given = from_flags([f'--config.{key}={value}' for key, value in keys if value])
+    config.recipe(str(ROOT / 'configs' / 'vit_i1k.py') + ':B/16', given)
+    seen += len(keys)
+  assert seen > 20
 
 
 def test_commands_are_found():
