@@ -24,6 +24,7 @@ PAGES = {
 }
 LINK = re.compile(r'(\]\()(?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?(\))')
 ROW = re.compile(r'(?<=[ |])`[^`\n]*\\\|[^`\n]*`')
+FLAG = re.compile(r'(?<![\w-])(--?[a-z]\w*)')
 CODE = re.compile(r'(^```.*?^```|`[^`\n]*`)', re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +57,15 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
   markdown = ROW.sub(lambda row: row[0].replace('\\|', '|'), markdown)
   parts = CODE.split(markdown)
   return ''.join(part if i % 2 else LINK.sub(moved, part) for i, part in enumerate(parts))
+
+
+def on_page_content(html: str, **_) -> str:
+  """Keeps the dashes of a flag with its name, between which browsers would break lines."""
+
+  def flags(code: re.Match[str]) -> str:
+    return FLAG.sub(r'<span class="flag">\1</span>', code[0])
+
+  return re.sub(r'(?<!<pre>)<code>[^<]*</code>', flags, html)
 
 
 def _targets(file: File) -> list[str]:
