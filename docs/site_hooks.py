@@ -96,12 +96,15 @@ def _notebook(path: Path) -> str:
   for cell in json.loads(path.read_text())['cells']:
     source = ''.join(cell['source'])
     parts.append(source if cell['cell_type'] == 'markdown' else f'```python\n{source}\n```')
+    said = ''
     for output in cell.get('outputs', []):
-      data = output.get('data', {'text/plain': output.get('text', '')})
+      data = output.get('data', {})
+      said += ''.join(output.get('text', data.get('text/plain', '')))
       if 'image/png' in data:
         parts.append(f'![output](data:image/png;base64,{"".join(data["image/png"]).strip()})')
-      elif text := ''.join(data['text/plain']).rstrip():
-        parts.append(f'```text\n{text}\n```')
+        said = ''
+    if said.strip():
+      parts.append(f'```text\n{said.rstrip()}\n```')
   name = path.relative_to(ROOT / 'docs' / 'notebooks').as_posix()
   parts.append(f'The notebook: <a href="{name}" download>{name}</a>')
   return '\n\n'.join(parts)
