@@ -63,7 +63,7 @@ def get_config():
       optim=dict(name='adamw', lr=3e-3, ema=0.9),
       evals=dict(test=dict(split='test', every=dict(steps=6))), log=dict(every=dict(steps=1)),
       checkpoint=dict(every=dict(steps=5), minutes=0.0, best='test/top1'),
-      limits=dict(data=6.0, step=60.0, barrier=60.0, save=60.0, start=120.0)))
+      limits=dict(data=6.0, step=60.0, barrier=60.0, save=60.0, start=120.0, heartbeat=8)))
 """
 
 

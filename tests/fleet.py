@@ -26,6 +26,7 @@ class Nursery:
 
   def __init__(self):
     self._codes: dict[int, int] = {}
+    self._peaks: dict[int, int] = {}
     self._pids: queue.Queue[int] = queue.Queue()
     env = {**os.environ, 'PYTHONUNBUFFERED': '1', 'PYTHONPATH': str(Path(__file__).parents[1])}
     self._process = subprocess.Popen(
@@ -41,6 +42,7 @@ class Nursery:
     for line in self._process.stdout:
       told = json.loads(line)
       if 'code' in told:
+        self._peaks[told['pid']] = told['peak']
         self._codes[told['pid']] = told['code']
       else:
         self._pids.put(told['pid'])
@@ -53,6 +55,10 @@ class Nursery:
   def code(self, pid: int) -> int | None:
     """Its exit code, negative for a signal; None while it runs."""
     return self._codes.get(pid)
+
+  def peak(self, pid: int) -> int:
+    """The most memory that a process which has ended held, in bytes."""
+    return self._peaks[pid]
 
   def close(self) -> None:
     self._process.stdin.close()
@@ -95,16 +101,17 @@ class Life:
           'JAX_PROCESS_ID': str(index),
         }
       )
+      planted = (plant or {}).get(index, {})
       self.pids.append(
         nursery.start(
           {
             'argv': argv,
-            'env': env,
             'devices': devices,
             'log': str(self._folder / f'log-{index}'),
             'places': str(self._places(index)),
             'ids': str(self._folder / f'ids-{index}'),
-            **(plant or {}).get(index, {}),
+            **planted,
+            'env': {**env, **planted.get('env', {})},
           }
         )
       )
@@ -114,7 +121,7 @@ class Life:
 
   def log(self, index: int) -> str:
     path = self._folder / f'log-{index}'
-    return path.read_text() if path.exists() else ''
+    return path.read_text(errors='replace') if path.exists() else ''
 
   def batches(self) -> list[tuple[int, int, list[int]]]:
     """(step, first row, ids) of every part of a training batch that a process trained on."""
@@ -164,6 +171,22 @@ class Life:
       if self._nursery.code(self.pids[index]) is None:
         os.kill(self.pids[index], number)
     return time.time()
+
+  def ended(self, seconds: float) -> list[int | None]:
+    """Exit codes; None of a process that had to be killed after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while self.running() and time.monotonic() < deadline:
+      time.sleep(0.002)
+    late = self.running()
+    for pid in late:
+      os.kill(pid, signal.SIGKILL)
+    while self.running():
+      time.sleep(0.002)
+    return [None if pid in late else self._nursery.code(pid) for pid in self.pids]
+
+  def peak(self, index: int) -> int:
+    """The most memory that a process held, in bytes."""
+    return self._nursery.peak(self.pids[index])
 
   def codes(self, seconds: float = 120, forced: tuple[int, ...] = ()) -> list[int | None]:
     """Exit codes, once all have ended; those `forced` are killed when the others have."""

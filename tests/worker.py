@@ -1,10 +1,11 @@
 """Starts processes of `vit_jax` by forking: what they import is imported once.
 
 Reads one JSON object a line: {"argv": [...], "env": {...}, "devices": 1, "log": file,
-"places": file, "ids": file, and maybe "hang": step, "full": true}. Prints {"pid": ...} when a
-process has started and {"pid": ..., "code": ...} when it has ended. The faults that come from
-within are planted here, around the product and not in it; and what takes seconds of every start
-but is tested elsewhere is left out: measuring the peak rate and drawing the report.
+"places": file, "ids": file, and maybe "hang": step, "full": true, "errors": file, "cwd": folder,
+"whole": true, "version": text}. Prints {"pid": ...} when a process has started and {"pid": ...,
+"code": ..., "peak": bytes} when it has ended. The faults that come from within are planted here,
+around the product and not in it; and what takes seconds of every start but is tested elsewhere is
+left out, unless "whole" is set: measuring the peak rate and drawing the report.
 """
 
 import json
@@ -17,6 +18,7 @@ import traceback
 
 import jax
 
+import vit_jax
 from vit_jax import commands
 from vit_jax.data import loader
 from vit_jax.data.loader import Loader
@@ -77,16 +79,20 @@ def tell_ids(path: str) -> None:
 
 def run(order: dict) -> int:
   os.environ.update(order['env'])
+  os.chdir(order.get('cwd', '.'))
   jax.config.update('jax_num_cpu_devices', order['devices'])
   log = os.open(order['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(log, 1)
-  os.dup2(log, 2)
+  os.dup2(os.open(order['errors'], os.O_WRONLY | os.O_CREAT) if 'errors' in order else log, 2)
   device.measured_matmul_rate = lambda dtype: 1e12
-  page.write_page = lambda runs, **flags: 'left out'
+  if 'whole' not in order:
+    page.write_page = lambda runs, **flags: 'left out'
   announce_places(order['places'])
   tell_ids(order['ids'])
   if 'hang' in order:
     hang_the_loader(order['hang'])
+  if 'version' in order:
+    vit_jax.__version__ = order['version']
   if 'full' in order:  # the disk is full for this process
     resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
   try:
@@ -110,8 +116,9 @@ def main() -> None:
 
 
 def reap(pid: int) -> None:
-  _, status = os.waitpid(pid, 0)
-  os.write(1, (json.dumps({'pid': pid, 'code': os.waitstatus_to_exitcode(status)}) + '\n').encode())
+  _, status, used = os.wait4(pid, 0)
+  ended = {'pid': pid, 'code': os.waitstatus_to_exitcode(status), 'peak': used.ru_maxrss * 1024}
+  os.write(1, (json.dumps(ended) + '\n').encode())
 
 
 if __name__ == '__main__':

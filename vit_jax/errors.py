@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from vit_jax.redaction import one_line
+
 # Exit codes: saved, run the same command again; a fault in the user's input.
 PREEMPTED, USERS_FAULT = 75, 2
 
@@ -23,7 +25,11 @@ class RunFault(Exception):
 
 
 def print_error(sentence: object) -> None:
-  print(f'vit_jax: {sentence}', file=sys.stderr, flush=True)
+  """One line, whatever the names in it are; secrets of addresses are not shown."""
+  text = f'vit_jax: {one_line(sentence)}\n'
+  encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
+  sys.stderr.write(text.encode(encoding, 'backslashreplace').decode(encoding))
+  sys.stderr.flush()
 
 
 def first_line(error: BaseException) -> str:
@@ -36,8 +42,43 @@ def verdict(error: BaseException) -> tuple[int, str | None]:
     return USERS_FAULT, str(error)
   if isinstance(error, RunFault):
     return 1, str(error)
-  sentence = storage_sentence(error, 'the run folder or the data folder')
-  return (1, None) if sentence is None else (USERS_FAULT, sentence)
+  if sentence := _platform_sentence(error):
+    return USERS_FAULT, sentence
+  if sentence := storage_sentence(error, 'the run folder or the data folder'):
+    return USERS_FAULT, sentence
+  return 1, _memory_sentence(error)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+  """An error, and what caused it."""
+  seen: BaseException | None = error
+  while seen is not None:
+    yield seen
+    seen = seen.__cause__ or seen.__context__
+
+
+def _platform_sentence(error: BaseException) -> str | None:
+  """A sentence if JAX could not start its devices, which it says by errors of several kinds."""
+  trace = error.__traceback__
+  while trace is not None and trace.tb_next is not None:
+    trace = trace.tb_next
+  if trace is None or trace.tb_frame.f_globals.get('__name__') != 'jax._src.xla_bridge':
+    return None
+  asked, why = os.environ.get('JAX_PLATFORMS', ''), first_line(error)
+  what = f'JAX finds no device for JAX_PLATFORMS={asked}' if asked else 'JAX finds no device'
+  return f'{what}{": " * bool(why)}{why}; unset JAX_PLATFORMS, or install jax for that platform'
+
+
+def _memory_sentence(error: BaseException) -> str | None:
+  """A sentence if there was not enough memory, of the host or of a device."""
+  for seen in _chain(error):
+    if isinstance(seen, MemoryError) or str(seen).startswith('RESOURCE_EXHAUSTED'):
+      why = first_line(seen)
+      return (
+        f'there is not enough memory{f" ({why})" * bool(why)}; make the batch, the images or the '
+        'model smaller'
+      )
+  return None
 
 
 @contextmanager
@@ -71,20 +112,27 @@ def storage_sentence(error: BaseException, where: object) -> str | None:
 
   Checkpoint writers wrap the system's error, sometimes as text only, so the whole chain is read.
   """
-  seen: BaseException | None = error
-  while seen is not None:
+  for seen in _chain(error):
     code = seen.errno if isinstance(seen, OSError) else None
     for number, words in _STORAGE_FAULTS.items():
-      if code == number or os.strerror(number) in str(seen):
+      named = number not in _WRONG_PLACES and os.strerror(number) in str(seen)
+      if code == number or named:
         return (
           f'{words} ({getattr(seen, "filename", None) or where}); what was saved before is intact: '
           'make room or choose another --workdir, and run the same command again'
         )
-    seen = seen.__cause__ or seen.__context__
   return None
 
 
+# A name on the disk that is not what is wanted there. By their number alone.
+_WRONG_PLACES = {
+  errno.ENAMETOOLONG: 'a name is too long',
+  errno.ELOOP: 'a link points to itself',
+  errno.EISDIR: 'a folder is there in place of a file',
+  errno.EEXIST: 'a file is there in place of a folder',
+}
 _STORAGE_FAULTS = {
+  **_WRONG_PLACES,
   errno.ENOSPC: 'the disk is full',
   errno.EDQUOT: 'the disk quota is used up',
   errno.EFBIG: 'a file grew beyond the size limit',

@@ -10,11 +10,16 @@ from typing import Any, Literal
 
 from vit_jax.errors import UserError, nearest
 
+MOST = 2**31 - 1  # of whole numbers: steps, rows and sizes are 32 bits on devices
+
 
 def bounded(
   default: Any = dataclasses.MISSING, low: float = -math.inf, high: float = math.inf
 ) -> Any:
-  """A field whose number, or each of whose numbers, must be in [low, high]."""
+  """A field whose number, or each of whose numbers, must be in [low, high].
+
+  Without `high` a whole number may be up to `MOST`, and a float any finite one.
+  """
   return dataclasses.field(default=default, metadata={'low': low, 'high': high})
 
 
@@ -42,7 +47,7 @@ def build(cls: Any, values: Any, where: str) -> Any:
   hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}
   for key in values:
     if key not in fields:
-      raise UserError(f'{where}.{key} is not a key; {nearest(key, fields)}')
+      raise UserError(f'{where}.{key} is not a key; {nearest(str(key), fields)}')
   built = {
     key: check(value, hints[key], f'{where}.{key}', fields[key].metadata)
     for key, value in values.items()
@@ -64,26 +69,46 @@ def check(value: Any, hint: Any, where: str, limits: Mapping[str, float]) -> Any
     raise UserError(f'{where} is missing: it needs a value')
   if origin is Literal:
     if not any(value == arg and type(value) is type(arg) for arg in args):
-      raise UserError(f'{where} is {value!r}; it must be one of: {", ".join(map(str, args))}')
+      raise UserError(f'{where} is {_shown(value)}; it must be one of: {", ".join(map(str, args))}')
     return value
   if origin is tuple:
     if not isinstance(value, (tuple, list)) or (args[-1] is not ... and len(value) != len(args)):
-      raise UserError(f'{where} is {value!r}; it must be {_words(hint)}')
+      raise UserError(f'{where} is {_shown(value)}; it must be {_words(hint)}')
     return tuple(check(item, args[0], f'{where}[{i}]', limits) for i, item in enumerate(value))
   if origin is Mapping:
     if not isinstance(value, Mapping):
-      raise UserError(f'{where} is {value!r}; it must be a dictionary')
-    return {str(k): check(v, args[1], f'{where}.{k}', {}) for k, v in value.items()}
+      raise UserError(f'{where} is {_shown(value)}; it must be a dictionary')
+    for name in value:
+      if not isinstance(name, str) or not name or '.' in name:
+        raise UserError(f'{where} has the name {name!r}; a name must be text without a dot')
+    return {name: check(v, args[1], f'{where}.{name}', {}) for name, v in value.items()}
   if hint is float and type(value) is int:
-    value = float(value)
+    try:
+      value = float(value)
+    except OverflowError:
+      raise UserError(f'{where} is too large; it must be a finite number') from None
   if type(value) is not hint:
-    raise UserError(f'{where} is {value!r}; it must be {_words(hint)}')
+    raise UserError(f'{where} is {_shown(value)}; it must be {_words(hint)}')
   if hint in (int, float):
     low, high = limits.get('low', -math.inf), limits.get('high', math.inf)
-    if not low <= value <= high:  # also refuses NaN
-      bounds = f'at least {low:g}' if high == math.inf else f'between {low:g} and {high:g}'
-      raise UserError(f'{where} is {value!r}; it must be {bounds}')
+    most = MOST if hint is int and high == math.inf else high
+    if not low <= value <= most or not math.isfinite(value):
+      bounds = f'between {low:g} and {high:g}' if high < math.inf else f'at least {low:g}'
+      if high == math.inf and value > low:
+        bounds = f'at most {MOST}' if hint is int else 'finite'
+      raise UserError(f'{where} is {_shown(value)}; it must be {bounds}')
   return value
+
+
+def _shown(value: Any) -> str:
+  """A value in a sentence."""
+  try:
+    text = repr(value)
+  except ValueError:  # Python writes no number of more than 4,300 digits
+    return f'a number of {value.bit_length():,} bits'
+  if text.startswith('<'):
+    return f'of type {type(value).__name__}'
+  return text if len(text) < 100 else f'{text[:60]} ... {text[-20:]}'
 
 
 def _variant(hint: types.UnionType, value: Any, where: str) -> Any:
@@ -168,6 +193,8 @@ def merged(values: Mapping[str, Any], updates: Mapping[str, Any], kind: Any) -> 
   parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
   exclusive = {key for part in parts for key in getattr(part, 'EXCLUSIVE', ())}
   for key, value in updates.items():
+    if not isinstance(key, str):
+      raise UserError(f'{key!r} is not a key; a key must be text such as optim.lr')
     key, dot, _ = key.partition('.')
     if key in exclusive and value:
       found = {other: v for other, v in found.items() if other in updates or other not in exclusive}
@@ -228,8 +255,13 @@ def parse(text: str, hint: Any) -> Any:
       return value
   try:
     return text if choices else ast.literal_eval(text)
-  except (ValueError, SyntaxError, TypeError):
+  except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # of deep brackets
     return text
+
+
+def whole(text: str) -> int | None:
+  """The whole number that ASCII digits say; None of any other text."""
+  return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def as_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vit_jax.errors import writing
+from vit_jax.writes import write
 
 
 def as_text(head: Sequence[str], rows: Sequence[Sequence[Any]], align: str = '') -> str:
@@ -47,8 +47,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
   """Writes `as_csv`; raises a UserError if the file cannot be written."""
-  with writing(path):
-    path.write_text(as_csv(rows))
+  write(path, as_csv(rows))
 
 
 def _cell(value: Any) -> str:

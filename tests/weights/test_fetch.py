@@ -41,8 +41,23 @@ def test_fetched_once(remote, tmp_path, caplog):
 
 
 def kept(cache):
-  """Files in a cache, but for its locks."""
-  return [entry.name for entry in cache.iterdir() if entry.name != '.locks']
+  """Files in a cache, but for its locks and checksums."""
+  return [entry.name for entry in cache.iterdir() if entry.name not in ('.locks', '.sha256')]
+
+
+def test_a_copy_that_was_damaged_later_is_fetched_again(remote, tmp_path, caplog):
+  path = fetch(f'{remote}/weights.npz', tmp_path)
+  path.write_bytes(DATA[::-1])
+  assert fetch(f'{remote}/weights.npz', tmp_path).read_bytes() == DATA
+  assert sum('is fetched again' in message for message in caplog.messages) == 1
+
+
+def test_a_copy_that_is_not_what_is_wanted_now_is_fetched_again(remote, tmp_path):
+  memory = fsspec.filesystem('memory')
+  memory.pipe('/models/weights.npz', b'an error page')
+  fetch(f'{remote}/weights.npz', tmp_path)
+  memory.pipe('/models/weights.npz', DATA)
+  assert fetch(f'{remote}/weights.npz#sha256={DIGEST}', tmp_path).read_bytes() == DATA
 
 
 def test_files_of_one_name_do_not_meet_in_the_cache(remote, tmp_path):

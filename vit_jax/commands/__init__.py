@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from vit_jax import __version__
-from vit_jax.errors import UserError, nearest, verdict
+from vit_jax.errors import UserError, nearest, print_error, verdict
+from vit_jax.redaction import redacted
 
 COMMANDS = {
   'prepare': 'Prepare a data set: vit_jax prepare earth_climate.',
@@ -40,7 +41,7 @@ class _Lines(logging.Handler):
 
   def emit(self, record: logging.LogRecord) -> None:
     stream = sys.stderr if record.levelno < logging.INFO else sys.stdout
-    print(self.format(record), file=stream, flush=True)
+    print(redacted(self.format(record)), file=stream, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     code, sentence = verdict(error)
     if sentence is None:
       raise
-    print(f'vit_jax: {sentence}', file=sys.stderr)
+    print_error(sentence)
     return code
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from vit_jax import models
 from vit_jax.bench import feeding, timing
 from vit_jax.commands import flags
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.paths import local
+from vit_jax.writes import write
 
 
 def main(argv: list[str]) -> int:
@@ -33,8 +34,7 @@ def main(argv: list[str]) -> int:
   else:
     figures = _of_steps(args)
   if args.json is not None:
-    with writing(args.json):
-      args.json.write_text(json.dumps(figures, indent=2) + '\n')
+    write(args.json, json.dumps(figures, indent=2) + '\n')
   return 0
 
 

@@ -10,7 +10,7 @@ from vit_jax.commands import COMMANDS
 from vit_jax.config import ImageData
 from vit_jax.config.recipes import from_flags
 from vit_jax.errors import UserError
-from vit_jax.fields import build
+from vit_jax.fields import MOST, build, whole
 from vit_jax.paths import default_data_dir, local
 
 INPUTS = ('mean', 'std', 'crop', 'interpolation')
@@ -25,9 +25,10 @@ class Parser(argparse.ArgumentParser):
 
 def at_least(least: int) -> Callable[[str], int]:
   def number(text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-      raise argparse.ArgumentTypeError(f'{text!r} is no whole number of at least {least}')
-    return int(text)
+    found = whole(text)
+    if found is None or not least <= found <= MOST:
+      raise argparse.ArgumentTypeError(f'{text!r} is no whole number from {least} to {MOST}')
+    return found
 
   return number
 

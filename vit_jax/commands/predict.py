@@ -4,11 +4,12 @@ import argparse
 
 from vit_jax import weights
 from vit_jax.commands import flags
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.evaluate.images import open_images
 from vit_jax.evaluate.predict import predict, top_lines, write_rows
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.parallel.programs import keep_programs
+from vit_jax.writes import write
 
 OUTPUTS = ('.npz', '.csv', '.jsonl')
 
@@ -57,6 +58,8 @@ def main(argv: list[str]) -> int:
   size = (args.image_size[0], args.image_size[-1]) if args.image_size else images.size
   how = {'num_classes': args.num_classes, 'image_size': size, **flags.opening(args)}
   opened = weights.open(args.weights, **how)
+  if args.output and args.output.suffix != '.npz' and not opened.model.num_classes:
+    raise UserError(f'{args.output}: the model has no head, so no class to write; name an .npz')
   print('\n'.join([opened.line, *images.left_out]), flush=True)
   if args.attention:
     from vit_jax.report import attention  # here: matplotlib takes a second to import
@@ -96,7 +99,6 @@ def _translate(args: argparse.Namespace) -> int:
     draw(opened.translator.alignments([(texts[0], found[0])]), texts[0], found[0], args.attention)
     print(f'{args.attention}: attention of the first sentence')
   if args.output:
-    with writing(args.output):
-      args.output.write_text('\n'.join([*found, '']), 'utf-8')
+    write(args.output, '\n'.join([*found, '']))
   print('\n'.join(found))
   return 0

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.commands import flags
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.paths import local
 from vit_jax.report import costs
 from vit_jax.tables import write_csv
+from vit_jax.writes import output
 
 
 def main(argv: list[str]) -> int:
@@ -63,8 +64,8 @@ def main(argv: list[str]) -> int:
     from vit_jax.report import scaling_plots
     from vit_jax.report.plots import save_png
 
-    with writing(args.png):
-      save_png(scaling_plots.figure(study), args.png)
+    with output(args.png) as file:
+      save_png(scaling_plots.figure(study), file)
   print(text)
   return 0
 

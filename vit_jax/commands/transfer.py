@@ -3,16 +3,18 @@
 import json
 
 from vit_jax.commands import flags
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.parallel.device import keep_cpu_memory
 from vit_jax.parallel.programs import keep_programs
 from vit_jax.paths import local
+from vit_jax.redaction import redacted
 from vit_jax.report.transfer import write_page
 from vit_jax.tables import as_text, write_csv
 from vit_jax.transfer import finetune, suite
 from vit_jax.transfer.candidates import candidates
 from vit_jax.transfer.compare import Interrupted
 from vit_jax.transfer.transfer import transfer
+from vit_jax.writes import write
 
 
 def main(argv: list[str]) -> int:
@@ -59,9 +61,8 @@ def main(argv: list[str]) -> int:
       if args.csv:
         write_csv(args.csv, values)
       if args.json:
-        with writing(args.json):
-          found = {'weights': args.weights, 'rows': values}
-          args.json.write_text(json.dumps(found, indent=2) + '\n')
+        found = {'weights': redacted(args.weights), 'rows': values}
+        write(args.json, json.dumps(found, indent=2) + '\n')
   except Interrupted as stopped:
     return stopped.code
   means = suite.group_means(tasks, rows)

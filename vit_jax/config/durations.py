@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vit_jax.errors import UserError
-from vit_jax.fields import bounded
+from vit_jax.fields import MOST, bounded
 
+EXAMPLES = 10**12  # most of a length
 LENGTHS = ('steps', 'epochs', 'examples')  # the fields of a `Duration`, and of an `Experiment`
 
 
@@ -19,7 +20,7 @@ class Duration:
 
   steps: int = bounded(0, 0)
   epochs: float = bounded(0.0, 0)
-  examples: int = bounded(0, 0)
+  examples: int = bounded(0, 0, EXAMPLES)
 
   def __post_init__(self):
     given = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]
@@ -27,8 +28,14 @@ class Duration:
       raise UserError(f'{" and ".join(given)} are both set, but a length is given once')
 
   def to_steps(self, batch_size: float, num_examples: int) -> int:
-    """In optimizer steps, rounded up."""
+    """In optimizer steps, rounded up; raises a UserError for more than a run can count."""
     if self.steps:
       return self.steps
     examples = self.examples or self.epochs * num_examples
+    if examples / batch_size > MOST:
+      what = f'{self.examples} examples' if self.examples else f'{self.epochs:g} epochs'
+      raise UserError(
+        f'a length of {what} of {num_examples} examples means {examples / batch_size:.3g} steps of '
+        f'{batch_size:g}; it must be at most {MOST} steps'
+      )
     return math.ceil(examples / batch_size - 1e-9)

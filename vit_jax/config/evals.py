@@ -25,6 +25,8 @@ BEST = {
 }
 # By kind of data, the metric that headlines reports.
 HEADLINES = {'images': 'top1', 'pairs': 'bleu'}
+NAME = re.compile(r'\w[\w\-+= ]{0,79}')  # in UTF-8 it fits a file name
+SPLITS = ('test', 'val', 'validation')  # names that say which data a file is of
 # Names that summary.json and metrics.jsonl use for something else.
 RESERVED = (
   'train',
@@ -93,9 +95,19 @@ class TranslationEval:
 def check_evals(evals: Mapping[str, Eval | TranslationEval], best: str) -> None:
   """Raises a UserError if a name, a line or `best` (config.checkpoint.best) is wrong."""
   for name, line in evals.items():
-    if name in RESERVED or '/' in name:
+    if not NAME.fullmatch(name):
+      raise UserError(
+        f'config.evals.{name}: files are named after an eval; its name must be up to 80 letters, '
+        "digits, '_', '-', '+', '=' or spaces, and begin with a letter or a digit"
+      )
+    if name in RESERVED:
       raise UserError(
         f'config.evals.{name}: a run folder uses that name for something else; rename it'
+      )
+    if line.kind == 'predict' and name in SPLITS and not line.split.startswith(name):
+      raise UserError(
+        f'config.evals.{name} predicts the split {line.split!r}, but its predictions would be '
+        f'taken for those of {name!r}; rename it'
       )
     if line.kind == 'predict' and line.every != Duration():
       raise UserError(

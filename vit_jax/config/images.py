@@ -35,8 +35,8 @@ class ImageData:
   layout: Literal['auto', 'splits', 'classes'] = 'auto'  # what the folders at the top are
   soft_label: str = ''  # feature with each class's share, to train on instead of the label
   test_fraction: float = bounded(0.2, 0.01, 0.99)  # of data that have no splits of their own
-  image_size: tuple[int, int] = bounded((224, 224), 1)  # height, width
-  channels: int = bounded(3, 1)  # 1: luminance, 3: RGB, or as many as the images have
+  image_size: tuple[int, int] = bounded((224, 224), 1, 2**15)  # height, width
+  channels: int = bounded(3, 1, 2**12)  # 1: luminance, 3: RGB, or as many as the images have
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels in [0, 1]; taken off on the device
   std: tuple[float, ...] = bounded((0.5, 0.5, 0.5), 1e-6)  # likewise; what they are divided by
   # Of training (docs/augmentation.md).
@@ -45,8 +45,10 @@ class ImageData:
   )
   crop_area: tuple[float, float] = bounded((0.05, 1.0), 1e-3, 1.0)  # share of the image
   crop_aspect: tuple[float, float] = bounded((0.75, 4 / 3), 0.1, 10.0)  # width over height
-  crop_pad: int = bounded(4, 0)  # of crop 'pad' and 'simple': pixels of reflection on each side
-  crop_resize: tuple[int, int] = bounded((0, 0), 0)  # of crop 'resized': height, width before it
+  # Of crop 'pad' and 'simple': pixels of reflection on each side.
+  crop_pad: int = bounded(4, 0, 2**15)
+  # Of crop 'resized': height, width before it.
+  crop_resize: tuple[int, int] = bounded((0, 0), 0, 2**15)
   interpolation: Literal['bilinear', 'bicubic', 'random'] = 'bilinear'  # of training
   # How often an image of a class of n is shown: 0: once an epoch; 1: each class as often; 0.5: its
   # class in proportion to the square root of n.
@@ -63,8 +65,8 @@ class ImageData:
   white: float = bounded(0.0, 0)  # what is white in more than 8 bits; 0: by each image's range
   on_bad_record: Literal['raise', 'skip'] = 'raise'  # an image that cannot be decoded
   cache: Literal['auto', 'never', 'always'] = 'auto'  # keep images in memory
-  threads: int = bounded(0, 0)  # 0: one per core
-  prefetch: int = bounded(2, 1)  # batches ahead on the device
+  threads: int = bounded(0, 0, 2**12)  # 0: one per core
+  prefetch: int = bounded(2, 1, 2**12)  # batches ahead on the device
 
   def __post_init__(self):
     check_antialias(self.eval_antialias, self.eval_interpolation, 'eval_')

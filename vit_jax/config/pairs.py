@@ -24,7 +24,7 @@ class PairData:
   max_length: int = bounded(64, 2)  # tokens of a side, its end included; longer pairs are left out
   buckets: tuple[int, ...] = bounded((8, 16, 32, 64), 2)  # lengths of batches; the last: max_length
   row_multiple: int = bounded(8, 1)  # of rows of a batch: what mesh and accumulation divide
-  prefetch: int = bounded(2, 1)  # batches ahead on the device
+  prefetch: int = bounded(2, 1, 2**12)  # batches ahead on the device
 
   def rows(self, length: int, batch_size: int) -> int:
     """Rows of a batch of sentences of `length` tokens, if `batch_size` tokens are meant."""

@@ -3,17 +3,19 @@
 import ast
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from ml_collections import ConfigDict
 
 from vit_jax import fields
 from vit_jax.config.resolving import resolve
 from vit_jax.config.schema import Experiment
-from vit_jax.errors import UserError, nearest
+from vit_jax.errors import UserError, first_line, nearest
 from vit_jax.fields import merged
 from vit_jax.paths import local
 
@@ -52,9 +54,15 @@ def update(x: Experiment, updates: Mapping[str, Any]) -> Experiment:
 def load_config(spec: str) -> ConfigDict:
   """The ConfigDict of a recipe; see `recipe` for `spec`."""
   path, module, arg = _load(spec)
-  if not hasattr(module, 'get_config'):
+  if not callable(getattr(module, 'get_config', None)):
     raise UserError(f'--config: {path} has no function get_config()')
-  return _call(module.get_config, arg, path)
+  found = _call(module.get_config, arg, path)
+  if not isinstance(found, ConfigDict):
+    raise UserError(
+      f'--config: get_config() of {path} returns a {type(found).__name__}; it must return an '
+      'ml_collections.ConfigDict'
+    )
+  return found
 
 
 def from_flags(flags: Sequence[str]) -> dict[str, Any]:
@@ -95,9 +103,10 @@ def load_sweep(spec: str) -> list[dict[str, Any]]:
   path, module, arg = _load(spec)
   if not hasattr(module, 'get_sweep'):
     return [{}]
-  runs = module.get_sweep(arg) if arg and _takes_arg(module.get_sweep) else module.get_sweep()
-  for run in runs:
-    if not isinstance(run, dict) or not all(isinstance(key, str) for key in run):
+  takes = callable(module.get_sweep) and _takes_arg(module.get_sweep)
+  runs = _call(module.get_sweep, arg if takes else '', path)
+  for run in runs if isinstance(runs, list | tuple) and runs else [runs]:
+    if runs is run or not isinstance(run, dict) or not all(isinstance(key, str) for key in run):
       raise UserError(
         f'--config: get_sweep() of {path} must return a list such as '
         f"[{{'optim.lr': 1e-3}}, ...], but one of its runs is {run!r}"
@@ -134,10 +143,20 @@ def load_comparison(spec: str) -> list[System]:
     )
   where = f'--config: get_comparison() of {path}'
   systems: dict[str, System] = {}
-  for row in _call(module.get_comparison, arg, path):
+  rows = _call(module.get_comparison, arg, path)
+  for row in rows if isinstance(rows, list | tuple) else [None]:
     if not isinstance(row, dict) or not {'name'} <= set(row) <= set(System._fields):
-      raise UserError(f'{where} has {row!r}; {right}')
+      raise UserError(f'{where} has {row or rows!r}; {right}')
     system = System(**row)
+    for key, kind in get_type_hints(System).items():
+      if not isinstance(getattr(system, key), get_origin(kind) or kind):
+        raise UserError(f'{where} has {key}={getattr(system, key)!r} in {row!r}; {right}')
+    if (
+      not system.name
+      or system.seeds < 0
+      or not all(isinstance(choice, dict) for choice in system.choices)
+    ):
+      raise UserError(f'{where} has {row!r}; {right}')
     name, teacher, method = system.name, system.teacher, system.method
     if method not in METHODS:
       raise UserError(f'{where}: the method of {name!r} is {method!r}; {nearest(method, METHODS)}')
@@ -170,20 +189,41 @@ def _load(spec: str) -> tuple[Path, ModuleType, str]:
       raise UserError(f'--config: there is no recipe {file}; {hint}')
     path = ours
   module_spec = importlib.util.spec_from_file_location(path.stem, path)
-  assert module_spec and module_spec.loader
+  assert module_spec and module_spec.loader  # its name ends in .py
   module = importlib.util.module_from_spec(module_spec)
-  module_spec.loader.exec_module(module)
+  with _reading(path):
+    module_spec.loader.exec_module(module)
   return path, module, arg
 
 
 def _call(function: Callable[..., Any], arg: str, path: Path) -> Any:
   """What a function of a recipe returns for the argument, or without one."""
-  if arg and not _takes_arg(function):
-    raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
-  try:
+  with _reading(path):
+    if arg and not _takes_arg(function):
+      raise UserError(f'--config: {path} takes no argument, but {arg!r} follows the colon')
     return function(arg) if arg else function()
-  except ValueError as error:
-    raise UserError(f'--config: {path}: {error}') from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+  """Around code of a recipe: what it raises is a UserError with its line."""
+  try:
+    yield
+  except UserError:
+    raise
+  except (Exception, SystemExit) as error:  # it is the user's, and may raise anything
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == str(path)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f'{path}, line {line}' if line else str(path)
+    if isinstance(error, ValueError):
+      raise UserError(f'--config: {where}: {first_line(error)}') from None
+    why = f'{type(error).__name__}: {first_line(error)}'.removesuffix(': ')
+    more = '; a recipe imports ml_collections alone' if isinstance(error, ImportError) else ''
+    raise UserError(f'--config: {where} fails: {why}{more}') from None
 
 
 def _as_many(teachers: int, students: int) -> bool:

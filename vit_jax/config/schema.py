@@ -12,13 +12,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from vit_jax import models
 from vit_jax.config import phases
-from vit_jax.config.durations import LENGTHS, Duration
+from vit_jax.config.durations import EXAMPLES, LENGTHS, Duration
 from vit_jax.config.evals import Eval, TranslationEval
 from vit_jax.config.images import Augment, ImageData
 from vit_jax.config.optimization import Optim, Spikes
 from vit_jax.config.pairs import PairData
 from vit_jax.errors import UserError
 from vit_jax.fields import bounded, changes, check, plain
+from vit_jax.redaction import redacted
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Limits:
   step: float = bounded(600.0, 0)  # a step, or a batch of an evaluation
   save: float = bounded(1800.0, 0)  # waiting for a checkpoint to be committed
   barrier: float = bounded(600.0, 0)  # waiting for the other processes
-  heartbeat: int = bounded(10, 1)  # a process silent for so long is dead, and the others end
+  heartbeat: int = bounded(20, 1, 3600)  # a process silent for so long is named, and the others end
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ class Experiment:
   seed: int = bounded(0, 0, 2**31 - 1)  # of all random numbers
   steps: int = bounded(0, 0)  # length of the run, in optimizer steps
   epochs: float = bounded(0.0, 0)  # or in epochs
-  examples: int = bounded(0, 0)  # or in examples
-  batch_size: int = bounded(128, 1)  # global; images, or tokens of a side of the pairs
-  eval_batch_size: int = bounded(0, 0)  # 0: batch_size
+  examples: int = bounded(0, 0, EXAMPLES)  # or in examples
+  batch_size: int = bounded(128, 1, 2**22)  # global; images, or tokens of a side of the pairs
+  eval_batch_size: int = bounded(0, 0, 2**22)  # 0: batch_size
   # Weights to start from: a run folder, file, address or augreg:NAME; of a later phase 'last' or
   # 'best'.
   init_from: str = ''
@@ -192,8 +193,11 @@ class Experiment:
     raise UserError(f'run {self.name!r} learns from images; this is for runs on sentences')
 
   def to_json(self) -> str:
-    """A recipe with every key, which `resolve` reads; equal experiments give equal text."""
-    return json.dumps(plain(self), indent=2, sort_keys=True) + '\n'
+    """A recipe with every key, which `resolve` reads; equal experiments give equal text.
+
+    Secrets of addresses are left out.
+    """
+    return json.dumps(redacted(plain(self)), indent=2, sort_keys=True) + '\n'
 
   def changes(self, default: 'Experiment | None' = None) -> dict[str, Any]:
     """A recipe with only the keys that are not defaults; `resolve` gives the same experiment.

@@ -19,7 +19,7 @@ from PIL import Image
 from vit_jax.data import pixels, region
 from vit_jax.data.pixels import AS_SEEN, BadImage, Pixels
 
-READ_ERRORS = (OSError, ValueError, RuntimeError)  # of an example that is missing or damaged
+READ_ERRORS = (OSError, ValueError, RuntimeError, cv2.error)  # of a missing or damaged example
 DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
 COLOR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
 GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH

@@ -217,7 +217,7 @@ def hash_of(key: str) -> int:
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
   """Class names in order: as numbers if all are, else as text."""
   labels = list(labels)
-  numbers = all(label.isdecimal() for label in labels)
+  numbers = all(label.isdecimal() and len(label) < 19 for label in labels)
   return tuple(sorted(labels, key=(lambda label: (int(label), label)) if numbers else None))
 
 

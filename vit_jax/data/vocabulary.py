@@ -1,7 +1,6 @@
 """Vocabularies of words or subwords, trained on a data set by the library `tokenizers`."""
 
 import json
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -15,8 +14,9 @@ import numpy as np
 from vit_jax.config.pairs import PairData
 from vit_jax.data.identity import digest
 from vit_jax.data.pairs import PairSource
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
 from vit_jax.models.texts import END, PAD, UNKNOWN
+from vit_jax.writes import write
 
 try:
   import tokenizers
@@ -139,10 +139,9 @@ def stored_vocabularies(data: PairData, source: PairSource, data_dir: Path) -> V
   except (OSError, ValueError, KeyError, UserError):  # what is damaged is made again
     pass
   vocabularies = vocabularies_of(data, source)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_suffix(f'.{os.getpid()}')
-  part.write_text(json.dumps(vocabularies.to_keys()), 'utf-8')
-  part.replace(path)
+  with writing(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  write(path, json.dumps(vocabularies.to_keys()))
   return vocabularies
 
 

@@ -43,13 +43,17 @@ class FeatureStore:
     if self._folder is None:
       return self.backbone.features(source, self._pulse)
     path = self._folder / f'{split_key(self.backbone.fingerprint, source)}.npz'
-    if path.is_file():
-      stored = files.read(path)
-      return stored['features'], stored['labels']
-    features_ND, labels_N = self.backbone.features(source, self._pulse)
-    self._folder.mkdir(parents=True, exist_ok=True)
-    files.write(path, {'features': features_ND, 'labels': labels_N})
-    return features_ND, labels_N
+
+    def make() -> dict[str, np.ndarray]:
+      features_ND, labels_N = self.backbone.features(source, self._pulse)
+      return {'features': features_ND, 'labels': labels_N}
+
+    def fits(stored: Mapping[str, np.ndarray]) -> bool:
+      features, labels = stored['features'], stored['labels']
+      return features.ndim == 2 and labels.ndim == 1 and len(features) == len(labels)
+
+    stored = files.kept(path, make, fits)
+    return stored['features'], stored['labels']
 
 
 def split_key(fingerprint: str, source: Source) -> str:

@@ -10,12 +10,13 @@ import numpy as np
 
 from vit_jax import losses
 from vit_jax.data.view import View
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.evaluate.features import answers_fn, attention_fn
 from vit_jax.evaluate.images import Batch, Images, open_images
 from vit_jax.layouts import files
 from vit_jax.models import Inputs
 from vit_jax.tables import write_csv
+from vit_jax.writes import write
 
 Places = str | Path | np.ndarray | Sequence[str | Path] | Images
 
@@ -160,8 +161,7 @@ def write_rows(
   if path.suffix == '.csv':
     write_csv(path, rows)
     return
-  with writing(path):
-    path.write_text(''.join(json.dumps(row) + '\n' for row in rows), 'utf-8')
+  write(path, ''.join(json.dumps(row) + '\n' for row in rows))
 
 
 def _names(class_names: Sequence[str], classes: int) -> Sequence[str]:

@@ -12,13 +12,14 @@ from jax.export import deserialize
 
 from vit_jax import weights
 from vit_jax.data.augment import normalize
-from vit_jax.errors import RunFault, UserError, nearest, writing
+from vit_jax.errors import RunFault, UserError, nearest
 from vit_jax.export import card, onnx, stablehlo
 from vit_jax.layouts import write_folder
 from vit_jax.models import Inputs
 from vit_jax.run import Run
 from vit_jax.weights import Opened
 from vit_jax.weights.sources import locate
+from vit_jax.writes import write
 
 FORMATS = {
   'hf': 'a folder of transformers',
@@ -66,8 +67,7 @@ def export(
       left.append(name)
       yield f'{name}: left out: {error}'
       continue
-    with writing(place):
-      (place / 'README.md').write_text(card.card(opened, known, name))
+    write(place / 'README.md', card.card(opened, known, name))
     size = sum(path.stat().st_size for path in place.iterdir())
     words = f'{place}, {size / 1e6:.1f} MB'
     if found is None:

@@ -9,6 +9,7 @@ from jax.export import export, symbolic_shape
 
 from vit_jax.data.augment import normalize
 from vit_jax.errors import writing
+from vit_jax.writes import write as write_whole
 
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 DTYPES = {'uint8': jnp.uint8, 'float32': jnp.float32}
@@ -37,6 +38,6 @@ def write(folder: Path, model: Any, variables: Any) -> list[Path]:
     path = folder / f'{name}.bin'
     with writing(path):
       folder.mkdir(parents=True, exist_ok=True)
-      path.write_bytes(program.serialize())
+      write_whole(path, program.serialize())
     paths.append(path)
   return paths

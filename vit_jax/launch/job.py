@@ -19,12 +19,16 @@ NODES, TPUS = 'slurm jobset skypilot', 'jobset skypilot tpu_vm'
 REMOTE = 'slurm jobset skypilot tpu_vm'
 
 
-def _flag(default: Any, targets: str, words: str = '', least: int = 1) -> Any:
+PLAIN = r'[\w.,:+@/%=-]*'  # what stands in a script without quotes
+
+
+def _flag(default: Any, targets: str, words: str = '', least: int = 1, plain: bool = False) -> Any:
   """A field that is a flag of `launch`, with its help, and means something to these targets only.
 
-  Of a number, `least` is the smallest that the flag takes.
+  Of a number, `least` is the smallest that the flag takes. A text that is `plain` has no spaces or
+  signs that mean something to a shell.
   """
-  metadata = {'targets': targets.split(), 'help': words, 'least': least}
+  metadata = {'targets': targets.split(), 'help': words, 'least': least, 'plain': plain}
   return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -48,7 +52,7 @@ class Job:
   nodes: int = _flag(1, NODES, 'machines')
   processes: int = _flag(1, 'local slurm', 'on each machine')
   gpus_per_node: int = _flag(0, f'local {NODES}', 'on each machine')
-  gpu: str = _flag('', NODES, 'kind of GPU, as the target calls it, such as H100')
+  gpu: str = _flag('', NODES, 'kind of GPU, as the target calls it, such as H100', plain=True)
   topology: Topology | None = _flag(None, TPUS, 'TPU slices, such as v5e:16x16 or 2*v5e:16x16')
   cpus: int = _flag(0, NODES, 'for each process')
   data_dir: str = _flag('', f'local {REMOTE}', 'prepared data sets, where the job runs')
@@ -57,11 +61,13 @@ class Job:
   )
   image: str = _flag('', 'slurm jobset tpu_vm', 'container image; launch/README.md builds one')
   setup: str = _flag('', 'slurm skypilot tpu_vm', 'shell command that each machine runs first')
-  interface: str = _flag('', 'slurm', 'network interface of the coordinator, such as ib0')
-  time: str = _flag('', 'slurm', 'limit, as in 24:00:00')
-  partition: str = _flag('', 'slurm')
-  account: str = _flag('', 'slurm')
-  zone: str = _flag('', 'skypilot tpu_vm')
+  interface: str = _flag(
+    '', 'slurm', 'network interface of the coordinator, such as ib0', plain=True
+  )
+  time: str = _flag('', 'slurm', 'limit, as in 24:00:00', plain=True)
+  partition: str = _flag('', 'slurm', plain=True)
+  account: str = _flag('', 'slurm', plain=True)
+  zone: str = _flag('', 'skypilot tpu_vm', plain=True)
   spot: bool = _flag(False, TPUS, 'machines that may be taken away')
   restarts: int = _flag(3, REMOTE, 'after faults; preemption does not count', least=0)
   grace: int = _flag(
@@ -71,6 +77,14 @@ class Job:
   )
 
   def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.metadata.get('plain') and not re.fullmatch(PLAIN, value):
+        raise UserError(
+          f"--{field.name} is {value!r}; it must be letters, digits and the signs in '_.,:+@/%=-'"
+        )
+      if isinstance(value, str) and field.name != 'setup' and not value.isprintable():
+        raise UserError(f'--{field.name} is {value!r}; it must be one line of text')
     if self.gpus_per_node and self.topology:
       raise UserError('--gpus_per_node and --topology are both given; a job runs on GPUs or TPUs')
     if self.gpus_per_node % self.processes:

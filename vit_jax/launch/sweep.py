@@ -25,8 +25,8 @@ from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job, digest
 from vit_jax.run import Run
-from vit_jax.run.files import write_text
 from vit_jax.tables import as_csv, as_text
+from vit_jax.writes import write
 
 LOG = logging.getLogger(__name__)
 LONGEST_NAME = 120  # letters of a folder
@@ -154,7 +154,7 @@ def hand_over(jobs: dict[str, Job], target: str, root: Path, submit: bool) -> in
     path = folder / targets.file_name(name, target)
     submitted = folder / f'{name}.submitted'
     if not submit:
-      path.write_text(targets.render(job, target))
+      write(path, targets.render(job, target))
       LOG.info(path)
     elif submitted.is_file():  # two jobs in one run folder would damage it
       LOG.info(f'{name} was submitted before; to submit it again, delete {submitted}')
@@ -227,7 +227,7 @@ def write_table(runs: Sequence[Trial]) -> str:
   path = runs[0].workdir.parent / 'sweep.csv'
   rows = [_row(run) for run in runs]
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_text(path, as_csv(rows))
+  write(path, as_csv(rows))
   columns = dict.fromkeys(key for row in rows for key in row)
   shown = [key for key in columns if key.split('/')[-1] not in ('top5', 'ece')]
   lines = [shown, *([row.get(key, '') for key in shown] for row in rows)]

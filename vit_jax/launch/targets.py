@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
 from vit_jax.launch import jobset, local, skypilot, slurm, tpu_vm
 from vit_jax.launch.job import Job
+from vit_jax.writes import write
 
 TARGETS: dict[str, ModuleType] = {
   'local': local,
@@ -83,7 +84,9 @@ def submit(job: Job, target: str, path: Path) -> int:
       f'--submit needs {tool}, which is not on this machine; leave --submit out, '
       f'save what is printed, and run `{shlex.join(command)} FILE` where it is'
     )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(render(job, target))
+  text = render(job, target)
+  with writing(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  write(path, text)
   logging.getLogger(__name__).info(f'{shlex.join(command)} {path}')
   return min(subprocess.run([*command, str(path)]).returncode, 1)

@@ -16,6 +16,7 @@ from vit_jax.models.inputs import Inputs
 from vit_jax.models.options import ViTOptions
 from vit_jax.paths import local
 from vit_jax.trees import flatten_variables
+from vit_jax.writes import write as write_whole
 
 # Tried in this order if no layout is asked for.
 _BY_SUFFIX = {
@@ -94,7 +95,7 @@ def write_folder(
     config |= {'id2label': names, 'label2id': {name: k for k, name in names.items()}}
   with writing(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
+    write_whole(folder / 'config.json', json.dumps(config, indent=2) + '\n')
     if family == 'hf':
       _write_preprocessor(folder, notes)
   files.write(folder / 'model.safetensors', chosen.complete(to_published(chosen, leaves)), notes)
@@ -103,7 +104,7 @@ def write_folder(
 
 def _write_preprocessor(folder: Path, notes: Mapping[str, Any]) -> None:
   path = folder / f'{preprocessing.HUGGING_FACE}.json'
-  path.write_text(json.dumps(notes[preprocessing.HUGGING_FACE], indent=2) + '\n')
+  write_whole(path, json.dumps(notes[preprocessing.HUGGING_FACE], indent=2) + '\n')
 
 
 def _arranged(

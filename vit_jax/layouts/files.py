@@ -1,20 +1,23 @@
 """Files of weights, {published name: array}: .npz and .safetensors, and nothing that unpickles."""
 
 import json
+import logging
 import math
-import os
 import tokenize
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from vit_jax.errors import UserError
+from vit_jax.errors import UserError, writing
+from vit_jax.writes import output
+
+log = logging.getLogger(__name__)
 
 NOTES = 'vit_jax'  # their key in the metadata of safetensors
 # Keys of notes that others may write, or read, as metadata of their own: see `preprocessing`.
@@ -71,14 +74,41 @@ def write(
     UserError: the name does not end in .npz or .safetensors, or the file cannot be written.
   """
   write_to = format_of(path).write
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    write_to(part, arrays, json.dumps(notes) if notes else '')
-    os.replace(part, path)
-  except OSError as error:
-    raise UserError(f'{path} cannot be written: {error.strerror}') from None
-  finally:
-    part.unlink(missing_ok=True)
+  with output(path) as file:
+    write_to(file, arrays, json.dumps(notes) if notes else '')
+
+
+def kept(
+  path: Path,
+  make: Callable[[], dict[str, np.ndarray]],
+  fits: Callable[[Mapping[str, np.ndarray]], bool],
+) -> dict[str, np.ndarray]:
+  """Arrays that are made once and then read; what is damaged is made again, and said.
+
+  The format has a checksum of each array.
+
+  Args:
+    fits: whether arrays are such as `make` gives; a KeyError says that they are not.
+
+  Raises:
+    UserError: they cannot be written.
+  """
+  if path.exists():
+    why = 'it holds something else'
+    try:
+      stored = read(path)
+      if fits(stored):
+        return stored
+    except UserError as error:
+      why = str(error)
+    except KeyError as error:
+      why = f'it has no {error}'
+    log.warning('%s is damaged (%s); it is made again', path, why)
+  arrays = make()
+  with writing(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  write(path, arrays)
+  return arrays
 
 
 def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
@@ -102,6 +132,7 @@ def floats(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
   """Unlike `np.load`, checks what the archive and each array promise before reading it."""
+  _check_end(path)
   with zipfile.ZipFile(path) as archive:
     members = archive.infolist()
     _check_members(path, [member.filename for member in members])
@@ -114,6 +145,16 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     for member in members:
       out[member.filename.removesuffix('.npy')] = _read_npy(archive, member)
     return out
+
+
+def _check_end(path: Path) -> None:
+  """Raises a ValueError if the comment, which `zipfile` reads as far as it goes, is cut."""
+  with path.open('rb') as file:
+    file.seek(max(0, path.stat().st_size - 22 - NPZ_NOTES))
+    tail = file.read()
+  end = tail.rfind(b'PK\5\6')
+  if end >= 0 and len(tail) != end + 22 + int.from_bytes(tail[end + 20 : end + 22], 'little'):
+    raise ValueError('its end is cut off or overwritten')
 
 
 def _check_members(path: Path, names: list[str]) -> None:
@@ -140,14 +181,16 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
       raise ValueError(f'version {version} of the array format')
     try:
       shape, _, dtype = headers[version](stream)
-    except (tokenize.TokenError, MemoryError):  # the parser's, if brackets are too deep
-      raise ValueError('the header of an array is damaged') from None
+    except (tokenize.TokenError, MemoryError, ValueError):  # the parser's, of any text
+      raise ValueError(f'the header of {member.filename} is damaged') from None
     size = member.file_size - stream.tell()
-  if dtype.hasobject:
-    raise ValueError('it holds pickled objects, which are never read')
-  if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
-    raise ValueError(f'an array of shape {shape} and {dtype} is not {size} bytes')
-  with archive.open(member) as stream:
+    if dtype.hasobject:
+      raise ValueError('it holds pickled objects, which are never read')
+    if not dtype.itemsize:  # such an array has no bytes, whatever its shape
+      raise ValueError(f'{member.filename} is of {dtype.str}')
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
+      raise ValueError(f'an array of shape {shape} and {dtype} is not {size} bytes')
+    stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
 
 
@@ -156,8 +199,8 @@ def _read_npz_notes(path: Path) -> bytes:
     return archive.comment
 
 
-def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
-  with zipfile.ZipFile(path, 'w', allowZip64=True) as archive:
+def _write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray], notes: str) -> None:
+  with zipfile.ZipFile(file, 'w', allowZip64=True) as archive:
     archive.comment = notes.encode()
     for name, array in arrays.items():
       # Without a date, the same weights give the same file.
@@ -181,7 +224,7 @@ def _read_safetensors_notes(path: Path) -> str:
   return json.dumps(others | notes)
 
 
-def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str) -> None:
+def _write_safetensors(file: IO[bytes], arrays: Mapping[str, np.ndarray], notes: str) -> None:
   # safetensors' save_file makes a file that only its owner may read, and has its own errors.
   metadata = {'format': 'pt', **({NOTES: notes} if notes else {})}  # transformers wants a format
   said = json.loads(notes or '{}')
@@ -192,15 +235,14 @@ def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], notes: str)
   # Its header is in any order; sorted, the same weights give the same file.
   header = json.dumps(json.loads(bytes(data[8:end])), sort_keys=True).encode()
   header += b' ' * (-len(header) % 8)
-  with path.open('wb') as file:
-    file.write(len(header).to_bytes(8, 'little') + header)
-    file.write(data[end:])
+  file.write(len(header).to_bytes(8, 'little') + header)
+  file.write(data[end:])
 
 
 class Format(NamedTuple):
   read: Callable[[Path], dict[str, np.ndarray]]
   read_notes: Callable[[Path], str | bytes]
-  write: Callable[[Path, Mapping[str, np.ndarray], str], None]
+  write: Callable[[IO[bytes], Mapping[str, np.ndarray], str], None]
 
 
 FORMATS = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vit_jax.fields import check
 from vit_jax.models.inputs import HALF, Inputs, uncropped
 
 TIMM, HUGGING_FACE = 'pretrained_cfg', 'preprocessor_config'
@@ -101,7 +102,8 @@ def to_hugging_face(x: Inputs) -> dict[str, Any]:
 
 
 def sides(size: Any) -> tuple[int, int]:
-  """(H, W) of 224, [224, 224] or {'height': 224, 'width': 224}."""
+  """(H, W) of 224, [224, 224] or {'height': 224, 'width': 224}; else an error."""
   if isinstance(size, Mapping):
     size = size.get('height') or size['shortest_edge'], size.get('width') or size['shortest_edge']
-  return (size, size) if isinstance(size, int) else tuple(size)
+  height, width = (size, size) if isinstance(size, int) else size
+  return check(height, int, 'height', {'low': 1}), check(width, int, 'width', {'low': 1})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from vit_jax import fields
 from vit_jax.errors import UserError, nearest
+from vit_jax.fields import whole
 from vit_jax.models.inputs import IMAGENET_MEAN, IMAGENET_STD, Crops, Inputs, at
 from vit_jax.models.options import (
   AlexNetOptions,
@@ -57,7 +58,7 @@ def find(name: str) -> tuple[Entry, dict[str, Any]]:
     known = all_names()
     other_case = [full for full in known if full.lower() == name.lower()]
     raise UserError(f'model {name!r} is unknown; {nearest(name, other_case or known)}')
-  if entry.patches and (not patch.isdecimal() or int(patch) < 1):
+  if entry.patches and not whole(patch):
     raise UserError(f'model {name!r} lacks a patch size in pixels, as in {base}/{entry.patches[0]}')
   if variant not in ('', *entry.variants) or rest and not entry.patches:
     raise UserError(f'model {name!r} is unknown; {nearest(name, entry.names(base))}')

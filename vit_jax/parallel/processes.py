@@ -22,6 +22,8 @@ from jax._src import clusters, distributed  # the key-value store has no public 
 
 from vit_jax.config import Limits
 from vit_jax.errors import RunFault, UserError, first_line, print_error, verdict
+from vit_jax.fields import whole
+from vit_jax.parallel.heartbeat import SLACK, Heartbeats
 
 ROOT = 'vit_jax'
 HOUR_MS = 3_600_000
@@ -51,6 +53,7 @@ class Processes:
     self._news = threading.Condition()
     self._ended = False  # by a fault of another process
     self._listening = False
+    self._heartbeats: Heartbeats | None = None
     self._leaving = threading.Lock()  # taken by the one thread that ends the process
 
   def __enter__(self) -> Self:
@@ -89,6 +92,14 @@ class Processes:
     if self._client is not None and not self._listening:
       self._listening = True
       threading.Thread(target=self._listen, name='requests', daemon=True).start()
+      limit = float(self._limits.heartbeat)
+      self._heartbeats = Heartbeats(self._client, f'{ROOT}/beat', self.index, limit)
+
+  def silent(self) -> list[int]:
+    """The processes that have not answered for config.limits.heartbeat seconds."""
+    if self._heartbeats is None or self._leaving.locked():
+      return []
+    return [index for index in self._heartbeats.silent() if index != self.index]
 
   def share(self, make: Callable[[], Any]) -> Any:
     """On every process, what `make` returns on process 0, as JSON. All processes call it alike."""
@@ -243,9 +254,14 @@ def start(limits: Limits) -> Processes:
       cluster_detection_method=detection,
       coordinator_bind_address=bind_address(os.environ, address),
       initialization_timeout=_ms(limits.start) // 1000 + 60,
-      heartbeat_timeout_seconds=limits.heartbeat,
+      heartbeat_timeout_seconds=SLACK * limits.heartbeat,
       shutdown_timeout_seconds=_ms(limits.barrier) // 1000,
     )
+  except RuntimeError as error:
+    raise UserError(
+      f'process {index} of {count} cannot join the others at {address}: {first_line(error)}; give '
+      'JAX_COORDINATOR_ADDRESS a port of that host that is free'
+    ) from None
   finally:
     timer.cancel()
   return Processes(limits, distributed.global_state.client, index, count)
@@ -256,12 +272,12 @@ def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
   given = [variables.get(name, '') for name in names]
   if not any(given):
     return None
-  address, count, index = given
-  if not (all(given) and count.isdigit() and index.isdigit() and int(index) < int(count)):
+  address, count, index = given[0], whole(given[1]), whole(given[2])
+  if not address or count is None or index is None or index >= count:
     values = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
     raise UserError(f'{values} do not name a process; set all three, as in host:port, 4 and 0 to 3')
   # Without 'deactivate' JAX would take the device ids from the cluster around us as well.
-  return None if count == '1' else (address, int(count), int(index), 'deactivate')
+  return None if count == 1 else (address, count, index, 'deactivate')
 
 
 def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
@@ -282,7 +298,7 @@ def bind_address(variables: Any, address: str) -> str:
   """host:port that the coordinator listens on: one interface of its host, never all of them."""
   bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
   host, _, port = bind.rpartition(':')
-  if host.strip('[]') in ALL_INTERFACES or not port.isdigit():
+  if host.strip('[]') in ALL_INTERFACES or whole(port) is None:
     raise UserError(
       f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
       'to host:port of the one interface that the other processes reach'

@@ -83,10 +83,22 @@ class Watchdog:
       if now - last > 1 + 4 * POLL:
         self._renewed += now - last  # the process was suspended, as by Ctrl-Z
       last = now
+      if silent := self._processes.silent():
+        self._gone(silent)
+        return
       name, limit = self._phases[-1]
       if limit and now - self._renewed > limit:
         self._late(name, limit)
         return
+
+  def _gone(self, silent: Sequence[int]) -> None:
+    names = ', '.join(map(str, silent))
+    print_error(
+      f'process {names} has been silent for more than config.limits.heartbeat seconds: it was '
+      'stopped or killed, or its host is gone; the same command goes on from the last checkpoint'
+    )
+    self._dump()
+    self._processes.leave(1)
 
   def _late(self, name: str, limit: float) -> None:
     print_error(

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.report import plots
+from vit_jax.writes import output
 
 GOLD = '#e5484d'  # frames
 
@@ -51,5 +52,5 @@ def draw(weights: Sequence[np.ndarray], source: str, target: str, path: Path) ->
   if not target:
     raise UserError('--attention: the translation of the first sentence is empty')
   figure = alignment_figure(weights[0], source.split(), target.split())
-  with writing(path):
-    plots.save_png(figure, path)
+  with output(path) as file:
+    plots.save_png(figure, file)

@@ -9,11 +9,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.evaluate.images import Images
 from vit_jax.evaluate.predict import attend
 from vit_jax.report import plots
 from vit_jax.weights import Opened
+from vit_jax.writes import output
 
 # Stacks of layers by their place in the model's tree.
 SELF, CLASS, MAP = 'encoder/blocks', 'class_blocks', 'map_head'
@@ -93,8 +94,8 @@ def draw(
   """
   figure = picture(images_BHWC, maps_BHW, names)
   figure.suptitle(f'Attention: {words}', fontsize=9)
-  with writing(path):
-    figure.savefig(path, format='png', dpi=150, facecolor='white')
+  with output(path) as file:
+    figure.savefig(file, format='png', dpi=150, facecolor='white')
 
 
 def write(opened: Opened, images: Images, rollout: bool, path: Path) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter
 
-from vit_jax.errors import UserError, writing
+from vit_jax.errors import UserError
 from vit_jax.report import counting, lengths, plots
 from vit_jax.report.kinds import KINDS, kind_of
 from vit_jax.run import Run
 from vit_jax.tables import as_text, write_csv
+from vit_jax.writes import output, write
 
 INDEX = 'comparison.json'  # as `vit_jax compare` writes it
 
@@ -85,12 +86,11 @@ def write_comparison(
     write_csv(csv, cells)
   if json_path is not None:
     content = {'note': note, 'rows': cells}
-    with writing(json_path):
-      json_path.write_text(json.dumps(content, indent=2) + '\n')
+    write(json_path, json.dumps(content, indent=2) + '\n')
   if plot is not None:
     figure = draw(rows)
-    with writing(plot):
-      plots.save_png(figure, plot)
+    with output(plot) as file:
+      plots.save_png(figure, file)
   # A year is shown without a comma.
   shown = [[str(value) if key == 'year' else value for key, value in row.items()] for row in cells]
   return f'{as_text(list(cells[0]), shown)}\n\n{note}'

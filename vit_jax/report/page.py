@@ -14,6 +14,7 @@ from vit_jax.report.kinds import KINDS, kind_of
 from vit_jax.report.render import render
 from vit_jax.report.results import comparison, results
 from vit_jax.run import Run
+from vit_jax.writes import write
 
 PARTS = {'images': images, 'pairs': sentences}
 
@@ -42,8 +43,7 @@ def write_page(
   drawn = [parts.figures(run) for run in runs]
   text = render('run.html', **_page(runs, parts, drawn, weights))
   if page is not None:
-    with writing(page):
-      page.write_text(text, 'utf-8')
+    write(page, text)
     return page
   with writing(runs[0].path / 'report.html'):
     path = runs[0].write_report(text)

@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ INK = '#1f2430'  # text and axes; `to_svg` makes it the text color of the page, 
 COLORS = ('#3b82f6', '#f2802b', '#16a37f', '#d6409f', '#8b5cf6', '#0ea5b7')  # read on both
 RIGHT, WRONG = '#3b82f6', '#f2802b'
 LONG_LABEL = 24  # letters; longer ones go below the picture
+BINS = 250  # of a curve: more than its picture has room for
 CALIBRATION_BINS = 15  # as in the metric `ece`
 STYLE: dict[Any, Any] = {
   'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'font.size': 9,
@@ -89,7 +91,8 @@ def curves(
   for line in lines:
     marker = 'o' if line.points or len(line.step_T) == 1 else None
     style: dict[str, Any] = dict(color=line.color, alpha=0.4 if line.faint else 1, marker=marker)
-    axes.plot(line.step_T, line.value_T, label=shown(line.label), markersize=3.2, **style)
+    step_T, value_T = thinned(line.step_T, line.value_T)
+    axes.plot(step_T, value_T, label=shown(line.label), markersize=3.2, **style)
   for label, value in (levels or {}).items():
     axes.axhline(value, **DOTTED)
     offset: dict[str, Any] = dict(xytext=(3, 3), textcoords='offset points')
@@ -108,6 +111,23 @@ def curves(
   elif len(lines) > 1:
     axes.legend(fontsize=8, ncols=1 if len(lines) < 5 else 2)
   return figure
+
+
+def thinned(
+  step_T: np.ndarray, value_T: np.ndarray, bins: int = BINS
+) -> tuple[np.ndarray, np.ndarray]:
+  """A curve of at most 4 points a bin: its first, least, greatest and last values are all kept."""
+  T = len(step_T)
+  if T <= 4 * bins:
+    return step_T, value_T
+  kept = {0, T - 1}
+  for start, end in itertools.pairwise(np.linspace(0, T, bins + 1).astype(int).tolist()):
+    part = value_T[start:end]
+    gaps = np.flatnonzero(~np.isfinite(part))[:1].tolist()  # a gap stays one
+    finite = np.where(np.isfinite(part), part, 0)
+    kept |= {start + i for i in (0, int(finite.argmin()), int(finite.argmax()), *gaps)}
+  index = np.array(sorted(kept))
+  return step_T[index], value_T[index]
 
 
 def rgb(image_HWC: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from vit_jax.errors import writing
 from vit_jax.report import plots
 from vit_jax.report.render import Picture, Table, picture, render
 from vit_jax.transfer.suite import GroupMean, TransferRow
+from vit_jax.writes import write
 
 
 def write_page(
@@ -38,8 +38,7 @@ def write_page(
     metrics=[_metric(metric, rows, models) for metric in dict.fromkeys(row.metric for row in rows)],
     everything=_everything(rows),
   )
-  with writing(path):
-    path.write_text(text, 'utf-8')
+  write(path, text)
 
 
 def _means(means: Sequence[GroupMean], models: Sequence[str]) -> Table:

@@ -15,6 +15,7 @@ import jax
 
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
+from vit_jax.fields import whole
 from vit_jax.run.checksums import checksums, unseal
 from vit_jax.run.orbax_log import orbax_log
 from vit_jax.trees import flatten
@@ -69,8 +70,13 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Committed steps, oldest first, asked of the storage."""
-    self._checkpointer.reload()
-    return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+    try:
+      self._checkpointer.reload()
+      found = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+    except Exception:  # Orbax lists none if the description of one is damaged, and raises anything
+      names = [whole(path.name) for path in self.directory.iterdir() if path.is_dir()]
+      found = [step for step in names if step is not None]
+    return sorted(found)
 
   def best_step(self) -> int | None:
     """The committed step with the best metric (the latest of equals), if one was measured."""
@@ -85,8 +91,8 @@ class Checkpoints:
       return steps[-1]
     if which == 'best' and (best := self.best_step()) is not None:
       return best
-    if str(which).isdigit() and int(which) in steps:
-      return int(which)
+    if (step := whole(str(which))) in steps:
+      return step
     known, name = ', '.join(map(str, steps)), self._options.best
     if which == 'best':
       raise UserError(
@@ -160,7 +166,8 @@ class Checkpoints:
     except UserError:
       raise
     except Exception as error:  # damaged files raise anything
-      wrong = f'{type(error).__name__}: {first_line(error)}'[:200]
+      why = first_line(error).partition(' [')[0].partition('. See ')[0]
+      wrong = f'{type(error).__name__}: {why}'[:200]
     wrong = next(filter(None, self._gather(wrong)), '')
     if not wrong:
       sums = checksums({name: leaf for name, leaf in flatten(tree).items() if leaf is not ...})

@@ -30,13 +30,14 @@ from vit_jax import layouts, models
 from vit_jax.config import Checkpoint, Experiment
 from vit_jax.data.view import inputs_of
 from vit_jax.errors import UserError
+from vit_jax.fields import whole
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.paths import local
 from vit_jax.run.checkpoint import Checkpoints
 from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.events import EventLog
-from vit_jax.run.files import read_object, replacing, write_json, write_text
+from vit_jax.run.files import read_object, write_json, write_text
 from vit_jax.run.identity import Identity, differences
 from vit_jax.run.lock import Lock
 from vit_jax.run.measured import Measured
@@ -44,6 +45,7 @@ from vit_jax.run.predictions import Predictions, write_predictions
 from vit_jax.run.translations import Translations, write_translations
 from vit_jax.run.writers import MetricsWriter
 from vit_jax.tables import as_csv
+from vit_jax.writes import replacing
 
 
 class Run(Measured):
@@ -120,7 +122,7 @@ class Run(Measured):
 
   def _has_checkpoints(self) -> bool:
     folder = self.path / 'checkpoints'
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    return folder.is_dir() and any(whole(path.name) is not None for path in folder.iterdir())
 
   def _of_length(self, x: Experiment) -> Experiment:
     """`x` with the length of the run here."""
@@ -189,6 +191,7 @@ class Run(Measured):
 
   def figure(self, name: str) -> AbstractContextManager[IO[bytes]]:
     """A file to write a PNG to, which becomes figures/NAME.png."""
+    (self.path / 'figures').mkdir(exist_ok=True)
     return replacing(self.path / 'figures' / f'{name}.png')
 
   # What it has learned.

@@ -21,6 +21,7 @@ from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError, first_few
 from vit_jax.fields import flat, plain
 from vit_jax.parallel.processes import Processes
+from vit_jax.redaction import redacted
 from vit_jax.run.files import is_number, read_object
 
 # Keys that change where a run runs and how it is watched, not what it computes.
@@ -160,7 +161,7 @@ def check_classes(names: Sequence[str], known: Sequence[str]) -> None:
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
   """One line for each key that decides the result and differs: a run cannot resume across one."""
-  was, now = flat(plain(old)), flat(plain(new))
+  was, now = (redacted(flat(plain(x))) for x in (old, new))  # stored recipes hold no secrets
   return [
     f'config.{key} was {was.get(key)!r} and is now {now.get(key)!r}'
     for key in _differing(was, now)
@@ -170,7 +171,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 def agree(here: Processes, x: Experiment, identity: Identity) -> None:
   """Raises a UserError on all processes of a run, which all call it, if they do not agree."""
-  config = flat(plain(x), 'config')
+  config = redacted(flat(plain(x), 'config'))
   free = [f'config.{key}' for key in PER_PROCESS]
   mine = {key: value for key, value in config.items() if not _below(key, free)} | flat(
     {

@@ -10,6 +10,7 @@ import numpy as np
 from vit_jax.config import Experiment, resolve
 from vit_jax.config.evals import HEADLINES
 from vit_jax.errors import UserError
+from vit_jax.fields import whole
 from vit_jax.paths import local
 from vit_jax.run.checkpoint import check_path
 from vit_jax.run.events import read_events
@@ -94,9 +95,9 @@ class Measured:
     """What `vit_jax evaluate` wrote, by step."""
     found = {}
     for path in self.path.glob('evaluation-*.json'):
-      step = path.stem.removeprefix('evaluation-')
-      if step.isdigit() and (results := read_object(path, self.faults)):
-        found[int(step)] = results
+      step = whole(path.stem.removeprefix('evaluation-'))
+      if step is not None and (results := read_object(path, self.faults)):
+        found[step] = results
     return dict(sorted(found.items()))
 
   @cached_property
@@ -145,7 +146,7 @@ class Measured:
   @property
   def features(self) -> dict[str, list[str]]:
     """The evals of features -> their metrics, such as '10-shot'."""
-    keys = dict.fromkeys(key for row in self.metrics for key in row)
+    keys = self._columns
     found = {
       name: [key.partition('/')[2] for key in keys if key.startswith(f'{name}/')]
       for name in self._evals('few_shot', 'knn', 'linear')
@@ -154,22 +155,36 @@ class Measured:
 
   @property
   def last_step(self) -> int:
-    return max((int(row['step']) for row in self.metrics), default=0)
+    return int(max(self._columns.get('step', ()), default=0))
 
   def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric. Of two rows of a step, the later one counts."""
-    values = {row['step']: row[name] for row in self.metrics if name in row}
-    steps = sorted(values)
-    return np.array(steps, float), np.array([values[step] for step in steps], float)
+    values = self._columns.get(name, {})
+    step_T = np.fromiter(values.keys(), float, len(values))
+    value_T = np.fromiter(values.values(), float, len(values))
+    order_T = np.argsort(step_T, kind='stable')
+    return step_T[order_T], value_T[order_T]
+
+  @cached_property
+  def _columns(self) -> dict[str, dict[float, float]]:
+    """Metric -> step -> value, which pages of long runs ask for often."""
+    found: dict[str, dict[float, float]] = {}
+    for row in self.metrics:
+      step = row['step']
+      for name, value in row.items():
+        found.setdefault(name, {})[step] = value
+    return found
 
   def result(self, eval_name: str) -> Mapping[str, float]:
     """The final metrics of an eval split; of an unfinished run the latest ones, or none."""
     if eval_name in self.summary:
       return self.summary[eval_name]
-    prefix, latest = f'{eval_name}/', {}
-    for row in self.metrics:
-      latest |= {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)}
-    return latest
+    prefix = f'{eval_name}/'
+    return {
+      name.removeprefix(prefix): next(reversed(values.values()))
+      for name, values in self._columns.items()
+      if name.startswith(prefix)
+    }
 
   @cached_property
   def translations(self) -> dict[str, Translations]:

@@ -1,6 +1,9 @@
 """The log of Orbax while checkpoints are open."""
 
+import functools
 import logging
+import sys
+from typing import Any
 
 
 class OrbaxLog(logging.Filter):
@@ -21,6 +24,7 @@ class OrbaxLog(logging.Filter):
     return False
 
   def use(self) -> None:
+    _drop_left_reads()
     self._users += 1
     logging.getLogger('absl').addFilter(self)
 
@@ -28,6 +32,24 @@ class OrbaxLog(logging.Filter):
     self._users -= 1
     if not self._users:
       logging.getLogger('absl').removeFilter(self)
+
+
+@functools.cache
+def _drop_left_reads() -> None:
+  """Once a file of a checkpoint cannot be read, which is reported, Orbax leaves the other reads.
+
+  asyncio then logs a traceback for each of them, some of them much later.
+  """
+  logging.getLogger('asyncio').addFilter(
+    lambda record: 'exception was never retrieved' not in record.getMessage()
+  )
+  usual = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      usual(unraisable)
+
+  sys.unraisablehook = hook
 
 
 orbax_log = OrbaxLog()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.errors import first_line
-from vit_jax.run.files import replacing
+from vit_jax.writes import replacing
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
       arrays['held_out_N'] = raster.held_out_N
     if raster.extent:
       arrays['extent'] = raster.extent
+  path.parent.mkdir(exist_ok=True)
   with replacing(path) as file:
     np.savez_compressed(file, **arrays)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vit_jax.config import Experiment
 from vit_jax.errors import UserError
-from vit_jax.run.files import is_number, read_lines, write_text
+from vit_jax.run.files import NUMBERS, read_lines, write_text
 
 
 def read_metrics(path: Path, faults: list[str]) -> list[dict[str, float]]:
@@ -19,7 +19,7 @@ def read_metrics(path: Path, faults: list[str]) -> list[dict[str, float]]:
 
 
 def _is_row(row: dict[str, Any]) -> bool:
-  return 'step' in row and all(map(is_number, row.values()))
+  return 'step' in row and NUMBERS.issuperset(map(type, row.values()))
 
 
 class MetricsWriter:

@@ -1,7 +1,7 @@
 """A bag of visual words as a backbone of `transfer` and as a system of `compare`."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,17 @@ def open_bag(folder: Path, train: Part) -> BagBackbone:
   chosen_N = np.random.default_rng(0).permutation(len(source))[: bovw.SOUGHT]
   view = View.whole(_size(source, chosen_N), 3)
   path = folder / f'bag-{judge.split_key(f"{NAME} {view!r}", source)}.npz'
-  if path.is_file():
-    stored = files.read(path)
-    bag = bovw.BagOfWords(int(stored['side']), bool(stored['color']), stored['words'])
-  else:
+
+  def make() -> dict[str, np.ndarray]:
     images_NHWC, labels_N = read_all(MappedSource(source, 'chosen', indices_N=chosen_N), view)
     bag = bovw.learn(images_NHWC, labels_N, source.groups()[chosen_N, 0])
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = {'side': np.array(bag.side), 'color': np.array(bag.color), 'words': bag.words_VE}
-    files.write(path, stored)
+    return {'side': np.array(bag.side), 'color': np.array(bag.color), 'words': bag.words_VE}
+
+  def fits(stored: Mapping[str, np.ndarray]) -> bool:
+    return (stored['words'].ndim, stored['side'].ndim, stored['color'].ndim) == (2, 0, 0)
+
+  stored = files.kept(path, make, fits)
+  bag = bovw.BagOfWords(int(stored['side']), bool(stored['color']), stored['words'])
   return BagBackbone(bag, view)
 
 

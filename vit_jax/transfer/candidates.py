@@ -14,6 +14,7 @@ from vit_jax.errors import UserError
 from vit_jax.evaluate.backbone import Backbone, Featured
 from vit_jax.evaluate.sets import Part
 from vit_jax.paths import is_address, local
+from vit_jax.redaction import redacted
 from vit_jax.transfer import bag
 from vit_jax.weights import Opened
 from vit_jax.weights import open as open_weights
@@ -82,7 +83,7 @@ def candidates(
       inputs=inputs,
     )
     place = text.partition('@')[0]
-    name = its or (Path(place) if is_address(place) else local(place).resolve()).name
+    name = its or (Path(redacted(place)) if is_address(place) else local(place).resolve()).name
     found.append(_candidate(name, opened, side, batch))
   for name, count in Counter(candidate.name for candidate in found).items():
     if count > 1:

@@ -99,9 +99,14 @@ def compare(
       [(choice, folder / f'choice-{i}') for i, choice in enumerate(choices)],
       {seed: folder / f'seed-{seed}' for seed in seeds[: system.seeds or None]},
     )
-    for choice in choices:  # a fault is found before an hour of training
+    for choice in choices or [{}]:  # a fault is found before an hour of training
       x = experiment(system, choice, SEED, 'a run')
-      if not isinstance(x.data, ImageData):
+      if not any(line.kind in ('classify', 'translate') for line in x.evals.values()):
+        raise UserError(
+          f'config.evals of {system.name!r} judges nothing that systems are compared by; add a '
+          "line such as test=dict(split='test')"
+        )
+      if choices and not isinstance(x.data, ImageData):
         raise UserError(
           f'get_comparison() of {file} gives {system.name!r} choices, but pairs of sentences have '
           'no part to hold out; write what it should be into get_config()'

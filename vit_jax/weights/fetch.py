@@ -13,6 +13,8 @@ from filelock import FileLock
 
 from vit_jax.errors import UserError
 from vit_jax.paths import is_address, local
+from vit_jax.redaction import redacted
+from vit_jax.writes import write
 
 _CHUNK = 1 << 22
 # What storages call the version of a file.
@@ -41,7 +43,11 @@ def fetch(source: str, cache: Path) -> Path:
     return path
   # Two addresses may end in the same name.
   mark = hashlib.sha256(address.encode()).hexdigest()[:8]
-  path = cache / f'{mark}-{re.sub(r"[^A-Za-z0-9_.+-]", "_", address.rpartition("/")[2])}'
+  name = re.sub(r'[^A-Za-z0-9_.+-]', '_', redacted(address).rpartition('/')[2])[-120:]
+  path = cache / f'{mark}-{name}'
+  if path.exists() and (fault := _fault(path, wanted)):
+    _log.warning('%s %s; it is fetched again', path, fault)
+    path.unlink()
   new = not path.exists()
   if new:
     _download(address, path, wanted)
@@ -51,11 +57,34 @@ def fetch(source: str, cache: Path) -> Path:
   return path
 
 
+def _fault(path: Path, wanted: str) -> str:
+  """What is wrong with a copy: it is not what was fetched, or not what is wanted; '' if nothing."""
+  digest = _sha256(path)
+  try:
+    fetched = _sum_of(path).read_text('utf-8', 'replace').strip()
+  except OSError:
+    return 'has no checksum beside it'
+  if digest != fetched:
+    return f'is damaged: it has sha256 {digest[:12]}, not {fetched[:12]} as when it was fetched'
+  if not digest.startswith(wanted.lower()):
+    return f'has sha256 {digest[:12]}, not {wanted[:12]}'
+  return ''
+
+
+def _sum_of(path: Path) -> Path:
+  """Where the checksum of a copy is kept."""
+  return path.parent / '.sha256' / path.name
+
+
+def _sha256(path: Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
 def _check(path: Path, wanted: str, called: str = '') -> str:
   if not path.is_file():
     raise NotThere(f'there is no file {path}')
-  with path.open('rb') as file:
-    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  digest = _sha256(path)
   if not digest.startswith(wanted.lower()):
     raise UserError(
       f'{called or path} has sha256 {digest}, not {wanted}; it is damaged or another file'
@@ -109,8 +138,12 @@ def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, want
       f'{address} broke off after {found:,} of {size:,} bytes; run the same command again'
     )
   try:
-    _check(part, wanted, address)
+    digest = _check(part, wanted, address)
   except UserError:
     part.unlink()
     raise
+  _sum_of(path).parent.mkdir(exist_ok=True)
+  write(_sum_of(path), f'{digest}\n')
   os.replace(part, path)
+  for left in path.parent.glob(f'.{path.name}.*.part'):  # of other versions of the file
+    left.unlink(missing_ok=True)

@@ -5,7 +5,8 @@ preprocessor_config.json.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,28 @@ _FAMILIES = {
 _GELU = {'gelu': True, 'gelu_new': False, 'gelu_pytorch_tanh': False, 'gelu_fast': False}
 
 
+# What is read of config.json, and the type of each; where a bound is missing it is that of `check`.
+_KEYS: dict[str, Any] = {
+  'model_type': str,
+  'architecture': str,
+  'hidden_act': str,
+  'hidden_size': int,
+  'patch_size': int,
+  'num_hidden_layers': int,
+  'num_attention_heads': int,
+  'intermediate_size': int,
+  'mlp_ratio': float,
+  'use_swiglu_ffn': bool,
+  'num_register_tokens': int,
+  'layer_norm_eps': float,
+}
+
+
 def is_model(folder: Path) -> bool:
-  return bool({'model_type', 'architecture'} & _json(folder / CONFIG).keys())
+  try:
+    return bool({'model_type', 'architecture'} & _json(folder / CONFIG).keys())
+  except UserError:
+    return False
 
 
 def read_folder(folder: Path) -> Stored:
@@ -73,7 +94,10 @@ def inputs_of(folder: Path) -> Inputs | None:
 def _read(where: str, get: Get) -> Stored:
   config = _json(get(CONFIG))
   if not config:
-    raise UserError(f'{where} has no {CONFIG}, or a damaged one; it should say which model it is')
+    raise UserError(f'{where} has no {CONFIG}; it should say which model it is')
+  for key in _KEYS.keys() & config.keys():
+    low = 1 if _KEYS[key] is int and key != 'num_register_tokens' else 0
+    fields.check(config[key], _KEYS[key], f'{where}: {key} of {CONFIG}', {'low': low})
   stored = published(_arrays(where, get), where)
   weights = get(WEIGHTS)
   notes = files.notes(weights) if weights else {}
@@ -87,7 +111,8 @@ def _read(where: str, get: Get) -> Stored:
   else:
     (name, options), preprocessor = _of_transformers(config), _json(get(PREPROCESSOR))
   inputs, remarks = inputs_of_config(config, preprocessor, where)
-  size = preprocessing.sides(config['image_size']) if 'image_size' in config else None
+  with _understood(where):
+    size = preprocessing.sides(config['image_size']) if 'image_size' in config else None
   if 'options' in notes and 'inputs' in notes:
     inputs = fields.build(Inputs, {**notes['inputs'], 'source': 'its metadata'}, f'{where}: inputs')
     size, remarks = inputs.size, ()
@@ -106,6 +131,8 @@ def _arrays(where: str, get: Get) -> dict[str, np.ndarray]:
   if path is not None:
     return files.read(path)
   shard_of = _json(get(INDEX)).get('weight_map', {})
+  if not isinstance(shard_of, dict) or not all(isinstance(s, str) for s in shard_of.values()):
+    raise UserError(f'{where}: weight_map of {INDEX} is not a table of the file of each name')
   if not shard_of:
     raise UserError(
       f'{where} has no {WEIGHTS}; weights in pickles are not read: save them anew with '
@@ -146,7 +173,7 @@ def _of_transformers(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _of_timm(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-  others = set(config.get('model_args', {})) - {'img_size', 'num_classes'}
+  others = set(config.get('model_args') or {}) - {'img_size', 'num_classes'}
   known = find(config['architecture'])
   if known is None or known.owner != 'timm' or others:
     return '', {}
@@ -157,7 +184,7 @@ def inputs_of_config(
   config: Mapping[str, Any], preprocessor: Mapping[str, Any], where: str
 ) -> tuple[Inputs | None, tuple[str, ...]]:
   """(the images that the weights expect, remarks on what is done differently)."""
-  try:
+  with _understood(where):
     if preprocessing.TIMM in config:
       inputs, remarks = preprocessing.of_timm(config[preprocessing.TIMM])
     elif preprocessor:
@@ -165,9 +192,16 @@ def inputs_of_config(
     else:
       return None, ()
     fields.build(Inputs, fields.plain(inputs), where)  # checks every value
-  except (TypeError, ValueError, KeyError, ZeroDivisionError, AttributeError):
+    return replace(inputs, class_names=_class_names(config)), remarks
+
+
+@contextmanager
+def _understood(where: str) -> Iterator[None]:
+  """Around reading what others wrote of images and classes, in which any value may be wrong."""
+  try:
+    yield
+  except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
     raise UserError(f'{where} says of its images what cannot be understood') from None
-  return replace(inputs, class_names=_class_names(config)), remarks
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,14 +211,18 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     found = tuple(config['label_names'])
   else:
     found = tuple(named[k] for k in sorted(named, key=int))
+  if not all(isinstance(name, str) for name in found):
+    raise ValueError('a name of a class is no text')
   unknown = found == tuple(f'LABEL_{k}' for k in range(len(found)))
   return () if unknown else imagenet.canonical(found)
 
 
 def _json(path: Path | None) -> dict[str, Any]:
-  """The object in a file; {} if there is none, or it is damaged."""
+  """The object in a file; {} if there is none. Raises a UserError if it is damaged."""
   try:
-    found = json.loads(path.read_text()) if path else {}
-  except (OSError, ValueError):
-    return {}
-  return found if isinstance(found, dict) else {}
+    found = json.loads(path.read_text()) if path and path.exists() else {}
+  except (OSError, ValueError, RecursionError):
+    found = None
+  if not isinstance(found, dict):
+    raise UserError(f'{path} is damaged: it does not hold a JSON object')
+  return found

@@ -12,6 +12,7 @@ from vit_jax.layouts import files, preprocessing
 from vit_jax.layouts.published import find
 from vit_jax.models.inputs import Inputs
 from vit_jax.paths import is_address, local
+from vit_jax.redaction import redacted
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
 from vit_jax.weights import augreg, huggingface
@@ -53,7 +54,7 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
   address = str(place)
   if source.startswith(augreg.PREFIX):
     address = augreg.address(source, cache, augreg.DIRECTORY)
-  path, where = fetch(address, cache), address.partition('#')[0]
+  path, where = fetch(address, cache), redacted(address).partition('#')[0]
   stored, notes = published(files.read(path), where), files.notes(path)
   inputs, remarks = _inputs_of_notes(notes, where)
   stored = replace(stored, inputs=inputs, remarks=(*stored.remarks, *remarks))

@@ -10,7 +10,7 @@ EXAMPLES, BATCH = 75, 12
 STEPS = 4 * EXAMPLES // BATCH  # four epochs
 
 
-@pytest.mark.faults
+@pytest.mark.storm
 def test_each_example_once_through_one_three_and_two_processes(nursery, lenet_recipe, tmp_path):
   argv = [
     'train',

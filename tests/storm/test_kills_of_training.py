@@ -2,11 +2,12 @@
 
 Each life of a run ends by a fault; the next goes on as a requeue would. At the end the parameters
 and every row of the metrics are bit by bit those of a run that nothing disturbed. All 40:
-`pytest -m faults -n 0 -s tests/faults`; five of them run in CI.
+`pytest -m storm -n 0 -s tests/storm`; six of them run in CI.
 """
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -40,6 +41,7 @@ SHORT = (
   'hung loader',
   'truncated checkpoint',
   'kill in a save',
+  'stop a worker',
 )
 
 
@@ -115,6 +117,10 @@ def storm(
     else:
       assert codes.pop(victim) == -signal.SIGKILL
       assert all(code in GONE for code in codes), (codes, life.logs())
+      if number == signal.SIGSTOP:
+        named = rf'process {victim} (has been silent|does not answer)'
+        assert re.search(named, ''.join(map(life.log, range(count)))), life.logs()
+        assert -signal.SIGABRT not in codes, life.logs()
   return when
 
 
@@ -161,11 +167,11 @@ def tell(recoveries: list[tuple[float, str]]) -> None:
   print(f'{len(recoveries)} faults; worst recovery {seconds:.1f} s, after: {kind}')
 
 
-def test_five_faults(nursery, lenet_recipe, tmp_path):
+def test_six_faults(nursery, lenet_recipe, tmp_path):
   tell(weather(list(SHORT), nursery, lenet_recipe, tmp_path, count=2, steps=40, seed=0))
 
 
-@pytest.mark.faults
+@pytest.mark.storm
 def test_forty_faults(nursery, lenet_recipe, tmp_path):
   """Each of the twelve kinds at least three times, over two and over four processes."""
   rng = random.Random(0)
