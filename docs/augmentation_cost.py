@@ -183,7 +183,7 @@ def device(topologies: list[str]) -> None:
       keys = dict(
         epochs=1.0,
         batch_size=BATCH * where.chips,
-        model=dict(name='B/16', stochastic_depth=0.1),
+        model=dict(name='B/16', dtype='bfloat16', stochastic_depth=0.1),
         data=dict(name='imagenet2012', num_classes=1000, **IMAGENET),
         augment=augment,
         optim=dict(weight_decay=0.05),
