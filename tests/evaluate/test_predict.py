@@ -330,7 +330,7 @@ def test_a_truncated_array(file, tmp_path, capsys):
     (['--model=Ti/16'], 'does not fit the model'),
     (['--model=mu/17x'], "'mu/17x'"),
     ([], '--model is missing'),
-    (['--model=mu/16', '--top=0'], 'no whole number of at least 1'),
+    (['--model=mu/16', '--top=0'], 'no whole number from 1 to'),
     (['--model=mu/16', '--image_size', '1', '2', '3'], 'one side, or height and width'),
     (['--model=mu/16', '--output=out.txt'], 'must be a .npz or .csv or .jsonl file'),
     (['--model=mu/16', '--attention=nowhere/a.png'], 'in a folder that exists'),
