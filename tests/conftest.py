@@ -1,6 +1,7 @@
 """Eight fake CPU devices for every test, and a small run to train on."""
 
 import os
+import shutil
 import tempfile
 
 # Tests spend their time in the compiler: it optimizes little, and they, and the processes they
@@ -117,6 +118,18 @@ def trace_for(monkeypatch):
 
   yield patch
   jax.clear_caches()
+
+
+@pytest.fixture
+def readme_folder(finished_run, tiny_recipe, tmp_path, monkeypatch) -> Path:
+  """The current folder, with what README's and the docs' lines of Python name."""
+  (tmp_path / 'configs').mkdir()
+  shutil.copy(tiny_recipe, tmp_path / 'configs' / 'earth_climate.py')
+  shutil.copytree(finished_run, tmp_path / 'runs' / 'earth_climate')
+  for name in ('a.jpg', 'b.jpg'):
+    cv2.imwrite(str(tmp_path / name), np.full((40, 50, 3), 90, np.uint8))
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
 
 
 @pytest.fixture(scope='session')

@@ -1,12 +1,10 @@
 """`import vit_jax` as a library: README's own lines, on a small run."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -16,21 +14,15 @@ from vit_jax.layouts import files
 README = Path(__file__).parent.parent / 'README.md'
 
 
-def test_the_lines_of_the_readme(finished_run, tiny_recipe, tmp_path, monkeypatch):
+def test_the_lines_of_the_readme(readme_folder):
   (lines,) = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
-  (tmp_path / 'configs').mkdir()
-  shutil.copy(tiny_recipe, tmp_path / 'configs' / 'earth_climate.py')
-  shutil.copytree(finished_run, tmp_path / 'runs' / 'earth_climate')
-  for name in ('a.jpg', 'b.jpg'):
-    cv2.imwrite(str(tmp_path / name), np.full((40, 50, 3), 90, np.uint8))
-  monkeypatch.chdir(tmp_path)
   found: dict = {}
   exec(compile(lines, 'README.md', 'exec'), found)
   assert found['features'].shape == (2, 32)
   trainer, state = found['trainer'], found['state']
   assert int(state.step) == trainer.steps == 12 and np.isfinite(float(found['metrics']['loss']))
   assert trainer.experiment.batch_size == 64
-  written = files.read(tmp_path / 'model.safetensors')
+  written = files.read(readme_folder / 'model.safetensors')
   assert written['patch_embed.proj.weight'].shape == (32, 3, 8, 8)  # timm's name and order of axes
 
 

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import glob
 import os
 import secrets
 import stat
@@ -62,13 +63,9 @@ def _mode(path: Path) -> int:
 
 def _clear(path: Path) -> None:
   """Removes what processes that were killed have left of this file."""
-  for left in path.parent.glob(f'{_escaped(_prefix(path))}*.part'):
+  for left in path.parent.glob(f'{glob.escape(_prefix(path))}*.part'):
     try:
       if time.time() - left.lstat().st_mtime > STALE:
         left.unlink()
     except OSError:
       pass  # another process was first, or may not be disturbed
-
-
-def _escaped(text: str) -> str:
-  return ''.join(f'[{c}]' if c in '*?[' else c for c in text)

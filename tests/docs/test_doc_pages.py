@@ -2,12 +2,9 @@
 
 import re
 import shlex
-import shutil
 from argparse import ArgumentParser
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from vit_jax import commands, config
@@ -48,19 +45,13 @@ def lines(page: Path) -> list[str]:
   return [line for line in whole if ' --' in line and not SYNOPSIS.search(line)]
 
 
-def test_python_runs(finished_run, tiny_recipe, tmp_path, monkeypatch):
-  (tmp_path / 'configs').mkdir()
-  shutil.copy(tiny_recipe, tmp_path / 'configs' / 'earth_climate.py')
-  shutil.copytree(finished_run, tmp_path / 'runs' / 'earth_climate')
-  for name in ('a.jpg', 'b.jpg'):
-    cv2.imwrite(str(tmp_path / name), np.full((40, 50, 3), 90, np.uint8))
-  monkeypatch.chdir(tmp_path)
+def test_python_runs(readme_folder):
   blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'python.md').read_text(), re.DOTALL)
   assert len(blocks) > 3
   found: dict = {}
   exec(compile('\n'.join(blocks), 'python.md', 'exec'), found)
   assert found['output'].tokens_BND.ndim == 3 and found['maps'].stacks
-  assert (tmp_path / 'model.safetensors').exists()
+  assert (readme_folder / 'model.safetensors').exists()
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)

@@ -45,21 +45,24 @@ def fetch(source: str, cache: Path) -> Path:
   mark = hashlib.sha256(address.encode()).hexdigest()[:8]
   name = re.sub(r'[^A-Za-z0-9_.+-]', '_', redacted(address).rpartition('/')[2])[-120:]
   path = cache / f'{mark}-{name}'
-  if path.exists() and (fault := _fault(path, wanted)):
-    _log.warning('%s %s; it is fetched again', path, fault)
-    path.unlink()
+  digest = ''
+  if path.exists():
+    digest = _sha256(path)
+    if fault := _fault(path, digest, wanted):
+      _log.warning('%s %s; it is fetched again', path, fault)
+      path.unlink()
   new = not path.exists()
   if new:
     _download(address, path, wanted)
-  digest = _check(path, wanted)
+    digest = _sum_of(path).read_text('utf-8').strip()  # just compared with the file
+    _require(digest, wanted, path)  # another process may have fetched it, without being asked
   size, when = path.stat().st_size, 'now' if new else 'already'
   _log.info('%s: %s bytes, sha256 %s, %s in %s', address, f'{size:,}', digest, when, path)
   return path
 
 
-def _fault(path: Path, wanted: str) -> str:
+def _fault(path: Path, digest: str, wanted: str) -> str:
   """What is wrong with a copy: it is not what was fetched, or not what is wanted; '' if nothing."""
-  digest = _sha256(path)
   try:
     fetched = _sum_of(path).read_text('utf-8', 'replace').strip()
   except OSError:
@@ -81,15 +84,15 @@ def _sha256(path: Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _check(path: Path, wanted: str, called: str = '') -> str:
+def _check(path: Path, wanted: str) -> None:
   if not path.is_file():
     raise NotThere(f'there is no file {path}')
-  digest = _sha256(path)
+  _require(_sha256(path), wanted, path)
+
+
+def _require(digest: str, wanted: str, called: object) -> None:
   if not digest.startswith(wanted.lower()):
-    raise UserError(
-      f'{called or path} has sha256 {digest}, not {wanted}; it is damaged or another file'
-    )
-  return digest
+    raise UserError(f'{called} has sha256 {digest}, not {wanted}; it is damaged or another file')
 
 
 def _download(address: str, path: Path, wanted: str) -> None:
@@ -137,8 +140,9 @@ def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, want
     raise UserError(
       f'{address} broke off after {found:,} of {size:,} bytes; run the same command again'
     )
+  digest = _sha256(part)
   try:
-    digest = _check(part, wanted, address)
+    _require(digest, wanted, address)
   except UserError:
     part.unlink()
     raise
