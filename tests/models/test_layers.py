@@ -9,11 +9,35 @@ import pytest
 import reference
 
 from vit_jax import models
-from vit_jax.models import dense, dot_product, layers
+from vit_jax.models import constraints, dense, dot_product, layers
 
 
 def random(*shape, seed=0):
   return jnp.asarray(np.random.default_rng([seed, *shape]).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize(
+  'a, b, dims, letters',
+  [
+    ((5, 6), (6, 7), (((1,), (0,)), ((), ())), 'mk,kn->mn'),
+    ((5, 7), (6, 7), (((1,), (1,)), ((), ())), 'mk,nk->mn'),
+    ((34, 6), (34, 3, 2, 4), (((0,), (0,)), ((), ())), 'km,kxyz->mxyz'),
+    ((34, 2, 4), (34, 6), (((0,), (0,)), ((), ())), 'kxy,kn->xyn'),
+    ((5, 2, 4), (2, 4, 6), (((1, 2), (0, 1)), ((), ())), 'mxy,xyn->mn'),
+    ((5, 3, 2, 4), (6, 3, 2, 4), (((1, 2, 3), (1, 2, 3)), ((), ())), 'mxyz,nxyz->mn'),
+    ((2, 5, 3, 4), (2, 6, 3, 4), (((3,), (3,)), ((0, 2), (0, 2))), 'bnae,btae->bant'),
+    ((2, 3, 5, 6), (2, 6, 3, 4), (((3,), (1,)), ((0, 1), (0, 2))), 'bant,btae->bane'),
+    ((2, 3, 5, 6), (2, 5, 3, 4), (((2,), (1,)), ((0, 1), (0, 2))), 'bant,bnae->bate'),
+    ((3, 2, 5, 6), (2, 5, 3, 4), (((2,), (1,)), ((0, 1), (2, 0))), 'abnt,bnae->abte'),
+  ],
+)
+def test_products_of_a_cpu_with_bfloat16_units(a, b, dims, letters, monkeypatch):
+  monkeypatch.setattr(constraints, 'has_bfloat16_units', lambda: True)
+  a, b = (random(*shape).astype(jnp.bfloat16) for shape in (a, b))
+  # Compiled with the transpose that a caller may have before it, which XLA would put into the dot.
+  y = jax.jit(lambda a_T, b: dense.dot(a_T.T, b, dims, jnp.float32))(a.T, b)
+  expected = np.einsum(letters, *(np.asarray(x, np.float64) for x in (a, b)))
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)  # exact products, summed in float32
 
 
 def assert_same_gradients(ours, plain, *args):
@@ -132,8 +156,11 @@ def test_bfloat16_reaches_every_dot_of_an_accelerator(platform, options, trace_f
   assert dot_operands(dtype='float32', **options) == {'f32'}
 
 
-def test_a_cpu_multiplies_bfloat16_in_float32():
-  assert dot_operands(dtype='bfloat16') == {'f32'}
+@pytest.mark.parametrize('units, operands', [(True, 'bf16'), (False, 'f32')])
+def test_a_cpu_multiplies_bfloat16_as_its_units_do(units, operands, monkeypatch):
+  monkeypatch.setattr(constraints, 'has_bfloat16_units', lambda: units)
+  assert dot_operands(dtype='bfloat16') == {operands}
+  assert dot_operands(dtype='float32') == {'f32'}
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
@@ -144,7 +171,9 @@ def test_strict_promotion_forward_and_backward(dtype):
   assert all(grad.dtype == jnp.float32 for grad in jax.tree.leaves(grads))
 
 
-def test_bfloat16_is_near_float32_and_not_equal():
+@pytest.mark.parametrize('units', [True, False])
+def test_bfloat16_is_near_float32_and_not_equal(units, monkeypatch):
+  monkeypatch.setattr(constraints, 'has_bfloat16_units', lambda: units)
   outs = {}
   for dtype in ('float32', 'bfloat16'):
     f, params = gradient_of(dtype=dtype, pool='cls')

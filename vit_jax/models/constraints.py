@@ -8,8 +8,9 @@ large meshes repeat work.
 
 import contextlib
 import contextvars
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +32,33 @@ def platform() -> str:
   device = jax.sharding.get_abstract_mesh().abstract_device
   found = jax.default_backend() if device is None else device.platform
   return 'gpu' if found in ('cuda', 'rocm') else found
+
+
+@functools.cache
+def has_bfloat16_units() -> bool:
+  """Whether this CPU multiplies bfloat16 in hardware, as Linux says."""
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      lines = [line for line in file if line.lower().startswith(('flags', 'features'))]
+  except OSError:
+    return False
+  return not {'avx512_bf16', 'amx_bf16', 'bf16'}.isdisjoint(' '.join(lines).split())
+
+
+def cpu_multiplies_bfloat16() -> bool:
+  """Whether products on a CPU should have bfloat16 operands: on one device that has the units.
+
+  The partitioner would gather operands whose order in memory is constrained.
+  """
+  return has_bfloat16_units() and not (_meant() and jax.sharding.get_abstract_mesh().size > 1)
+
+
+def ordered(x: Array, axes: Sequence[int]) -> Array:
+  """`x` transposed to `axes`, in memory too."""
+  if list(axes) == list(range(x.ndim)):
+    return x
+  x = x.transpose(axes)
+  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def _meant() -> bool:

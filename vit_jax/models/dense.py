@@ -25,15 +25,39 @@ DotDims = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequen
 def dot(a: Array, b: Array, dims: DotDims, out_dtype: Any, bias: Array | None = None) -> Array:
   """`jax.lax.dot_general` in the dtype of `a`, accumulated in float32, plus a bias if given.
 
-  An accelerator multiplies 16-bit operands in its matrix units. A CPU multiplies them in float32,
-  with weights as stored: few CPUs have 16-bit units, and XLA emulates them slowly.
+  An accelerator multiplies 16-bit operands in its matrix units, and so does a CPU that has them.
+  Other CPUs multiply them in float32, with weights as stored: XLA emulates 16 bits slowly.
   """
-  on_cpu = constraints.platform() == 'cpu'
-  dtype, sums = (jnp.float32, jnp.float32) if on_cpu else (a.dtype, out_dtype)
-  y = jax.lax.dot_general(a.astype(dtype), b.astype(dtype), dims, preferred_element_type=sums)
+  if constraints.platform() != 'cpu':
+    y = _product(a, b.astype(a.dtype), dims, out_dtype)
+  elif a.dtype == jnp.bfloat16 and constraints.cpu_multiplies_bfloat16():
+    y = _cpu_product(a, b.astype(a.dtype), dims)
+  else:
+    y = _product(a.astype(jnp.float32), b.astype(jnp.float32), dims, jnp.float32)
   if bias is not None:
     y += bias.astype(y.dtype).reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
   return y.astype(out_dtype)
+
+
+def _product(a: Array, b: Array, dims: DotDims, out_dtype: Any) -> Array:
+  return jax.lax.dot_general(a, b, dims, preferred_element_type=out_dtype)
+
+
+def _cpu_product(a: Array, b: Array, dims: DotDims) -> Array:
+  """The product in float32 of 16-bit operands, which are put in the order of `a_BMK` and `b_BKN`.
+
+  XLA's library for CPUs takes them in this order only. Of others, such as a weight gradient's, XLA
+  makes loops in float32, or a program that fails when it runs.
+  """
+  (sum_a, sum_b), (batch_a, batch_b) = [[tuple(axes) for axes in pair] for pair in dims]
+  rows = [axis for axis in range(a.ndim) if axis not in sum_a + batch_a]
+  columns = [axis for axis in range(b.ndim) if axis not in sum_b + batch_b]
+  shape = [a.shape[axis] for axis in (*batch_a, *rows)] + [b.shape[axis] for axis in columns]
+  batch, summed = [math.prod(a.shape[axis] for axis in axes) for axes in (batch_a, sum_a)]
+  a_BMK = constraints.ordered(a, (*batch_a, *rows, *sum_a)).reshape(batch, -1, summed)
+  b_BKN = constraints.ordered(b, (*batch_b, *sum_b, *columns)).reshape(batch, summed, -1)
+  y_BMN = _product(a_BMK, b_BKN, (((2,), (1,)), ((0,), (0,))), jnp.float32)
+  return y_BMN.reshape(shape)
 
 
 def affine(x: Array, kernel: Array, bias: Array, *, rank: int = 1, out_dtype: Any = None) -> Array:
