@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from vit_jax.parallel import chips, device
-from vit_jax.train.recorder import Progress, above_peak
+from vit_jax.train.recorder import Progress
 
 
 class Terminal(io.StringIO):
@@ -52,7 +52,7 @@ def test_a_share_of_the_peak_is_no_more_than_all_of_it(lines, share, words):
   Progress(0, 10, 'images').show(5, row(share))
   (line,) = lines()
   assert f'  {words} of peak' in line
-  assert above_peak(share) == (share > 1.01)
+  assert chips.above_peak(share) == (share > 1.01)
 
 
 def test_a_peak_that_is_too_low_is_explained(monkeypatch):

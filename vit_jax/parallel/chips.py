@@ -10,6 +10,11 @@ NVIDIA = 'https://www.nvidia.com/en-us/data-center/'
 GIB = 1 << 30
 
 
+def above_peak(share: float) -> bool:
+  """Whether a share of the peak is more than 100 % when it is shown in whole per cent."""
+  return share >= 1.005
+
+
 class Cloud(NamedTuple):
   """Names of a TPU in Google Cloud.
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError, writing
+from vit_jax.parallel import chips
 from vit_jax.report import curves, goodput, images, plots, sentences
 from vit_jax.report.kinds import KINDS, kind_of
 from vit_jax.report.render import render
@@ -154,6 +155,6 @@ def _facts(run: Run) -> dict[str, str]:
     values = run.series(f'train/{name}')[1]
     if len(values):
       facts[label] = format(np.median(values), form)
-      if name == 'fraction_of_peak' and np.median(values) > 1:
+      if name == 'fraction_of_peak' and chips.above_peak(np.median(values)):
         facts[label] += ', so the peak was measured too low'
   return facts

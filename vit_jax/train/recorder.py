@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 from tqdm import tqdm
 
-from vit_jax.parallel import device
+from vit_jax.parallel import chips, device
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.run import Run
@@ -118,7 +118,7 @@ class Recorder:
     }
     self.write(step, row)
     self._progress.show(step, row)
-    if above_peak(row['train/fraction_of_peak']) and not self._said_why:
+    if chips.above_peak(row['train/fraction_of_peak']) and not self._said_why:
       self._said_why = True
       self.say(device.why_above_peak())
     return Window({}, 0, seconds)
@@ -131,11 +131,6 @@ class Recorder:
 
   def _end(self, code: int) -> None:
     self._events.end(self._step, code)
-
-
-def above_peak(share: float) -> bool:
-  """Whether a share of the peak, in whole per cent, is one that cannot be."""
-  return share >= 1.005
 
 
 def _ratio(sum: float, count: float) -> float:
@@ -172,7 +167,7 @@ class Progress:
     """Shows a row of training metrics, as `Recorder.log` makes it."""
     speed = f'{row[f"train/{self._unit}_per_second"]:,.0f} {SHORT[self._unit]}/s'
     share = row['train/fraction_of_peak']
-    peak = 'over 100% of peak' if above_peak(share) else f'{share:.0%} of peak'
+    peak = 'over 100% of peak' if chips.above_peak(share) else f'{share:.0%} of peak'
     words = f'loss {row["train/loss"]:.4f}  {speed}  {peak}'
     if self._bar is not None:
       self._bar.set_postfix_str(words)
