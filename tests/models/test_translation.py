@@ -42,6 +42,7 @@ RNNS = {
 }
 MODELS = TRANSFORMERS | RNNS
 DIVERSE = ('post unrolled', 'pre rolled', 'gru none after', 'gru additive before', 'lstm dot')
+ALL = [pytest.param(name, marks=[pytest.mark.slow] * (name not in DIVERSE)) for name in MODELS]
 
 
 def pair_of(lengths, source=S, target=T):
@@ -187,7 +188,7 @@ def test_models_without_alignment_say_so(name):
 # What a prediction depends on
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ALL)
 def test_causality(name):
   """Another target token t changes no logit before it, to the last bit, and that of t."""
   run = forward(MODELS[name])
@@ -200,7 +201,7 @@ def test_causality(name):
     assert (np.abs(other_BTV[:, t] - logits_BTV[:, t]).max(axis=-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize('name', [*DIVERSE, 'gru dot before', 'lstm none'])
+@pytest.mark.parametrize('name', ALL)
 def test_padding(name):
   """A sentence has the same logits and memory alone, without any, as in a padded batch."""
   run = forward(MODELS[name])
@@ -211,7 +212,7 @@ def test_padding(name):
   np.testing.assert_allclose(alone.memory_BSD[0], batch.memory_BSD[1, :s], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ALL)
 def test_first_source_token(name):
   """It matters to its own sentence, and to no other."""
   run = forward(MODELS[name])
@@ -223,7 +224,7 @@ def test_first_source_token(name):
   np.testing.assert_array_equal(got_BTV[[0, 2]], batch_BTV[[0, 2]])
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', ALL)
 def test_cached_steps_are_the_full_pass(name):
   model = MODELS[name]
   logits_BTV, _, _ = stepwise(model)(PAIR)

@@ -241,7 +241,7 @@ def _distance(distance_LA: np.ndarray, uniform: float, images: int, of: str) -> 
     axes.plot(np.arange(1, L + 1), distance_L, 'o', alpha=0.8, markersize=5, color=color)
   axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
   axes.set(xlabel='layer', ylabel='pixels', xlim=(0.5, L + 0.5))
-  axes.set_ylim(0, 1.1 * max(uniform, distance_LA.max()))
+  axes.set_ylim(0, 1.1 * max(uniform, distance_LA.max()) or 1.0)  # all 0 with a single patch
   layers = '; '.join(
     f'layer {layer}: {distance_A.min():.1f} to {distance_A.max():.1f}, mean {distance_A.mean():.1f}'
     for layer, distance_A in enumerate(distance_LA, 1)
