@@ -16,7 +16,19 @@ from vit_jax.models.transformer import Transformer
 
 SMALL = dict(width=16, depth=2, mlp=32, heads=2, mlp_kind='relu')
 NAMES = ('post', 'pre', 'gru', 'lstm')
-CASES = [(name, 0.6) for name in NAMES] + [('post', 0.0), ('gru', 0.0)]  # with alpha
+CASES = [  # with alpha
+  ('post', 0.6),
+  ('gru', 0.0),
+  *(
+    pytest.param(name, alpha, marks=pytest.mark.slow)
+    for name, alpha in (
+      ('pre', 0.6),
+      ('lstm', 0.6),
+      ('gru', 0.6),
+      ('post', 0.0),
+    )
+  ),
+]
 SEEDS = range(3)
 
 

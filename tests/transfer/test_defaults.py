@@ -27,6 +27,7 @@ FAMILIES = {
   'R+Ti/16': TINY,
   'ResNet-18': dict(stages=(1, 1, 1, 1)),
 }
+OFTEN = ('DeiT-Ti/16-distilled', 'DINOv2-S/14', 'ResNet-18')
 
 
 def found(count=3000, side=32, classes=CLASSES, splits=('test',)):
@@ -45,7 +46,9 @@ def weights_of(name, folder, side=0, num_classes=5):
   return str(path)
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=[pytest.mark.slow] * (name not in OFTEN)) for name in FAMILIES]
+)
 def test_every_family_begins_from_its_weights(name, tiny_folder, tmp_path):
   source = weights_of(name, tmp_path)
   what = defaults.look(str(tiny_folder), tmp_path)
