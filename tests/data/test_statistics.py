@@ -49,6 +49,7 @@ def test_a_model_learns_from_five_channels(tmp_path, tiny_recipe, capsys):
     f'--config.data.name=folder:{tmp_path / "images"}', '--config.data.channels=5',
     '--config.data.mean=(0.4,0.4,0.4,0.5,0.4)', '--config.data.std=(0.3,0.3,0.3,0.3,0.3)',
     '--config.evals={"test": {}}', '--config.augment.mixup=0.0', '--config.data.crop=none',
+    '--config.checkpoint.every.steps=40',
   ]  # fmt: skip
   assert commands.main(argv) == 0
   run = Run(tmp_path / 'run')
