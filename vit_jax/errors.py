@@ -117,9 +117,12 @@ def storage_sentence(error: BaseException, where: object) -> str | None:
     for number, words in _STORAGE_FAULTS.items():
       named = number not in _WRONG_PLACES and os.strerror(number) in str(seen)
       if code == number or named:
+        place = getattr(seen, 'filename', None) or where
+        if number in _WRONG_PLACES:
+          return f'{words} ({place}); remove or rename it, and run the same command again'
         return (
-          f'{words} ({getattr(seen, "filename", None) or where}); what was saved before is intact: '
-          'make room or choose another --workdir, and run the same command again'
+          f'{words} ({place}); what was saved before is intact: make room or choose another '
+          '--workdir, and run the same command again'
         )
   return None
 
@@ -130,6 +133,7 @@ _WRONG_PLACES = {
   errno.ELOOP: 'a link points to itself',
   errno.EISDIR: 'a folder is there in place of a file',
   errno.EEXIST: 'a file is there in place of a folder',
+  errno.ENXIO: 'a pipe, socket or device is there in place of a file',
 }
 _STORAGE_FAULTS = {
   **_WRONG_PLACES,

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fleet import Life
 from vit_jax import commands, config
-from vit_jax.errors import UserError
+from vit_jax.errors import RunFault, UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.run import lock
 from vit_jax.run.folder import Run
@@ -122,7 +122,7 @@ def test_an_owner_that_was_taken_for_gone_ends(tmp_path, monkeypatch, capsys):
     threading.Event().wait()  # as it never returns
 
   monkeypatch.setattr(here, 'leave', leave)
-  with Run(tmp_path).lock(here):
+  with pytest.raises(RunFault, match='taken over'), Run(tmp_path).lock(here):
     leave_behind(tmp_path, host='elsewhere', pid=7)
     assert left.wait(10) and left.code == 1
   assert 'was taken over by process 7 on host elsewhere' in capsys.readouterr().err

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tests.storm.verdicts import Case
+from tests.storm.verdicts import SECRET, Case
 from tests.storm.world import World
 from vit_jax.commands import COMMANDS
 from vit_jax.config import Experiment
@@ -194,7 +194,7 @@ def places(world: World) -> tuple[str, ...]:
     str(world.image / 'below'), str(world.vit), f'{world.run}@77', f'{world.run}@',
     f'{world.run}@²',
     str(world.folder / 'loop'), str(world.folder / 'secret'),
-    'http://user:pw@127.0.0.1:9/x?token=t0k',
+    str(world.folder / 'pipe'), str(world.folder / 'socket'), SECRET,
   )  # fmt: skip
 
 

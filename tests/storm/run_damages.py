@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,9 @@ DAMAGES: dict[str, Damage] = {
   'gone': lambda path: path.unlink(),
   'a folder': lambda path: _replace(path, Path.mkdir),
   'a loop': lambda path: _replace(path, lambda p: p.symlink_to(p)),
+  'a pipe': lambda path: _replace(path, os.mkfifo),
+  'a socket': lambda path: _replace(path, lambda p: os.mknod(p, stat.S_IFSOCK | 0o600)),
+  'a device': lambda path: _replace(path, lambda p: p.symlink_to('/dev/zero')),
 }
 
 

@@ -5,14 +5,11 @@ import pytest
 from tests.storm import hostile_images
 from tests.storm.verdicts import Storm
 
-LIMIT = 2e9  # bytes of memory
-
 
 def ride(each: int, runs: int, world, nursery, folder) -> None:
   storm = Storm('images', nursery, folder)
   cases = [*hostile_images.cases(world, each), *hostile_images.training(world, runs)]
   storm.ride(cases).must_be_calm()
-  assert storm.peak < LIMIT
 
 
 def test_a_few_images(world, nursery, tmp_path):

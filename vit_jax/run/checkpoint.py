@@ -16,6 +16,7 @@ import jax
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
 from vit_jax.fields import whole
+from vit_jax.reads import SPECIAL, first_special
 from vit_jax.run.checksums import checksums, unseal
 from vit_jax.run.orbax_log import orbax_log
 from vit_jax.trees import flatten
@@ -35,7 +36,10 @@ class Checkpoints:
   """
 
   def __init__(self, run: Path, options: config.Checkpoint, *, writes: bool = False):
-    """Raises a UserError if a reader finds no checkpoint. A writer removes interrupted saves."""
+    """Raises a UserError if a reader finds no checkpoint, or something that is no file.
+
+    A writer removes interrupted saves.
+    """
     self.directory = run.absolute() / 'checkpoints'
     self._run, self._options = run, options
     self._retention = Retention(options, lambda step: self._stored(step)[0])
@@ -43,6 +47,8 @@ class Checkpoints:
     self._closed = False
     if not writes and not self.directory.is_dir():
       raise UserError(_NONE.format(run))
+    if special := first_special(self.directory):  # Orbax would wait for it
+      raise UserError(f'{special} is {SPECIAL}, which no checkpoint has; remove it')
     from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
 
     orbax_log.use()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import first_line
+from vit_jax.reads import content
 from vit_jax.writes import replacing
 
 
@@ -24,7 +25,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_object(path: Path, faults: list[str]) -> dict[str, Any]:
   """The JSON object in a file; {} if there is none, and a fault if the file is damaged."""
   try:
-    value = json.loads(path.read_bytes())
+    value = json.loads(content(path))
     if isinstance(value, dict):
       return value
     faults.append(f'{path} is damaged: it does not hold a JSON object')
@@ -41,7 +42,7 @@ def read_lines(
   """The JSON objects of a file, one per line, that are `good`; a fault says which lines are not."""
   found, bad, lines = [], [], []
   try:
-    lines = path.read_bytes().splitlines()
+    lines = content(path).splitlines()
   except FileNotFoundError:
     pass
   except OSError as error:
