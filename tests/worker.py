@@ -2,11 +2,11 @@
 
 Reads one JSON object a line: {"argv": [...], "env": {...}, "devices": 1, "log": file,
 "places": file, "ids": file, and maybe "hang": step, "full": bytes, "errors": file, "cwd": folder,
-"whole": true, "version": text, "clock": [step, seconds], "meanwhile": [step, argv]}. Prints {"pid":
-...} when a process has started and {"pid": ..., "code": ..., "peak": bytes} when it has ended. The
-faults that come from within are planted here, around the product and not in it; and what takes
-seconds of every start but is tested elsewhere is left out, unless "whole" is set: measuring the
-peak rate and drawing the report.
+"whole": true, "version": text, "clock": [step, seconds], "silent": seconds, "meanwhile": [step,
+argv]}. Prints {"pid": ...} when a process has started and {"pid": ..., "code": ..., "peak": bytes}
+when it has ended. The faults that come from within are planted here, around the product and not in
+it; and what takes seconds of every start but is tested elsewhere is left out, unless "whole" is
+set: measuring the peak rate and drawing the report.
 """
 
 import json
@@ -27,6 +27,7 @@ from vit_jax.data.loader import Loader
 from vit_jax.parallel import device, processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.report import page
+from vit_jax.run import lock
 
 
 def announce_places(path: str) -> None:
@@ -118,6 +119,8 @@ def run(order: dict) -> int:
     hang_the_loader(order['hang'])
   if 'version' in order:
     vit_jax.__version__ = order['version']
+  if 'silent' in order:  # seconds that an owner of a lock elsewhere may be
+    lock.SILENT = order['silent']
   if 'clock' in order:
     set_the_clock(*order['clock'])
   if 'meanwhile' in order:
@@ -127,6 +130,8 @@ def run(order: dict) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (order['full'], order['full']))
   try:
     return commands.main(order['argv'])
+  except SystemExit as ended:  # of --help
+    return ended.code or 0
   except BaseException:
     traceback.print_exc()
     return 1
