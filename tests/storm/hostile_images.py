@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.storm.file_bytes import cuts, flips, header
 from tests.storm.verdicts import Case, generator
-from tests.storm.weight_files import cuts, flips, header
 from tests.storm.world import World
 
 READERS = ('folder', 'table', 'webdataset', 'parquet', 'predict')

@@ -55,7 +55,7 @@ def fetch(source: str, cache: Path) -> Path:
   new = not path.exists()
   if new:
     _download(address, path, wanted)
-    digest = _sum_of(path).read_text('utf-8').strip()  # just compared with the file
+    digest = content(_sum_of(path)).decode().strip()  # just compared with the file
     _require(digest, wanted, path)  # another process may have fetched it, without being asked
   size, when = path.stat().st_size, 'now' if new else 'already'
   _log.info('%s: %s bytes, sha256 %s, %s in %s', address, f'{size:,}', digest, when, path)
