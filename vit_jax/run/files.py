@@ -47,11 +47,12 @@ def read_lines(
     pass
   except OSError as error:
     faults.append(f'{path} cannot be read: {_reason(error)}')
-  for number, value in enumerate(_values(lines), 1):
-    if isinstance(value, dict) and good(value):
-      found.append(value)
-    else:
-      bad.append(number)
+  with _uninterrupted():
+    for number, value in enumerate(_values(lines), 1):
+      if isinstance(value, dict) and good(value):
+        found.append(value)
+      else:
+        bad.append(number)
   if bad:
     more = f' and {len(bad) - 1} more' if len(bad) > 1 else ''
     faults.append(f'{path}: line {bad[0]}{more} of {len(lines)} cannot be read and is left out')
@@ -82,8 +83,7 @@ def _values(lines: list[bytes]) -> Iterator[Any]:
   once."""
   if all(line[:1] == b'{' and line[-1:] == b'}' for line in lines):
     try:
-      with _uninterrupted():
-        found = json.loads(b'[' + b','.join(lines) + b']')
+      found = json.loads(b'[' + b','.join(lines) + b']')
       if len(found) == len(lines):
         yield from found
         return
