@@ -8,7 +8,7 @@ from jax._src import clusters  # what JAX detects has no public name
 from vit_jax.errors import UserError
 from vit_jax.fields import whole
 
-ALL_INTERFACES = ('', '0.0.0.0', '::', '*')
+ALL_INTERFACES = ('', '0.0.0.0', '::', '*')  # nosec B104
 
 
 class Place(NamedTuple):
