@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import socket
 import stat
 
 import numpy as np
 import pytest
 
+from tests.fleet import Life
 from vit_jax import commands, config, errors, fields, reads
 from vit_jax.config.recipes import load_comparison, load_sweep
 from vit_jax.errors import UserError, verdict
@@ -231,3 +233,16 @@ def test_a_number_beyond_all_floats_in_a_metric(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
   steps, values = Run(tmp_path).series('test/top1')
   assert steps.tolist() == [1, 2] and values.tolist() == [float('inf'), 0.5]
+
+
+def test_a_port_that_is_in_use_is_named(lenet_recipe, nursery, tmp_path):
+  with socket.socket() as held:
+    held.bind(('127.0.0.1', 0))
+    held.listen()
+    address = f'127.0.0.1:{held.getsockname()[1]}'
+    names = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
+    env = dict(zip(names, (address, '2', '0'), strict=True))
+    argv = ['train', f'--config={lenet_recipe}', f'--workdir={tmp_path / "run"}']
+    life = Life(nursery, tmp_path / 'lives', argv, plant={0: {'env': env}})
+    assert life.codes() == [2]
+  assert f'cannot join the others at {address}' in life.log(0)

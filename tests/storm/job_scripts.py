@@ -68,7 +68,3 @@ def environments(world: World) -> Iterator[Case]:
   for text in NUMBERS:
     yield Case(f'{text[:20]!r} processes', train, 'sentence', env=of('127.0.0.1:0', text, '0'))
     yield Case(f'process {text[:20]!r}', train, 'sentence', env=of('127.0.0.1:0', '2', text))
-
-
-def cases(world: World) -> list[Case]:
-  return [*scripts(world), *environments(world)]

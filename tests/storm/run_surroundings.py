@@ -80,7 +80,7 @@ def full_disks(world: World) -> Iterator[Case]:
         yield Case(f'{name} on a disk with {free} KiB left', argv, begin=begin, limit=180.0)
     else:
       for largest in LARGEST:
-        what = f'{name} with files of at most {largest} bytes'
+        what = f'{name} on a disk whose files end at {largest} bytes'
         yield Case(what, argv, begin=copy, limit=180.0, plant={'full': largest})
 
 

@@ -2,28 +2,30 @@
 
 import pytest
 
-from tests.storm import command_lines, job_scripts, recipe_files
+from tests.storm import command_lines, job_scripts, late, recipe_files
 from tests.storm.verdicts import Storm, drawn
 
 
-def drawn_cases(counts: tuple[int, int, int, int], world) -> list:
+def drawn_cases(counts: tuple[int, ...], world) -> list:
   parts = {
     'overrides': command_lines.overrides,
     'flags': command_lines.flag_cases,
     'recipes': recipe_files.cases,
-    'jobs': job_scripts.cases,
+    'jobs': job_scripts.scripts,
+    'variables': job_scripts.environments,
+    'late': late.cases,
   }
   return [
     case
     for (part, cases), count in zip(parts.items(), counts, strict=True)
-    for case in drawn(cases(world), count, part)
+    for case in drawn([*cases(world)], count, part)
   ]
 
 
-FULL = 900, 500, 200, 200
+FULL = 900, 500, 200, 150, 200, 100
 
 
-def ride(counts: tuple[int, int, int, int], world, nursery, folder) -> None:
+def ride(counts: tuple[int, ...], world, nursery, folder) -> None:
   storm = Storm('command lines', nursery, folder).ride(drawn_cases(counts, world))
   for place in (world.folder / 'made', world.copy):
     for path in place.rglob('*'):
@@ -33,7 +35,7 @@ def ride(counts: tuple[int, int, int, int], world, nursery, folder) -> None:
 
 
 def test_a_few_command_lines(world, nursery, tmp_path):
-  ride((60, 10, 10, 10), world, nursery, tmp_path)
+  ride((60, 10, 10, 8, 2, 0), world, nursery, tmp_path)
 
 
 @pytest.mark.storm

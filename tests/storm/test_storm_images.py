@@ -5,6 +5,8 @@ import pytest
 from tests.storm import hostile_images
 from tests.storm.verdicts import Storm
 
+EACH, RUNS = 220, 10  # images through each reader, runs of training
+
 
 def ride(each: int, runs: int, world, nursery, folder) -> None:
   storm = Storm('images', nursery, folder)
@@ -18,4 +20,4 @@ def test_a_few_images(world, nursery, tmp_path):
 
 @pytest.mark.storm
 def test_images(world, nursery, tmp_path):
-  ride(220, 10, world, nursery, tmp_path)
+  ride(EACH, RUNS, world, nursery, tmp_path)

@@ -41,6 +41,7 @@ class Case(NamedTuple):
     check: complains of a result that is wrong; '' if it is right.
     begin: makes what the command reads.
     plant: faults from within, as in tests/worker.py.
+    absent: a file that a refused command must not have come to write.
   """
 
   name: str
@@ -51,6 +52,7 @@ class Case(NamedTuple):
   limit: float = LIMIT
   env: dict[str, str] = {}
   plant: dict[str, Any] = {}
+  absent: Path | None = None
 
 
 def generator(part: str) -> random.Random:
@@ -89,6 +91,8 @@ def judge(case: Case, outcome: Outcome) -> tuple[str, str]:
       return 'traceback', f'no plain sentence: {said[0]}'
     if case.expects == 'right':
       return 'silent', f'refused, though it is right: {said[0]}'
+    if case.absent and case.absent.exists():
+      return 'silent', f'refused too late: {said[0]}'
     return 'sentence', ''
   if case.expects == 'sentence':
     return 'silent', 'accepted'

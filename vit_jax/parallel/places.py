@@ -1,5 +1,6 @@
 """Which process this is, and where the others are: from variables, or from the cluster."""
 
+import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from vit_jax.errors import UserError
 from vit_jax.fields import whole
 
 ALL_INTERFACES = ('', '0.0.0.0', '::', '*')  # nosec B104
+MOST = 2**31 - 1  # processes that JAX can count
 
 
 class Place(NamedTuple):
@@ -42,7 +44,7 @@ def from_variables(variables: Mapping[str, str]) -> Place | None:
   if not any(given):
     return None
   address, count, index = given[0], whole(given[1]), whole(given[2])
-  if not address or count is None or index is None or index >= count:
+  if not address or count is None or index is None or not index < count <= MOST:
     values = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
     raise UserError(f'{values} do not name a process; set all three, as in host:port, 4 and 0 to 3')
   # Without 'deactivate' JAX would take the device ids from the cluster around us as well.
@@ -64,12 +66,27 @@ def _from_cluster(variables: Mapping[str, str], seconds: int) -> Place | None:
 
 
 def bind_address(variables: Mapping[str, str], address: str) -> str:
-  """host:port that the coordinator listens on: one interface of its host, never all of them."""
+  """host:port that the coordinator listens on: one interface of its host, never all of them.
+
+  Raises:
+    UserError: it is no such address.
+  """
   bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
   host, _, port = bind.rpartition(':')
-  if host.strip('[]') in ALL_INTERFACES or whole(port) is None:
+  number = whole(port)
+  if host.strip('[]') in ALL_INTERFACES or number is None or number >= 2**16:
     raise UserError(
       f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
       'to host:port of the one interface that the other processes reach'
     )
   return bind
+
+
+def check_free(bind: str) -> None:
+  """Raises an OSError unless a program can listen at host:port; JAX may end by a signal there."""
+  host, _, port = bind.rpartition(':')
+  family, kind, *_, address = socket.getaddrinfo(host.strip('[]'), int(port))[0]
+  with socket.socket(family, kind) as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a run that has just ended
+    probe.bind(address)
+    probe.listen()

@@ -243,18 +243,21 @@ def start(limits: Limits) -> Processes:
   timer = threading.Timer(_ms(limits.start) / 1000, give_up)
   timer.daemon = True
   timer.start()
+  bind = places.bind_address(os.environ, address)
   try:
+    if index == 0:
+      places.check_free(bind)
     jax.distributed.initialize(
       address,
       count,
       index,
       cluster_detection_method=detection,
-      coordinator_bind_address=places.bind_address(os.environ, address),
+      coordinator_bind_address=bind,
       initialization_timeout=_ms(limits.start) // 1000 + 60,
       heartbeat_timeout_seconds=SLACK * limits.heartbeat,
       shutdown_timeout_seconds=_ms(limits.barrier) // 1000,
     )
-  except RuntimeError as error:
+  except (OSError, RuntimeError) as error:
     raise UserError(
       f'process {index} of {count} cannot join the others at {address}: {first_line(error)}; give '
       'JAX_COORDINATOR_ADDRESS a port of that host that is free'
