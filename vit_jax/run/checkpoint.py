@@ -23,6 +23,7 @@ from vit_jax.trees import flatten
 
 # Orbax takes these for patterns, a separator and an address.
 MEANINGFUL = ('[', ']', '*', '?', '\\', 'gs:/')
+DESCRIPTION = '_CHECKPOINT_METADATA'  # Orbax's file in each checkpoint
 
 
 class Damaged(RunFault):
@@ -36,9 +37,11 @@ class Checkpoints:
   """
 
   def __init__(self, run: Path, options: config.Checkpoint, *, writes: bool = False):
-    """Raises a UserError if a reader finds no checkpoint, or something that is no file.
+    """A writer removes interrupted saves.
 
-    A writer removes interrupted saves.
+    Raises:
+      UserError: a reader finds no checkpoint, or there is something that is no file.
+      Damaged: Orbax cannot list the checkpoints.
     """
     self.directory = run.absolute() / 'checkpoints'
     self._run, self._options = run, options
@@ -52,9 +55,16 @@ class Checkpoints:
     from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
 
     orbax_log.use()
-    self._checkpointer: Any = ocp.training.Checkpointer(
-      str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
-    )
+    try:
+      self._checkpointer: Any = ocp.training.Checkpointer(
+        str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
+      )
+    except ValueError as error:  # of one that is JSON, but not Orbax's
+      orbax_log.leave()
+      raise Damaged(
+        f'{self.directory}: the {DESCRIPTION} of a checkpoint is damaged ({first_line(error)}); '
+        'the command that trained the run puts it right'
+      ) from None
 
   def __enter__(self) -> Self:
     return self
