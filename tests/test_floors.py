@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # A room imports from rooms on lower floors, never from another one of its own floor.
 FLOORS = [
-  ['errors', 'fields', 'losses', 'paths', 'redaction', 'tables', 'trees', 'writes'],
+  ['errors', 'fields', 'losses', 'paths', 'reads', 'redaction', 'tables', 'trees', 'writes'],
   ['models'],
   ['config'],
   ['data', 'layouts', 'parallel'],

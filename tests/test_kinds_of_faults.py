@@ -1,15 +1,21 @@
 """Kinds of faults that storms found (tests/storm), each by a small sample."""
 
+import errno
+import json
 import os
+import socket
+import stat
 
 import numpy as np
 import pytest
 
-from vit_jax import commands, config, errors, fields
+from tests.fleet import Life
+from vit_jax import commands, config, errors, fields, reads
 from vit_jax.config.recipes import load_comparison, load_sweep
 from vit_jax.errors import UserError, verdict
 from vit_jax.layouts import files
 from vit_jax.redaction import one_line, redacted
+from vit_jax.run import Run
 from vit_jax.writes import replacing, write
 
 SECRET = 'https://user:pw@host.org/a.npz?token=t0k'
@@ -187,3 +193,56 @@ def test_an_empty_image_is_counted_and_left_out(write_images, tmp_path, capsys):
   argv = ['stats', f'folder:{tmp_path}', '--config.data.image_size=(8, 8)']
   assert commands.main(argv) == 0
   assert '1 could not be read' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'socket', 'device'])
+def test_what_is_no_file_is_not_waited_for(kind, write_images, tmp_path, capsys):
+  make = {
+    'pipe': os.mkfifo,
+    'socket': lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    'device': lambda path: path.symlink_to('/dev/zero'),
+  }[kind]
+  make(tmp_path / 'special')
+  with pytest.raises(OSError) as error:
+    reads.content(tmp_path / 'special')
+  assert error.value.errno == errno.ENXIO
+  if kind != 'device':
+    with pytest.raises(UserError, match='cannot be written'):
+      write(tmp_path / 'special', 'text')
+  images = tmp_path / 'images'
+  write_images(images, {'a': 3, 'b': 3})
+  make(images / 'a' / 'x.png')
+  assert commands.main(['stats', f'folder:{images}', '--config.data.image_size=(8, 8)']) == 0
+  assert '1 pipes, sockets and devices' in capsys.readouterr().out
+  assert reads.first_special(images) == images / 'a' / 'x.png'
+  assert reads.first_special(images / 'b') is None
+  run = Run(tmp_path / 'run')
+  run.path.mkdir()
+  make(run.path / 'metrics.jsonl')
+  assert run.metrics == [] and 'cannot be read' in run.faults[0]
+  make(run.path / 'config.json')
+  assert not run.exists
+  (run.path / 'checkpoints' / '1').mkdir(parents=True)
+  make(run.path / 'checkpoints' / '1' / 'state')
+  with pytest.raises(UserError, match='which no checkpoint has'):
+    run.checkpoints(config.Checkpoint())
+
+
+def test_a_number_beyond_all_floats_in_a_metric(tmp_path):
+  rows = [{'step': 1, 'test/top1': 10**400}, {'step': 2, 'test/top1': 0.5}]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  steps, values = Run(tmp_path).series('test/top1')
+  assert steps.tolist() == [1, 2] and values.tolist() == [float('inf'), 0.5]
+
+
+def test_a_port_that_is_in_use_is_named(lenet_recipe, nursery, tmp_path):
+  with socket.socket() as held:
+    held.bind(('127.0.0.1', 0))
+    held.listen()
+    address = f'127.0.0.1:{held.getsockname()[1]}'
+    names = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
+    env = dict(zip(names, (address, '2', '0'), strict=True))
+    argv = ['train', f'--config={lenet_recipe}', f'--workdir={tmp_path / "run"}']
+    life = Life(nursery, tmp_path / 'lives', argv, plant={0: {'env': env}})
+    assert life.codes() == [2]
+  assert f'cannot join the others at {address}' in life.log(0)

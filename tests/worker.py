@@ -1,16 +1,18 @@
 """Starts processes of `vit_jax` by forking: what they import is imported once.
 
 Reads one JSON object a line: {"argv": [...], "env": {...}, "devices": 1, "log": file,
-"places": file, "ids": file, and maybe "hang": step, "full": true, "errors": file, "cwd": folder,
-"whole": true, "version": text}. Prints {"pid": ...} when a process has started and {"pid": ...,
-"code": ..., "peak": bytes} when it has ended. The faults that come from within are planted here,
-around the product and not in it; and what takes seconds of every start but is tested elsewhere is
-left out, unless "whole" is set: measuring the peak rate and drawing the report.
+"places": file, "ids": file, and maybe "hang": step, "full": bytes, "errors": file, "cwd": folder,
+"whole": true, "version": text, "clock": [step, seconds], "silent": seconds, "meanwhile": [step,
+argv]}. Prints {"pid": ...} when a process has started and {"pid": ..., "code": ..., "peak": bytes}
+when it has ended. The faults that come from within are planted here, around the product and not in
+it; and what takes seconds of every start but is tested elsewhere is left out, unless "whole" is
+set: measuring the peak rate and drawing the report.
 """
 
 import json
 import os
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -25,8 +27,7 @@ from vit_jax.data.loader import Loader
 from vit_jax.parallel import device, processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.report import page
-
-SMALL_FILES = 100_000  # bytes; fewer than a checkpoint has
+from vit_jax.run import lock
 
 
 def announce_places(path: str) -> None:
@@ -47,6 +48,29 @@ def announce_places(path: str) -> None:
     return start(limits)
 
   Watchdog._turn, processes.start = announced_turn, announced_start
+
+
+def at_step(step: int, call) -> None:
+  """Calls it once, when the main thread turns to the phase of a step that is not before `step`."""
+  turn, done = Watchdog._turn, []
+
+  def watched_turn(self, phases):
+    turn(self, phases)
+    if phases[-1][0] == 'step' and self.step >= step and not done:
+      done.append(True)
+      call()
+
+  Watchdog._turn = watched_turn
+
+
+def set_the_clock(step: int, seconds: float) -> None:
+  """The clock of this process is set by so many seconds; before it starts, or at a step."""
+  clock, ahead = time.time, []
+  time.time = lambda: clock() + sum(ahead)
+  if step:
+    at_step(step, lambda: ahead.append(seconds))
+  else:
+    ahead.append(seconds)
 
 
 def hang_the_loader(at: int) -> None:
@@ -81,6 +105,8 @@ def run(order: dict) -> int:
   os.environ.update(order['env'])
   os.chdir(order.get('cwd', '.'))
   jax.config.update('jax_num_cpu_devices', order['devices'])
+  if 'JAX_PLATFORMS' in order['env']:  # JAX is imported already
+    jax.config.update('jax_platforms', order['env']['JAX_PLATFORMS'])
   log = os.open(order['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(log, 1)
   os.dup2(os.open(order['errors'], os.O_WRONLY | os.O_CREAT) if 'errors' in order else log, 2)
@@ -93,10 +119,19 @@ def run(order: dict) -> int:
     hang_the_loader(order['hang'])
   if 'version' in order:
     vit_jax.__version__ = order['version']
-  if 'full' in order:  # the disk is full for this process
-    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+  if 'silent' in order:  # seconds that an owner of a lock elsewhere may be
+    lock.SILENT = order['silent']
+  if 'clock' in order:
+    set_the_clock(*order['clock'])
+  if 'meanwhile' in order:
+    step, argv = order['meanwhile']
+    at_step(step, lambda: subprocess.run(argv, check=True))
+  if 'full' in order:  # the disk is full for this process: no file may be larger
+    resource.setrlimit(resource.RLIMIT_FSIZE, (order['full'], order['full']))
   try:
     return commands.main(order['argv'])
+  except SystemExit as ended:  # of --help
+    return ended.code or 0
   except BaseException:
     traceback.print_exc()
     return 1

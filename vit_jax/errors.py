@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from vit_jax.redaction import one_line
 
@@ -63,10 +64,28 @@ def _platform_sentence(error: BaseException) -> str | None:
   while trace is not None and trace.tb_next is not None:
     trace = trace.tb_next
   if trace is None or trace.tb_frame.f_globals.get('__name__') != 'jax._src.xla_bridge':
-    return None
+    again = _asked_again(error)
+    if again is None:
+      return None
+    error = again
   asked, why = os.environ.get('JAX_PLATFORMS', ''), first_line(error)
   what = f'JAX finds no device for JAX_PLATFORMS={asked}' if asked else 'JAX finds no device'
   return f'{what}{": " * bool(why)}{why}; unset JAX_PLATFORMS, or install jax for that platform'
+
+
+def _asked_again(error: BaseException) -> BaseException | None:
+  """What JAX says of its devices, where it removed its own frames from the trace of the error."""
+  bridge: Any = sys.modules.get('jax._src.xla_bridge')
+  removed = any('JAX has removed' in note for note in getattr(error, '__notes__', ()))
+  if removed and str(error).startswith('Unable to initialize backend'):  # of several, one did
+    return error
+  if not removed or bridge is None or bridge.backends_are_initialized():
+    return None
+  try:
+    bridge.get_backend()
+  except Exception as again:  # of several kinds
+    return again
+  return None
 
 
 def _memory_sentence(error: BaseException) -> str | None:
@@ -117,9 +136,12 @@ def storage_sentence(error: BaseException, where: object) -> str | None:
     for number, words in _STORAGE_FAULTS.items():
       named = number not in _WRONG_PLACES and os.strerror(number) in str(seen)
       if code == number or named:
+        place = getattr(seen, 'filename', None) or where
+        if number in _WRONG_PLACES:
+          return f'{words} ({place}); remove or rename it, and run the same command again'
         return (
-          f'{words} ({getattr(seen, "filename", None) or where}); what was saved before is intact: '
-          'make room or choose another --workdir, and run the same command again'
+          f'{words} ({place}); what was saved before is intact: make room or choose another '
+          '--workdir, and run the same command again'
         )
   return None
 
@@ -130,6 +152,7 @@ _WRONG_PLACES = {
   errno.ELOOP: 'a link points to itself',
   errno.EISDIR: 'a folder is there in place of a file',
   errno.EEXIST: 'a file is there in place of a folder',
+  errno.ENXIO: 'a pipe, socket or device is there in place of a file',
 }
 _STORAGE_FAULTS = {
   **_WRONG_PLACES,

@@ -20,10 +20,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
   """A file to write, which then replaces `path`: a reader sees the old one or the new one.
 
   It has a new name beside `path`, so that no link is followed and no other writer is disturbed.
-  What is no regular file, such as /dev/stdout, is written in place.
+  What is no regular file, such as /dev/stdout, is written in place; a pipe that nobody reads is an
+  OSError.
   """
   if path.exists() and not path.is_file():
-    with open(path, 'wb') as file:
+    with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK), 'wb') as file:
+      os.set_blocking(file.fileno(), True)
       yield file
     return
   _clear(path)

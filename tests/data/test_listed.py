@@ -313,3 +313,15 @@ def test_images_of_two_splits_are_compared_within_archives(tmp_path):
     add(archive, 'again.cls', b'ant')
   said = found(open_listing(ImageData(name=f'webdataset:{tmp_path}')))
   assert [len(pairs) for pairs in said.duplicates.values()] == [1]
+
+
+def test_a_preparation_that_was_killed_is_begun_again(tmp_path, capsys):
+  write(tmp_path / 'images', {'a': 4, 'b': 4})
+  left = tmp_path / 'mine' / 'incomplete.ABC123_1.0.0'
+  left.mkdir(parents=True)
+  (left / 'part').write_text('half')
+  argv = ['prepare', f'folder:{tmp_path}/images', '--to=mine', f'--data_dir={tmp_path}']
+  assert commands.main(argv) == 0
+  assert len(open_source(ImageData(name='mine'), 'train', tmp_path)) > 0
+  assert commands.main(argv) == 2
+  assert 'there already' in capsys.readouterr().err

@@ -122,6 +122,11 @@ def test_the_dockerfile_has_no_faults():
   assert docker_faults((ROOT / 'launch' / 'Dockerfile').read_text()) == ''
 
 
+def test_our_own_scripts_have_no_faults():
+  for path in (ROOT / '.ci' / 'run', *(ROOT / 'launch').glob('*.sh')):
+    assert shell_faults(path.read_text()) == ''
+
+
 @pytest.mark.parametrize(
   'right, typo, told',
   [

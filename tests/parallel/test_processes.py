@@ -13,7 +13,7 @@ import pytest
 
 from vit_jax.config import Limits
 from vit_jax.errors import PREEMPTED, UserError
-from vit_jax.parallel import processes
+from vit_jax.parallel import places, processes
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Late, Processes
 from vit_jax.parallel.watchdog import Watchdog, name_the_stuck
@@ -146,25 +146,23 @@ def test_two_requests_at_once_are_both_heard():
 )
 def test_incomplete_variables_are_refused(given):
   with pytest.raises(UserError, match='set all three'):
-    processes._from_variables(given)
+    places.from_variables(given)
 
 
 def test_variables_name_a_process():
   given = {'JAX_COORDINATOR_ADDRESS': 'a:1', 'JAX_NUM_PROCESSES': '4', 'JAX_PROCESS_ID': '3'}
-  assert processes._from_variables(given) == ('a:1', 4, 3, 'deactivate')
-  assert (
-    processes._from_variables({**given, 'JAX_NUM_PROCESSES': '1', 'JAX_PROCESS_ID': '0'}) is None
-  )
-  assert processes._from_variables({}) is None
+  assert places.from_variables(given) == ('a:1', 4, 3, 'deactivate')
+  assert places.from_variables({**given, 'JAX_NUM_PROCESSES': '1', 'JAX_PROCESS_ID': '0'}) is None
+  assert places.from_variables({}) is None
 
 
 def test_the_coordinator_listens_on_one_interface():
-  assert processes.bind_address({}, '10.0.0.1:8476') == '10.0.0.1:8476'
+  assert places.bind_address({}, '10.0.0.1:8476') == '10.0.0.1:8476'
   given = {'JAX_COORDINATOR_BIND_ADDRESS': '10.1.0.1:8476'}
-  assert processes.bind_address(given, '10.0.0.1:8476') == '10.1.0.1:8476'
+  assert places.bind_address(given, '10.0.0.1:8476') == '10.1.0.1:8476'
   for everything in ('0.0.0.0:8476', '[::]:8476', ':8476'):
     with pytest.raises(UserError, match='the one interface'):
-      processes.bind_address({'JAX_COORDINATOR_BIND_ADDRESS': everything}, '10.0.0.1:8476')
+      places.bind_address({'JAX_COORDINATOR_BIND_ADDRESS': everything}, '10.0.0.1:8476')
 
 
 @pytest.mark.parametrize(

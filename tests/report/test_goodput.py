@@ -200,3 +200,18 @@ def test_the_page_shows_a_bar(write_run):
     if attrs.get('class') in PHASES
   ]
   assert len(widths) == len(PHASES) and sum(widths) == pytest.approx(100, abs=0.1)
+
+
+def test_hours_where_the_clock_was_set_back(tmp_path):
+  """Between two starts: what did not run is not known, and no share is negative or above 1."""
+  first = [
+    {'event': 'start', 'time': 1e8, 'step': 0},
+    {'event': 'spent', 'time': 1e8 + 10, 'step': 4, 'seconds': {'init': 2.0, 'step': 8.0}},
+  ]
+  second = [
+    {'event': 'start', 'time': 50.0, 'step': 4},
+    {'event': 'spent', 'time': 60.0, 'step': 8, 'seconds': {'init': 4.0, 'step': 6.0}},
+  ]
+  spent = account([*first, *second])
+  assert spent.seconds['down'] == 0 and spent.wall == 20
+  assert spent.goodput == 14 / 20

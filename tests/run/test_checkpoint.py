@@ -18,7 +18,7 @@ from vit_jax import config
 from vit_jax.errors import RunFault, UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.run import checkpoint_writer
-from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.checkpoint import DESCRIPTION, Checkpoints, Damaged
 from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.checksums import checksums
 
@@ -145,6 +145,19 @@ def test_a_small_file_that_is_damaged_costs_one_checkpoint_at_most(saved, name, 
     checkpoints.save(4, made_up_tree(4), BESIDE, {'test/top1': 0.9})
   with Checkpoints(run, OPTIONS) as checkpoints:
     assert checkpoints.pick('last') == checkpoints.pick('best') == 4
+
+
+def test_a_description_that_is_another_json_costs_one_checkpoint(saved, tmp_path):
+  """Orbax lists no checkpoint then."""
+  run = tmp_path / 'run'
+  shutil.copytree(saved, run)
+  (run / 'checkpoints' / '3' / DESCRIPTION).write_text('[1, 2]\n')
+  with pytest.raises(Damaged, match='puts it right'):
+    Checkpoints(run, OPTIONS)
+  with writer(run) as checkpoints:
+    tree, _, lines = checkpoints.restore_newest(abstract(made_up_tree()))
+    assert 'is damaged' in lines and checkpoints.steps() == [2]
+    assert_equal(tree, made_up_tree(2))
 
 
 def test_one_process_that_cannot_read_stops_all(saved, monkeypatch):

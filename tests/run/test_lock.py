@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from tests.fleet import Life
 from vit_jax import commands, config
-from vit_jax.errors import UserError
+from vit_jax.errors import RunFault, UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.run import lock
 from vit_jax.run.folder import Run
@@ -122,7 +123,7 @@ def test_an_owner_that_was_taken_for_gone_ends(tmp_path, monkeypatch, capsys):
     threading.Event().wait()  # as it never returns
 
   monkeypatch.setattr(here, 'leave', leave)
-  with Run(tmp_path).lock(here):
+  with pytest.raises(RunFault, match='taken over'), Run(tmp_path).lock(here):
     leave_behind(tmp_path, host='elsewhere', pid=7)
     assert left.wait(10) and left.code == 1
   assert 'was taken over by process 7 on host elsewhere' in capsys.readouterr().err
@@ -198,3 +199,26 @@ def test_a_second_training_is_refused(lenet_recipe, nursery, tmp_path, capsys):
   assert life.codes() == [75], life.logs()
   assert 'took over the lock' in life.log(0) and 'start: checkpoint of step' in life.log(0)
   assert not (run / 'lock.json').exists()
+
+
+@pytest.mark.parametrize('lose', [shutil.rmtree, lambda run: run.rename(run.with_name('aside'))])
+def test_a_run_whose_folder_is_lost_ends(lose, tmp_path):
+  with pytest.raises(RunFault, match='was removed or replaced'):
+    with take(tmp_path / 'run') as held:
+      held.check()
+      lose(tmp_path / 'run')
+      if lose is not shutil.rmtree:
+        (tmp_path / 'run').mkdir()
+  with pytest.raises(KeyError):  # the first fault is the one to name
+    with take(tmp_path / 'other'):
+      shutil.rmtree(tmp_path / 'other')
+      raise KeyError
+
+
+def test_a_clock_that_was_set_back_is_waited_for_no_longer(tmp_path, monkeypatch):
+  monkeypatch.setattr(lock, 'SILENT', 0.5)
+  path = leave_behind(tmp_path, host='elsewhere')
+  os.utime(path, (time.time() + 1e6,) * 2)
+  began = time.monotonic()
+  with take(tmp_path):
+    assert time.monotonic() - began < 5

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tests.storm.verdicts import Case
+from tests.storm.verdicts import SECRET, Case
 from tests.storm.world import World
 from vit_jax.commands import COMMANDS
 from vit_jax.config import Experiment
@@ -34,7 +34,7 @@ TEXTS = (
   '@', 'x@y', '#', ':', '1e999', '{1}', 'None',
 )  # fmt: skip
 NUMBERS = (
-  '0', '-1', '1', '²', '١', '1e999', 'nan', 'inf', '1.5', '', 'abc', '10**20', '0x10', '1_000',
+  '0', '-1', '1', '²', '١', '1e999', 'nan', 'inf', '1.5', '', 'abc', '10**20', '0x10', '1_0',
   ' 3',
   '99999999999999999999', '3000000000', '-99999999999999999999', '1\n2',
 )  # fmt: skip
@@ -194,7 +194,7 @@ def places(world: World) -> tuple[str, ...]:
     str(world.image / 'below'), str(world.vit), f'{world.run}@77', f'{world.run}@',
     f'{world.run}@²',
     str(world.folder / 'loop'), str(world.folder / 'secret'),
-    'http://user:pw@127.0.0.1:9/x?token=t0k',
+    str(world.folder / 'pipe'), str(world.folder / 'socket'), SECRET,
   )  # fmt: skip
 
 

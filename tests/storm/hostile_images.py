@@ -1,8 +1,11 @@
 """Images that are damaged, hostile or odd, through every reader."""
 
 import csv
+import functools
 import io
+import os
 import shutil
+import stat
 import struct
 import tarfile
 import zlib
@@ -12,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.storm.file_bytes import cuts, flips, header
 from tests.storm.verdicts import Case, generator
-from tests.storm.weight_files import cuts, flips, header
 from tests.storm.world import World
 
 READERS = ('folder', 'table', 'webdataset', 'parquet', 'predict')
@@ -36,6 +39,14 @@ def png(width: int, height: int, bits: int, color: int, data: bytes, *more: byte
   return b'\x89PNG\r\n\x1a\n' + head + rest
 
 
+def zeros(count: int, piece: int = 10**7) -> bytes:
+  """`count` zeros as zlib compresses them, from one piece of them: it would take seconds."""
+  packer = zlib.compressobj(9, wbits=-15)
+  packed = packer.compress(bytes(piece)) + packer.flush(zlib.Z_FULL_FLUSH)
+  end = zlib.compressobj(9, wbits=-15).flush()
+  return b'\x78\xda' + packed * (count // piece) + end + struct.pack('>HH', count % 65_521, 1)
+
+
 def bombs() -> Iterator[tuple[str, bytes]]:
   """Small files that say they are large, or are."""
   for side in (10_000, 30_000, 54_000, 65_535, 2**31 - 1):
@@ -53,7 +64,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
       yield f'a JPEG of {side}', bytes(jpeg)
       yield f'a GIF of {side}', b'GIF89a' + struct.pack('<HH', side, side) + photo('GIF')[10:]
     yield f'a .npy of {side}', header("'|u1'", f'({side}, {side}, 3)')
-  yield 'a zlib bomb', png(64, 64, 8, 2, zlib.compress(b'\0' * 10**9, 9))
+  yield 'a zlib bomb', png(64, 64, 8, 2, zeros(10**9))
   text = chunk(b'zTXt', b'a\0\0' + zlib.compress(b'a' * 10**8))
   yield 'a text bomb', png(8, 8, 8, 2, zlib.compress(b'\0' * 200), text)
   profile = chunk(b'iCCP', b'a\0\0' + zlib.compress(b'a' * 10**8))
@@ -107,6 +118,7 @@ def odd() -> Iterator[tuple[str, bytes]]:
     yield f'.npy of {value}', stream.getvalue()
 
 
+@functools.cache
 def images() -> list[tuple[str, bytes]]:
   found = [*bombs(), *odd()]
   for kind in ('JPEG', 'PNG', 'GIF', 'TIFF', 'WEBP', 'BMP'):
@@ -122,8 +134,17 @@ SUFFIX = {b'\xff\xd8': '.jpg', b'\x89P': '.png', b'GI': '.gif', b'RI': '.webp', 
           b'II': '.tif', b'\x93N': '.npy', b'P6': '.ppm'}  # fmt: skip
 
 
-def place(reader: str, folder: Path, content: bytes, good: bytes) -> str:
-  """Writes a data set of one hostile image and good ones; returns its name for the command."""
+# What is no file, and where it is put: in place of an image, or as one more archive.
+SPECIAL = {
+  'a pipe': os.mkfifo,
+  'a socket': lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+  'a device': lambda path: path.symlink_to('/dev/zero'),
+}
+WHERE = {'webdataset': 'train-001.tar', 'parquet': 'train-00001.parquet'}
+
+
+def place(reader: str, folder: Path, content: bytes, good: bytes) -> None:
+  """Writes a data set of one hostile image and good ones, as `argv_of` names it."""
   shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
   suffix = SUFFIX.get(content[:2], '.png')
@@ -137,7 +158,6 @@ def place(reader: str, folder: Path, content: bytes, good: bytes) -> str:
     with open(folder / 'table.csv', 'w', newline='') as file:
       lines = [(path.relative_to(folder), path.parent.name) for path in sorted(folder.glob('*/*'))]
       csv.writer(file).writerows([('image', 'label'), *lines])
-    return f'table:{folder / "table.csv"}'
   if reader == 'webdataset':
     with tarfile.open(folder / 'train-000.tar', 'w') as tar:
       for i, (label, data) in enumerate(rows):
@@ -157,31 +177,40 @@ def place(reader: str, folder: Path, content: bytes, good: bytes) -> str:
       'label': [label for label, _ in rows],
     }
     pq.write_table(pa.table(table), folder / 'train-00000.parquet')
-    return f'huggingface:{folder}'
-  return f'{reader}:{folder}'
+
+
+def argv_of(reader: str, world: World, folder: Path) -> list[str]:
+  """The command that reads what `place` makes."""
+  if reader == 'predict':
+    return ['predict', f'--weights={world.vit}', f'--input={folder}']
+  names = {'table': f'table:{folder}/table.csv', 'parquet': f'huggingface:{folder}'}
+  name = names.get(reader, f'{reader}:{folder}')
+  return ['stats', name, '--config.data.image_size=(32, 32)']
 
 
 def cases(world: World, each: int) -> list[Case]:
-  """`each` images through each reader, other ones for each."""
+  """`each` images through each reader, other ones for each; and files that are none."""
   good = photo('PNG', (32, 32))
   folder, found = world.folder / 'hostile', []
   for reader in READERS:
+    argv = argv_of(reader, world, folder)
     everything = images()
     chosen = generator(f'images {reader}').sample(everything, min(each, len(everything)))
     for what, content in chosen:
-      name = f'{reader}:{folder}'
-      if reader == 'predict':
-        argv = ['predict', f'--weights={world.vit}', f'--input={folder}']
-      else:
-        name = {'table': f'table:{folder}/table.csv', 'parquet': f'huggingface:{folder}'}.get(
-          reader, name
-        )
-        argv = ['stats', name, '--config.data.image_size=(32, 32)']
 
       def begin(reader=reader, content=content) -> None:
         place(reader, folder, content, good)
 
       found.append(Case(f'{reader}: {what}', argv, 'either', begin=begin))
+    for what, make in SPECIAL.items():
+
+      def replace(reader=reader, make=make) -> None:
+        place(reader, folder, good, good)
+        path = folder / WHERE.get(reader, 'a/2.png')
+        path.unlink(missing_ok=True)
+        make(path)
+
+      found.append(Case(f'{reader}: {what}', argv, 'either', begin=replace))
   return found
 
 

@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
   argv: Callable[[World, Path], list[str]]
   leaves: tuple[str, ...]  # patterns
+  children: bool = False  # that save and end by themselves when it is killed
 
 
 COMMANDS = {
@@ -40,7 +41,7 @@ COMMANDS = {
   ),
   'sweep': Command(
     lambda w, f: ['sweep', f'--config={w.recipe}', f'--workdir={f}/sweep', '--grid.seed=0,1'],
-    ('sweep/*/summary.json', 'sweep/*/metrics.jsonl'),
+    ('sweep/*/summary.json', 'sweep/*/metrics.jsonl'), children=True,
   ),
   'compare': Command(
     lambda w, f: ['compare', f'--config={w.recipe}', f'--workdir={f}/all', f'--json={f}/out.json'],
@@ -127,6 +128,9 @@ def ride(storm: Storm, name: str, count: int, world: World, nursery: Nursery, pl
       time.sleep(0.005)
     life.signal(signal.SIGKILL, 0)
     life.ended(60)
+    deadline = time.monotonic() + 60
+    while command.children and [*folder.rglob('lock.json')] and time.monotonic() < deadline:
+      time.sleep(0.1)
     life = Life(nursery, place / 'lives', argv, plant=plant)
     (code,) = life.ended(300)
     found = left(command, folder)
@@ -134,9 +138,12 @@ def ride(storm: Storm, name: str, count: int, world: World, nursery: Nursery, pl
     if code is None:
       storm.note(where, 'hang', 'the command after it', argv)
     elif code != 0 and 'Traceback' not in life.log(0) and len(sentences(life.log(0))) == 1:
-      storm.note(where, 'silent', f'refused: {life.log(0)[-500:]}', argv)
+      # What was finished before the kill may be refused: nothing is missing.
+      same = found == expected
+      why = '' if same else f'refused: {life.log(0)[-500:]}'
+      storm.note(where, 'sentence' if same else 'silent', why, argv)
     elif code != 0:
-      storm.note(where, 'traceback', life.log(0)[-1000:], argv)
+      storm.note(where, 'traceback', f'exit code {code}: {life.log(0)[-1000:]}', argv)
     elif found != expected:
       differ = [
         key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)

@@ -1,11 +1,13 @@
 """Damages of run folders, each followed by the commands that read them."""
 
+import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.storm.verdicts import Case, generator
+from tests.storm.verdicts import Case, Outcome, generator
 from tests.storm.world import World
 
 Damage = Callable[[Path], None]
@@ -36,6 +38,9 @@ DAMAGES: dict[str, Damage] = {
   'gone': lambda path: path.unlink(),
   'a folder': lambda path: _replace(path, Path.mkdir),
   'a loop': lambda path: _replace(path, lambda p: p.symlink_to(p)),
+  'a pipe': lambda path: _replace(path, os.mkfifo),
+  'a socket': lambda path: _replace(path, lambda p: os.mknod(p, stat.S_IFSOCK | 0o600)),
+  'a device': lambda path: _replace(path, lambda p: p.symlink_to('/dev/zero')),
 }
 
 
@@ -58,6 +63,9 @@ def whole(run: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
   yield 'a strange checkpoint', lambda copy: (copy / 'checkpoints' / '²').mkdir()
   yield 'a checkpoint that is a file', lambda copy: (copy / 'checkpoints' / '98').write_text('')
   yield 'a lock of nobody', lambda copy: (copy / 'lock.json').write_text('{}')
+  yield 'a lock of another host, touched in the future', _lock_ahead
+  yield 'a clock that was set back', _events_ahead
+  yield '300,000 rows', _rows
   yield 'a future clock', lambda copy: [os.utime(path, (2**32, 2**32)) for path in copy.rglob('*')]
   yield 'a clock at 0', lambda copy: [os.utime(path, (0, 0)) for path in copy.rglob('*')]
   yield (
@@ -68,6 +76,25 @@ def whole(run: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
     'a temporary file that is a link',
     lambda copy: (copy / 'config.json.tmp').symlink_to('/dev/full'),
   )
+
+
+def _lock_ahead(copy: Path) -> None:
+  words = {'host': 'elsewhere', 'boot': '', 'namespace': '', 'pid': 1, 'started': 1}
+  (copy / 'lock.json').write_text(json.dumps(words))
+  os.utime(copy / 'lock.json', (2**32, 2**32))
+
+
+def _events_ahead(copy: Path) -> None:
+  path = copy / 'events.jsonl'
+  events = [json.loads(line) for line in path.read_text().splitlines()]
+  lines = [json.dumps({**event, 'time': event['time'] + 1e8}) + '\n' for event in events]
+  path.write_text(''.join(lines))
+
+
+def _rows(copy: Path) -> None:
+  rows = ({'step': step, 'train/loss': step % 7 / 7} for step in range(300_000))
+  with open(copy / 'metrics.jsonl', 'a') as file:
+    file.writelines(json.dumps(row) + '\n' for row in rows)
 
 
 def commands(world: World, copy: Path) -> dict[str, list[str]]:
@@ -81,23 +108,35 @@ def commands(world: World, copy: Path) -> dict[str, list[str]]:
   }
 
 
-def cases(world: World) -> list[Case]:
-  copy = world.folder / 'damaged'
-  found = []
+def _checked(page: Path) -> Callable[[Outcome], str]:
+  """Complains of a page that has grown with the rows of its run."""
+  return lambda outcome: 'the page is large' if page.stat().st_size > 2_000_000 else ''
 
-  def add(what: str, name: str, argv: list[str], damage: Callable[[Path], object]) -> None:
+
+def cases(world: World) -> tuple[list[Case], list[Case]]:
+  """(damages of each file, damages of the whole), each before every command that reads a run."""
+  copy, page = world.folder / 'damaged', world.folder / 'made' / 'damaged.html'
+
+  def case(what: str, name: str, argv: list[str], damage: Callable[[Path], object]) -> Case:
     def begin() -> None:
       shutil.rmtree(copy, ignore_errors=True)
       shutil.copytree(world.run, copy)
       damage(copy)
 
-    found.append(Case(f'{name} after: {what}', argv, 'either', begin=begin, limit=180.0))
+    check = _checked(page) if name == 'report' else lambda outcome: ''
+    plant = {'silent': 3.0} if 'lock' in what else {}
+    return Case(f'{name} after: {what}', argv, 'either', check, begin, 180.0, plant=plant)
 
-  for file in files_of(world.run):
-    for words, damage in DAMAGES.items():
-      for name, argv in commands(world, copy).items():
-        add(f'{file} is {words}', name, argv, lambda c, f=file, d=damage: d(c / f))
-  for words, change in whole(world.run):
-    for name, argv in commands(world, copy).items():
-      add(words, name, argv, change)
-  return found
+  by_command = commands(world, copy)
+  of_files = [
+    case(f'{file} is {words}', name, argv, lambda c, f=file, d=damage: d(c / f))
+    for file in files_of(world.run)
+    for words, damage in DAMAGES.items()
+    for name, argv in by_command.items()
+  ]
+  of_all = [
+    case(words, name, argv, change)
+    for words, change in whole(world.run)
+    for name, argv in by_command.items()
+  ]
+  return of_files, of_all

@@ -20,6 +20,7 @@ import pytest
 from tests.fleet import Life, Nursery, result
 
 EVERY = 5  # steps to a checkpoint, as LENET_RECIPE says
+SMALL_FILES = 100_000  # bytes; fewer than a checkpoint has
 GONE = (1, -signal.SIGABRT)  # of a process whose peer died: our code, or JAX's runtime's abort
 KINDS = (
   'kill a worker',
@@ -79,7 +80,9 @@ def storm(
   if kind == 'truncated checkpoint':
     at = here + EVERY + 1  # there is one before it
   one = rng.randrange(count)
-  plant = {'hung loader': {one: {'hang': at}}, 'full disk': {one: {'full': True}}}.get(kind, {})
+  plant = {'hung loader': {one: {'hang': at}}, 'full disk': {one: {'full': SMALL_FILES}}}.get(
+    kind, {}
+  )
   life = Life(nursery, run.parent / 'lives', argv, count, plant)
   if kind.startswith('SIGTERM'):
     phase = {'train': 'step'}.get(kind.split()[-1], kind.split()[-1])

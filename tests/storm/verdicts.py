@@ -6,15 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.fleet import Life, Nursery
 
 SEED = int(os.environ.get('STORM_SEED', '0'))
+ONLY = os.environ.get('STORM_ONLY', '')  # a pattern of names of cases; others are left out
 VERDICTS = ('right', 'sentence', 'traceback', 'hang', 'silent')
 BAD = VERDICTS[2:]
 PREFIX = 'vit_jax: '
 LIMIT = 60.0  # seconds for a command
+MEMORY = 2e9  # bytes that a command may hold
+SECRET = 'http://user:pw@127.0.0.1:9/x?token=t0k'
+SHOWN = ('launch', 'sweep')  # commands that print the command line as it was given
 
 
 class Outcome(NamedTuple):
@@ -36,6 +40,8 @@ class Case(NamedTuple):
     expects: 'right' (it must work), 'sentence' (it must be refused), or 'either'.
     check: complains of a result that is wrong; '' if it is right.
     begin: makes what the command reads.
+    plant: faults from within, as in tests/worker.py.
+    absent: a file that a refused command must not have come to write.
   """
 
   name: str
@@ -45,6 +51,8 @@ class Case(NamedTuple):
   begin: Callable[[], None] = lambda: None
   limit: float = LIMIT
   env: dict[str, str] = {}
+  plant: dict[str, Any] = {}
+  absent: Path | None = None
 
 
 def generator(part: str) -> random.Random:
@@ -73,6 +81,8 @@ def judge(case: Case, outcome: Outcome) -> tuple[str, str]:
   if code not in (0, 1, 2, 75) or 'Traceback (most recent' in err:
     frames = re.findall(r'File ".*?([^/"]+)", line (\d+), in (\w+)', err)[-3:]
     return 'traceback', f'exit code {code}: {err.strip().splitlines()[-1:]} at {frames}'
+  if case.argv[:1] and case.argv[0] not in SHOWN and re.search('t0k|pw@', outcome.out + err):
+    return 'silent', 'a secret is shown'
   if code in (1, 2):
     said = sentences(err)
     if len(said) != 1 or len(said[0]) < len(PREFIX) + 15:
@@ -81,6 +91,8 @@ def judge(case: Case, outcome: Outcome) -> tuple[str, str]:
       return 'traceback', f'no plain sentence: {said[0]}'
     if case.expects == 'right':
       return 'silent', f'refused, though it is right: {said[0]}'
+    if case.absent and case.absent.exists():
+      return 'silent', f'refused too late: {said[0]}'
     return 'sentence', ''
   if case.expects == 'sentence':
     return 'silent', 'accepted'
@@ -94,6 +106,7 @@ def run(case: Case, nursery: Nursery, folder: Path) -> Outcome:
   errors = folder / 'errors'
   errors.unlink(missing_ok=True)
   order = {'errors': str(errors), 'whole': True, 'env': case.env, 'cwd': str(folder)}
+  order |= case.plant
   life = Life(nursery, folder, list(case.argv), plant={0: order})
   code = life.ended(case.limit)[0]
   err = errors.read_bytes().decode('utf-8', 'replace') if errors.exists() else ''
@@ -104,14 +117,20 @@ class Storm:
   """Runs cases and counts their verdicts."""
 
   def __init__(self, part: str, nursery: Nursery, folder: Path):
-    self.part, self.counts, self.peak = part, Counter(), 0
+    self.part, self.counts, self.peak, self.largest = part, Counter(), 0, ''
     self.faults: list[str] = []
     self._nursery, self._folder = nursery, folder
 
   def ride(self, cases: Iterable[Case]) -> 'Storm':
     for case in cases:
+      if not re.search(ONLY, case.name):
+        continue
       outcome = run(case, self._nursery, self._folder)
-      self.peak = max(self.peak, outcome.peak)
+      if outcome.peak > self.peak:
+        self.peak, self.largest = (
+          outcome.peak,
+          f'{case.name}: {" ".join(map(ascii, case.argv))[:300]}',
+        )
       self.note(case.name, *judge(case, outcome), argv=case.argv)
     return self
 
@@ -129,7 +148,10 @@ class Storm:
 
   def must_be_calm(self) -> None:
     """Prints the row of the table, and fails if a verdict is bad."""
-    print(f'\n{HEADER}\n{self.row}\npeak memory {self.peak / 1e9:.2f} GB', flush=True)
+    print(
+      f'\n{HEADER}\n{self.row}\npeak memory {self.peak / 1e9:.2f} GB, of {self.largest}', flush=True
+    )
+    assert self.peak < MEMORY, f'{self.peak:,} bytes of memory, of {self.largest}'
     assert not any(self.counts[verdict] for verdict in BAD), (
       f'{len(self.faults)} faults (STORM_SEED={SEED}):\n' + '\n'.join(self.faults[:20])
     )

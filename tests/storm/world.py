@@ -1,6 +1,8 @@
 """What the storms' commands read: images, a recipe, a run folder and weights, all very small."""
 
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +58,8 @@ def make(folder: Path, write_images: Callable[..., None], nursery: Nursery) -> W
   (folder / 'made').mkdir()
   (folder / 'empty').write_bytes(b'')
   (folder / 'loop').symlink_to(folder / 'loop')
+  os.mkfifo(folder / 'pipe')
+  os.mknod(folder / 'socket', stat.S_IFSOCK | 0o600)
   layouts.write(folder / 'vit.npz', model, variables, 'google', {'model': 'Ti/8'})
   return World(
     folder, images, recipe, run, folder / 'copy', folder / 'vit.npz', folder / 'hugging_face'

@@ -14,6 +14,7 @@ from typing import Any
 from vit_jax.data import identity
 from vit_jax.errors import UserError, first_line
 from vit_jax.paths import shown
+from vit_jax.reads import content, opened
 
 CHUNKS = 4  # row groups of a Parquet file that are kept in memory
 
@@ -54,6 +55,7 @@ class ArrowFile:
   def __init__(self, path: Path):
     self.path, self._lock = path, threading.Lock()
     try:
+      opened(path).close()  # pyarrow waits for a pipe
       if path.suffix == '.parquet':
         self._file = arrow('pyarrow.parquet').ParquetFile(path, memory_map=True)
         meta = self._file.metadata
@@ -111,7 +113,7 @@ class ArrowRows:
     cell = self._files[name].cell(int(row), self._column)
     if isinstance(cell, Mapping):
       if cell['bytes'] is None and cell.get('path'):
-        return (self._root / cell['path']).read_bytes()
+        return content(self._root / cell['path'])
       cell = cell['bytes']
     if cell is None:
       raise OSError('the cell is empty')

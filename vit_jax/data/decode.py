@@ -19,7 +19,7 @@ from PIL import Image
 from vit_jax.data import pixels, region
 from vit_jax.data.pixels import AS_SEEN, BadImage, Pixels
 
-READ_ERRORS = (OSError, ValueError, RuntimeError, cv2.error)  # of a missing or damaged example
+READ_ERRORS = (OSError, ValueError, RuntimeError)  # of a missing or damaged example
 DCT_FACTORS = (8, 4, 2)  # libjpeg-turbo has fast inverse transforms for these scales only
 COLOR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
 GRAY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
@@ -120,15 +120,11 @@ def decode(
 
 def _with_opencv(record: bytes, channels: int) -> np.ndarray | None:
   """Pixels of any range, gray, RGB or of all channels; None of a format that OpenCV lacks."""
-  encoded = np.frombuffer(record, np.uint8)
-  try:
-    if channels in (1, 3):
-      image = cv2.imdecode(encoded, GRAY if channels == 1 else COLOR)
-      if image is not None:
-        return image
-    image = cv2.imdecode(encoded, STORED)  # OpenCV converts no gray TIFF of floats
-  except cv2.error as error:
-    raise BadImage('it is empty or damaged') from error
+  if channels in (1, 3):
+    image = pixels.imdecode(record, GRAY if channels == 1 else COLOR)
+    if image is not None:
+      return image
+  image = pixels.imdecode(record, STORED)  # OpenCV converts no gray TIFF of floats
   if image is None or image.ndim == 2:
     return image
   return image[..., [2, 1, 0, *range(3, image.shape[-1])]]  # OpenCV has blue first

@@ -16,6 +16,7 @@ from vit_jax.data.listing import Listing, Row, make
 from vit_jax.data.stores import Files
 from vit_jax.errors import UserError, first_few
 from vit_jax.paths import local, shown
+from vit_jax.reads import is_special
 
 
 class Scan(NamedTuple):
@@ -57,6 +58,8 @@ def scan(root: Path, base: str = '') -> Scan:
       elif is_dir:
         folders[below].append(entry.name)
         walk(path, above | {identity})
+      elif is_special(status.st_mode):
+        left_out['pipes, sockets and devices'].append(path)
       elif _is_image(root / path):
         images.append(path)
       else:

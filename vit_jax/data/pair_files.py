@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vit_jax.errors import UserError
+from vit_jax.reads import content
 
 Links = frozenset[tuple[int, int]]
 LINK = re.compile(r'[0-9]+-[0-9]+')
@@ -155,7 +156,7 @@ def write(folder: Path, name: str, pairs: Iterable[tuple[str, str, Links | None]
 
 def _text(path: Path) -> bytes:
   try:
-    return path.read_bytes().removeprefix(BOM)
+    return content(path).removeprefix(BOM)
   except OSError as error:
     raise UserError(f'{path} cannot be read ({error.strerror}); make it readable') from None
 

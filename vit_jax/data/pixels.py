@@ -88,7 +88,7 @@ def remarks(record: bytes, how: Pixels) -> list[str]:
     image = read_array(record)
   else:
     check_header(record)
-    image = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = imdecode(record, cv2.IMREAD_UNCHANGED)
   if image is not None and image.dtype != np.uint8:
     scale = f'with {how.white:g} as white' if how.white else 'by its own range'
     found.append(f'of {image.dtype}, scaled {scale} (data.white)')
@@ -141,6 +141,14 @@ def check_size(height: int, width: int) -> None:
       f'it has {height} x {width} pixels, and more than {MAX_PIXELS:,} are taken for a '
       'decompression bomb; cut it into smaller images'
     )
+
+
+def imdecode(record: bytes, flags: int) -> np.ndarray | None:
+  """As OpenCV decodes it; None of a format that it lacks. Raises BadImage if it is damaged."""
+  try:
+    return cv2.imdecode(np.frombuffer(record, np.uint8), flags)
+  except cv2.error:
+    raise BadImage('it is empty or damaged') from None
 
 
 def check_header(record: bytes) -> None:

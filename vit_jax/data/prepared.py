@@ -13,6 +13,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
+from vit_jax.reads import SPECIAL, first_special
 
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -144,8 +145,10 @@ def open_prepared(
       `Source.label_sets`). With None every label is -1.
 
   Raises:
-    UserError: unknown split or feature, or stored in a format without random access.
+    UserError: unknown split or feature, stored in a format without random access, or no files.
   """
+  if special := first_special(directory):
+    raise UserError(f'{special} is {SPECIAL}, which no data set has; remove it')
   builder: Any = tfds.builder_from_directory(directory)
   features: Any = builder.info.features
   image_key = _pick(name, features, tfds.features.Image, 'image', image)

@@ -6,11 +6,12 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from vit_jax.data import identity
 from vit_jax.errors import UserError
 from vit_jax.paths import shown
+from vit_jax.reads import content, opened
 
 
 class Store(Protocol):
@@ -49,10 +50,10 @@ class Files:
     return True
 
   def read(self, key: str) -> bytes:
-    return (self.root / key).read_bytes()
+    return content(self.root / key)
 
   def head(self, key: str, length: int) -> bytes:
-    with open(self.root / key, 'rb') as file:
+    with opened(self.root / key) as file:
       return file.read(length)
 
   def size(self, key: str) -> int:
@@ -92,7 +93,7 @@ class Archives:
 
   def head(self, key: str, length: int) -> bytes:
     archive, offset, size = self.members[key]
-    with open(self.root / archive, 'rb') as file:
+    with opened(self.root / archive) as file:
       file.seek(offset)
       found = file.read(min(length, size))
     if len(found) < min(length, size):
@@ -117,13 +118,20 @@ class Archives:
     return total.digest()
 
 
+def _archive(path: Path) -> IO[bytes]:
+  try:
+    return opened(path)
+  except OSError as error:
+    raise UserError(f'{path} cannot be read ({error.strerror}); put an archive there') from None
+
+
 def tar_members(path: Path, start: int = 0) -> Iterable[tuple[str, int, int]]:
   """(name, offset in the file, size) of every file in the tar that begins at `start` of `path`.
 
   Raises:
     UserError: it is compressed, so it has no random access, or it is damaged.
   """
-  with open(path, 'rb') as file:
+  with _archive(path) as file:
     if file.read(2) == b'\x1f\x8b':
       raise UserError(f'{path} is compressed, which allows no random access; unpack it by gunzip')
     file.seek(start)

@@ -16,6 +16,7 @@ from vit_jax.data.identity import digest
 from vit_jax.data.pairs import PairSource
 from vit_jax.errors import UserError, writing
 from vit_jax.models.texts import END, PAD, UNKNOWN
+from vit_jax.reads import content
 from vit_jax.writes import write
 
 try:
@@ -135,7 +136,7 @@ def stored_vocabularies(data: PairData, source: PairSource, data_dir: Path) -> V
   asked = data.tokens, data.vocabulary, data.shared
   path = data_dir / 'vocabularies' / f'{digest(source.digest(), *asked)[:32]}.json'
   try:
-    return Vocabularies.from_keys(json.loads(path.read_text('utf-8')))
+    return Vocabularies.from_keys(json.loads(content(path)))
   except (OSError, ValueError, KeyError, UserError):  # what is damaged is made again
     pass
   vocabularies = vocabularies_of(data, source)

@@ -13,6 +13,7 @@ from vit_jax.data.folder import scan
 from vit_jax.data.view import View
 from vit_jax.errors import UserError
 from vit_jax.paths import local, shown
+from vit_jax.reads import content
 
 
 class Batch(NamedTuple):
@@ -52,7 +53,7 @@ class Images:
 
       def load(b: int) -> None:
         try:
-          view(Path(names[b]).read_bytes(), images_BHWC[b])
+          view(content(names[b]), images_BHWC[b])
         except decode.READ_ERRORS as error:
           why = error.strerror if isinstance(error, OSError) else error
           faults[b] = f'{shown(names[b])} cannot be read as an image: {why}'

@@ -122,7 +122,7 @@ def _pod(job: Job) -> dict[str, Any]:
         'env': _environment(job),
         **({'resources': resources} if resources else {}),
         'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}},
-        'volumeMounts': [*mounts, {'name': 'shared-memory', 'mountPath': '/dev/shm'}],
+        'volumeMounts': [*mounts, {'name': 'shared-memory', 'mountPath': '/dev/shm'}],  # nosec B108
       }
     ],
     'volumes': [*volumes, {'name': 'shared-memory', 'emptyDir': {'medium': 'Memory'}}],

@@ -7,7 +7,7 @@ import jinja2
 
 from vit_jax.errors import PREEMPTED, USERS_FAULT
 
-ENVIRONMENT = jinja2.Environment(
+ENVIRONMENT = jinja2.Environment(  # nosec B701
   loader=jinja2.FileSystemLoader(Path(__file__).with_name('templates')),
   undefined=jinja2.StrictUndefined,
   trim_blocks=True,

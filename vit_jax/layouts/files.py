@@ -104,6 +104,9 @@ def kept(
     except KeyError as error:
       why = f'it has no {error}'
     log.warning('%s is damaged (%s); it is made again', path, why)
+    if not path.is_file():  # such as a pipe, which would be written in place
+      with writing(path):
+        path.unlink()
   arrays = make()
   with writing(path.parent):
     path.parent.mkdir(parents=True, exist_ok=True)

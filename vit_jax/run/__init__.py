@@ -5,6 +5,7 @@ from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.files import write_json
 from vit_jax.run.folder import Run
 from vit_jax.run.identity import FREE_TO_CHANGE, Identity, agree, differences, versions
+from vit_jax.run.lock import Lock
 from vit_jax.run.predictions import Predictions, Raster
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
   'CheckpointWriter',
   'Damaged',
   'Identity',
+  'Lock',
   'Predictions',
   'Raster',
   'Run',

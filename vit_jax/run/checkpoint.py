@@ -16,12 +16,14 @@ import jax
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
 from vit_jax.fields import whole
+from vit_jax.reads import SPECIAL, first_special
 from vit_jax.run.checksums import checksums, unseal
 from vit_jax.run.orbax_log import orbax_log
 from vit_jax.trees import flatten
 
 # Orbax takes these for patterns, a separator and an address.
 MEANINGFUL = ('[', ']', '*', '?', '\\', 'gs:/')
+DESCRIPTION = '_CHECKPOINT_METADATA'  # Orbax's file in each checkpoint
 
 
 class Damaged(RunFault):
@@ -35,7 +37,12 @@ class Checkpoints:
   """
 
   def __init__(self, run: Path, options: config.Checkpoint, *, writes: bool = False):
-    """Raises a UserError if a reader finds no checkpoint. A writer removes interrupted saves."""
+    """A writer removes interrupted saves.
+
+    Raises:
+      UserError: a reader finds no checkpoint, or there is something that is no file.
+      Damaged: Orbax cannot list the checkpoints.
+    """
     self.directory = run.absolute() / 'checkpoints'
     self._run, self._options = run, options
     self._retention = Retention(options, lambda step: self._stored(step)[0])
@@ -43,12 +50,21 @@ class Checkpoints:
     self._closed = False
     if not writes and not self.directory.is_dir():
       raise UserError(_NONE.format(run))
+    if special := first_special(self.directory):  # Orbax would wait for it
+      raise UserError(f'{special} is {SPECIAL}, which no checkpoint has; remove it')
     from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
 
     orbax_log.use()
-    self._checkpointer: Any = ocp.training.Checkpointer(
-      str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
-    )
+    try:
+      self._checkpointer: Any = ocp.training.Checkpointer(
+        str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
+      )
+    except ValueError as error:  # of one that is JSON, but not Orbax's
+      orbax_log.leave()
+      raise Damaged(
+        f'{self.directory}: the {DESCRIPTION} of a checkpoint is damaged ({first_line(error)}); '
+        'the command that trained the run puts it right'
+      ) from None
 
   def __enter__(self) -> Self:
     return self

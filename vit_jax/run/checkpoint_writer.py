@@ -10,8 +10,9 @@ import jax
 from vit_jax import config
 from vit_jax.errors import RunFault
 from vit_jax.parallel.processes import Processes
-from vit_jax.run.checkpoint import Checkpoints, Damaged
+from vit_jax.run.checkpoint import DESCRIPTION, Checkpoints, Damaged
 from vit_jax.run.checksums import checksums, seal
+from vit_jax.run.files import read_object
 from vit_jax.run.orbax_log import orbax_log
 from vit_jax.trees import flatten
 
@@ -22,6 +23,7 @@ class CheckpointWriter(Checkpoints):
   """The checkpoints of the run that trains here. All its processes call all methods together."""
 
   def __init__(self, run: Path, options: config.Checkpoint, here: Processes):
+    here.share(lambda: _empty_damaged_descriptions(run / 'checkpoints'))
     super().__init__(run, options, writes=True)
     self._here = here
     self._under_way: tuple[int, Any] | None = None  # a save: its step, and a future
@@ -191,6 +193,15 @@ class CheckpointWriter(Checkpoints):
       number += 1
       aside = aside.with_name(f'{step}-{number}')
     return (self.directory / str(step)).rename(aside)
+
+
+def _empty_damaged_descriptions(directory: Path) -> None:
+  """Orbax passes over a checkpoint whose description is empty, but not if it is another JSON."""
+  for path in directory.glob(f'*/{DESCRIPTION}'):
+    faults = []
+    read_object(path, faults)
+    if faults and path.is_file():
+      path.write_bytes(b'')
 
 
 def _parts(tree: Any, size: int) -> Iterator[Any]:

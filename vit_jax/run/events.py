@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.parallel.watchdog import Watchdog
+from vit_jax.reads import content
 from vit_jax.run.files import is_number, read_lines
 
 
@@ -47,7 +48,7 @@ class EventLog:
   def start(self, step: int, processes: int, devices: int) -> None:
     """Appends to the file, after removing a last line that a crash cut short."""
     if self._path.exists():
-      text = self._path.read_bytes()
+      text = content(self._path)
       with open(self._path, 'r+b') as file:
         file.truncate(text.rfind(b'\n') + 1)
     self._file = open(self._path, 'a')

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_jax.errors import first_line
+from vit_jax.reads import content
 from vit_jax.writes import replacing
 
 
@@ -24,7 +25,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_object(path: Path, faults: list[str]) -> dict[str, Any]:
   """The JSON object in a file; {} if there is none, and a fault if the file is damaged."""
   try:
-    value = json.loads(path.read_bytes())
+    value = json.loads(content(path))
     if isinstance(value, dict):
       return value
     faults.append(f'{path} is damaged: it does not hold a JSON object')
@@ -41,16 +42,17 @@ def read_lines(
   """The JSON objects of a file, one per line, that are `good`; a fault says which lines are not."""
   found, bad, lines = [], [], []
   try:
-    lines = path.read_bytes().splitlines()
+    lines = content(path).splitlines()
   except FileNotFoundError:
     pass
   except OSError as error:
     faults.append(f'{path} cannot be read: {_reason(error)}')
-  for number, value in enumerate(_values(lines), 1):
-    if isinstance(value, dict) and good(value):
-      found.append(value)
-    else:
-      bad.append(number)
+  with _uninterrupted():
+    for number, value in enumerate(_values(lines), 1):
+      if isinstance(value, dict) and good(value):
+        found.append(value)
+      else:
+        bad.append(number)
   if bad:
     more = f' and {len(bad) - 1} more' if len(bad) > 1 else ''
     faults.append(f'{path}: line {bad[0]}{more} of {len(lines)} cannot be read and is left out')
@@ -81,8 +83,7 @@ def _values(lines: list[bytes]) -> Iterator[Any]:
   once."""
   if all(line[:1] == b'{' and line[-1:] == b'}' for line in lines):
     try:
-      with _uninterrupted():
-        found = json.loads(b'[' + b','.join(lines) + b']')
+      found = json.loads(b'[' + b','.join(lines) + b']')
       if len(found) == len(lines):
         yield from found
         return

@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 from typing import Any, Self
 
-from vit_jax.errors import UserError, print_error
+from vit_jax.errors import RunFault, UserError, print_error
 from vit_jax.parallel.processes import Processes
 from vit_jax.run.files import read_object, write_json
 
@@ -43,8 +43,18 @@ class Lock:
     self._here.share(self._take)
     return self
 
-  def __exit__(self, *error: Any) -> None:
-    self._release()
+  def __exit__(self, kind: type | None, *error: Any) -> None:
+    """Raises a RunFault if the folder was lost meanwhile, unless an error ended the run."""
+    try:
+      if kind is None:
+        self.check()
+    finally:
+      self._release()
+
+  def check(self) -> None:
+    """Raises a RunFault if the folder is not this run's any more; only its owner knows."""
+    if self._mine and (lost := self._lost()):
+      raise RunFault(lost)
 
   def _take(self) -> None:
     self._folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +98,7 @@ class Lock:
     touched, now = self._path.stat().st_mtime, self._clock()
     if owner and now - touched < SILENT:
       log.warning('%s: waiting for a sign of life of %s', self._folder, _words(owner))
-    end = time.monotonic() + SILENT - (now - touched)
+    end = time.monotonic() + SILENT - max(now - touched, 0.0)  # the clock may have been set back
     while time.monotonic() < end:
       time.sleep(POLL)
       if self._owner() != owner:
@@ -110,11 +120,28 @@ class Lock:
   def _beat(self) -> None:
     while not self._over.wait(BEAT):
       with contextlib.suppress(OSError):
-        owner = self._owner()
-        if owner and owner != self._mine and not self._over.is_set():
-          print_error(f'{self._folder} was taken over by {_words(owner)}: this process was silent')
+        if lost := not self._over.is_set() and self._lost():
+          print_error(lost)
           self._here.leave(1)
         os.utime(self._path)
+
+  def _lost(self) -> str:
+    """Why the folder is not this run's any more; '' if it is, or the disk does not say now."""
+    owner = self._owner()
+    if owner == self._mine:
+      return ''
+    if owner:
+      return f'{self._folder} was taken over by {_words(owner)}: this process was silent'
+    try:
+      os.lstat(self._path)
+    except (FileNotFoundError, NotADirectoryError):
+      return (
+        f'{self._folder} was removed or replaced while this run trained in it, and what it wrote '
+        'there since is lost; the same command begins or goes on from what is there'
+      )
+    except OSError:
+      pass
+    return ''
 
   def _release(self) -> None:
     self._over.set()

@@ -1,5 +1,6 @@
 """What a run folder says of its run: recipe, identity, and what was measured."""
 
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
@@ -155,25 +156,24 @@ class Measured:
 
   @property
   def last_step(self) -> int:
-    return int(max(self._columns.get('step', ()), default=0))
+    return int(self.series('step')[0][-1:].sum())
 
   def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric. Of two rows of a step, the later one counts."""
-    values = self._columns.get(name, {})
-    step_T = np.fromiter(values.keys(), float, len(values))
-    value_T = np.fromiter(values.values(), float, len(values))
-    order_T = np.argsort(step_T, kind='stable')
-    return step_T[order_T], value_T[order_T]
+    return self._columns.get(name, (np.zeros(0), np.zeros(0)))
 
   @cached_property
-  def _columns(self) -> dict[str, dict[float, float]]:
-    """Metric -> step -> value, which pages of long runs ask for often."""
-    found: dict[str, dict[float, float]] = {}
-    for row in self.metrics:
-      step = row['step']
-      for name, value in row.items():
-        found.setdefault(name, {})[step] = value
-    return found
+  def _columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Metric -> steps and values, which pages of long runs ask for often."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for names, group in itertools.groupby(self.metrics, tuple):  # many rows have the same metrics
+      rows = list(group)
+      steps = [row['step'] for row in rows]
+      for name in names:
+        all_steps, values = found.setdefault(name, ([], []))
+        all_steps += steps
+        values += [row[name] for row in rows]
+    return {name: _in_order(*column) for name, column in found.items()}
 
   def result(self, eval_name: str) -> Mapping[str, float]:
     """The final metrics of an eval split; of an unfinished run the latest ones, or none."""
@@ -181,8 +181,8 @@ class Measured:
       return self.summary[eval_name]
     prefix = f'{eval_name}/'
     return {
-      name.removeprefix(prefix): next(reversed(values.values()))
-      for name, values in self._columns.items()
+      name.removeprefix(prefix): float(value_T[-1])
+      for name, (_, value_T) in self._columns.items()
       if name.startswith(prefix)
     }
 
@@ -194,3 +194,20 @@ class Measured:
       if sentences := read_translations(path, self.faults):
         found[path.stem] = sentences
     return found
+
+
+def _in_order(steps: list[float], values: list[float]) -> tuple[np.ndarray, np.ndarray]:
+  step_T, value_T = _floats(steps), _floats(values)
+  if (np.diff(step_T) > 0).all():
+    return step_T, value_T
+  order_T = np.argsort(step_T, kind='stable')
+  step_T, value_T = step_T[order_T], value_T[order_T]
+  last_T = np.append(np.diff(step_T) > 0, True)
+  return step_T[last_T], value_T[last_T]
+
+
+def _floats(numbers: list[float]) -> np.ndarray:
+  try:
+    return np.array(numbers, float)
+  except OverflowError:  # a whole number beyond all floats, which a damaged file may hold
+    return np.array([float(str(number)) for number in numbers])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vit_jax.errors import first_line
+from vit_jax.reads import opened
 from vit_jax.writes import replacing
 
 
@@ -87,7 +88,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path, faults: list[str]) -> Predictions | None:
   """None, and a fault that says why, if the file is damaged."""
   try:
-    with np.load(path, allow_pickle=False) as stored:
+    with opened(path) as file, np.load(file, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
     if len({len(arrays[name]) for name in ARRAYS[:4]}) > 1:
       raise ValueError('its arrays differ in length')

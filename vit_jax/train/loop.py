@@ -185,6 +185,7 @@ def loop(begun: Start, recorder: Recorder, control: Control) -> End:
         value = worth_of(x.checkpoint, measured, names)
         improved, best = x.checkpoint.keep_best > 0 and value > best, max(value, best)
         if ((save or stopped) and not saved) or improved:
+          begun.lock.check()
           with watch.phase('save', limits.save):
             beside = {
               'data_position': s * x.batch_size,

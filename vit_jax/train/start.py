@@ -14,7 +14,7 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.parallel import rules
 from vit_jax.parallel.processes import Processes
-from vit_jax.run import CheckpointWriter, Run, agree
+from vit_jax.run import CheckpointWriter, Lock, Run, agree
 from vit_jax.train.domain import Opened
 from vit_jax.train.rollback import Rollbacks
 from vit_jax.train.state import TrainState, Window
@@ -35,6 +35,7 @@ class Start(NamedTuple):
   train_seconds: float  # spent by earlier starts, as total_seconds
   total_seconds: float
   lines: list[str]  # to print
+  lock: Lock
 
 
 def start(
@@ -57,7 +58,7 @@ def start(
       that differs from the others.
     RunFault: the run has checkpoints, and none of them is good.
   """
-  stack.enter_context(run.lock(here))
+  lock = stack.enter_context(run.lock(here))
   before = here.share(lambda: run.length_before(x))
   goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
   known = run.vocabularies if goes_on else None
@@ -116,6 +117,7 @@ def start(
     train_seconds,
     beside['total_seconds'],
     lines,
+    lock,
   )
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from vit_jax.errors import UserError
 from vit_jax.paths import is_address, local
+from vit_jax.reads import content, opened
 from vit_jax.redaction import redacted
 from vit_jax.writes import write
 
@@ -54,7 +55,7 @@ def fetch(source: str, cache: Path) -> Path:
   new = not path.exists()
   if new:
     _download(address, path, wanted)
-    digest = _sum_of(path).read_text('utf-8').strip()  # just compared with the file
+    digest = content(_sum_of(path)).decode().strip()  # just compared with the file
     _require(digest, wanted, path)  # another process may have fetched it, without being asked
   size, when = path.stat().st_size, 'now' if new else 'already'
   _log.info('%s: %s bytes, sha256 %s, %s in %s', address, f'{size:,}', digest, when, path)
@@ -64,7 +65,7 @@ def fetch(source: str, cache: Path) -> Path:
 def _fault(path: Path, digest: str, wanted: str) -> str:
   """What is wrong with a copy: it is not what was fetched, or not what is wanted; '' if nothing."""
   try:
-    fetched = _sum_of(path).read_text('utf-8', 'replace').strip()
+    fetched = content(_sum_of(path)).decode('utf-8', 'replace').strip()
   except OSError:
     return 'has no checksum beside it'
   if digest != fetched:
@@ -80,7 +81,7 @@ def _sum_of(path: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-  with path.open('rb') as file:
+  with opened(path) as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 

@@ -34,7 +34,7 @@ def fetch_from_hub(repository: str, revision: str, name: str, cache: Path) -> Pa
     ) from None
   where = {'revision': revision, 'endpoint': os.environ.get('HF_ENDPOINT')}
   try:
-    path = Path(hub.hf_hub_download(repository, name, cache_dir=cache / 'hub', **where))
+    path = Path(hub.hf_hub_download(repository, name, cache_dir=cache / 'hub', **where))  # nosec B615
   except errors.LocalEntryNotFoundError as error:  # also an EntryNotFoundError
     reason = first_line(error.__cause__ or error)
     raise UserError(f'{address} cannot be fetched: {reason}') from None
@@ -67,4 +67,4 @@ def _digest(path: Path, length: int) -> str:
     with path.open('rb') as file:
       return hashlib.file_digest(file, 'sha256').hexdigest()
   content = path.read_bytes()  # small files alone are kept in git
-  return hashlib.sha1(b'blob %d\0' % len(content) + content).hexdigest()
+  return hashlib.sha1(b'blob %d\0' % len(content) + content, usedforsecurity=False).hexdigest()

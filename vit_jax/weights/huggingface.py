@@ -20,6 +20,7 @@ from vit_jax.layouts import files, preprocessing
 from vit_jax.layouts.published import find
 from vit_jax.models import Inputs
 from vit_jax.models.sizes import Size
+from vit_jax.reads import content
 from vit_jax.weights.fetch import NotThere
 from vit_jax.weights.hub import fetch_from_hub
 from vit_jax.weights.stored import Stored, published
@@ -220,7 +221,7 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
 def _json(path: Path | None) -> dict[str, Any]:
   """The object in a file; {} if there is none. Raises a UserError if it is damaged."""
   try:
-    found = json.loads(path.read_text()) if path and path.exists() else {}
+    found = json.loads(content(path)) if path and path.exists() else {}
   except (OSError, ValueError, RecursionError):
     found = None
   if not isinstance(found, dict):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from vit_jax.config import ImageData
 from vit_jax.data import decode, found, sources
+from vit_jax.data.datasets import remove_stale
 from vit_jax.data.listing import Listing
 from vit_jax.data.pixels import BadImage, Pixels
 from vit_jax.errors import UserError, first_few
@@ -133,7 +134,8 @@ def prepare_listed(
       f'--to={name} is no name of a data set; use small letters, digits and _, such as my_birds'
     )
   directory: Path = local(data_dir).absolute() / name
-  if directory.exists():
+  left = [*directory.glob('incomplete.*')]  # by preparations that were killed, or are under way
+  if directory.exists() and (not left or len(left) < len([*directory.iterdir()])):
     raise UserError(f'{directory} is there already; remove it, or choose another --to')
   listing = sources.open_listing(data)
   if listing is None:
@@ -151,6 +153,7 @@ def prepare_listed(
     raise UserError(f'no image of a split can be read: {first_few(unreadable)}') from None
   except OSError as error:
     raise UserError(f'{name} cannot be written to {directory.parent}: {error}') from error
+  remove_stale(directory, 'incomplete.*')
   counts = ', '.join(f'{part} {info.num_examples:,}' for part, info in builder.info.splits.items())
   lines += [f'left out, unreadable: {sentence}' for sentence in unreadable]
   lines.append(f'prepared data set {name} in {directory / str(VERSION)}: {counts}')
