@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vit_jax.errors import RunFault
 from vit_jax.plan import hlo
 from vit_jax.plan.collectives import Collective, Partitions, collectives, members
 
@@ -81,6 +82,10 @@ def test_links_between_nodes():
     ("mesh['a'=2,'b'=2,'c'=2] {'a','c'}", [0, 1, 4, 5]),
     ("mesh['axis_0'=8] {'axis_0':(2)2}", [0, 2]),
     ("mesh['axis_0'=8] {'axis_0'}", list(range(8))),
+    ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'a'}", [0, 1]),
+    ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}", [0, 2, 4, 6]),
+    ("mesh['a'=2,'b'=1,'c'=4], device_ids=([2,2,2]T(1,0,2)) {'a'}", [0, 2]),
+    ("mesh['a'=2,'b'=4], device_ids=([8]) {'a','b'}", list(range(8))),
     ('{}', list(range(8))),
   ],
 )
@@ -89,6 +94,14 @@ def test_every_way_to_write_groups(groups, expected):
   instruction = hlo._instruction(line)
   assert instruction is not None
   assert members(instruction, 8) == expected
+
+
+def test_an_unknown_way_to_write_groups_is_a_fault():
+  line = '  %r = f32[4]{0} all-reduce(%x), channel_id=1, replica_groups=<new>, to_apply=%add'
+  instruction = hlo._instruction(line)
+  assert instruction is not None
+  with pytest.raises(RunFault):
+    members(instruction, 8)
 
 
 FUSED = """HloModule fused

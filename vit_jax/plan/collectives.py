@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit_jax.errors import RunFault
 from vit_jax.plan.hlo import Instruction, Module
 
 KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all', 'collective-permute')
@@ -108,27 +109,48 @@ def _varying(partitions: Sequence[int], layout: Partitions) -> list[str]:
   return [axis for axis, row in zip(layout.axes, places, strict=True) if len(set(row.tolist())) > 1]
 
 
+# An order of devices: the shape that their numbers are given, and its transpose.
+_ORDER = r'\[([\d,]+)\](?:T\(([\d,]+)\))?'
+
+
 def members(instruction: Instruction, partitions: int) -> list[int]:
   """The partitions of one group that acts together; all groups look alike.
 
   XLA writes groups as lists, {{0,1},{2,3}}; as a transposed count, [2,4]<=[4,2]T(1,0); or as axes
-  of a mesh, mesh['a'=2,'b'=4] {'b'}, of which 'b':(2)2 is a part: after 2, 2 of the 4.
+  of a mesh, mesh['a'=2,'b'=4] {'b'}, of which 'b':(2)2 is a part: after 2, 2 of the 4. The devices
+  of a mesh may have an order: mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}.
+
+  Raises:
+    RunFault: it writes them in another way.
   """
   text = instruction.attributes.partition('replica_groups=')[2]
-  listed = re.match(r'\{\{([\d,]*)\}', text)
-  if listed:
-    return [int(number) for number in listed[1].split(',') if number]
-  counted = re.match(r'\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
-  if counted:
-    rows, columns, shape, order = counted.groups()
-    ids = np.arange(int(rows) * int(columns)).reshape([int(n) for n in shape.split(',')])
-    if order:
-      ids = ids.transpose([int(n) for n in order.split(',')])
-    return ids.ravel()[: int(columns)].tolist()
-  meshed = re.match(r'mesh\[([^\]]*)\] ?\{([^}]*)\}', text)
-  if meshed:
-    return _mesh_members(*meshed.groups())
-  return list(range(partitions))  # replica_groups={}: all
+  if not text or text.startswith('{}'):
+    return list(range(partitions))
+  if listed := re.match(r'\{\{([\d,]*)\}', text):
+    return _numbers(listed[1])
+  if counted := re.match(rf'\[\d+,(\d+)\]<={_ORDER}', text):
+    columns, *order = counted.groups()
+    return _ordered(*order)[: int(columns)].tolist()
+  order = rf'device_ids=\({_ORDER}\)'
+  if meshed := re.match(rf'mesh\[([^\]]*)\](?:, {order})? ?\{{([^}}]*)\}}', text):
+    mesh, shape, axes, chosen = meshed.groups()
+    places = _mesh_members(mesh, chosen)
+    return _ordered(shape, axes)[places].tolist() if shape else places
+  raise RunFault(
+    f'plan does not know how XLA writes these groups of devices: replica_groups={text[:80]}; '
+    'use the versions of constraints.txt'
+  )
+
+
+def _numbers(text: str) -> list[int]:
+  return [int(number) for number in text.split(',') if number]
+
+
+def _ordered(shape: str, axes: str | None) -> np.ndarray:
+  """All devices in the order of an `_ORDER`."""
+  sizes = _numbers(shape)
+  ids = np.arange(math.prod(sizes)).reshape(sizes)
+  return ids.transpose(_numbers(axes) if axes else range(ids.ndim)).ravel()
 
 
 def _mesh_members(mesh: str, chosen: str) -> list[int]:
