@@ -4,13 +4,13 @@ import contextlib
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 SPECIAL = 'a pipe, socket or device'
 
 
-def opened(path: str | os.PathLike[str]) -> IO[bytes]:
+def opened(path: str | os.PathLike[str]) -> BufferedReader:
   """Opens a regular file to read; raises an OSError (ENXIO) for what is none."""
   file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
   if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
