@@ -60,7 +60,7 @@ COMMANDS = {
   ),
   'prepare': Command(
     lambda w, f: ['prepare', f'folder:{w.images}', '--to=kept', f'--data_dir={f}/data'],
-    ('data/kept/**/*.json', 'data/kept/**/*array_record*'),
+    ('data/kept/1.0.0/*.json', 'data/kept/1.0.0/*array_record*'),
   ),
   'report': Command(
     lambda w, f: ['report', f'{f}/run', f'--page={f}/page.html'], ('page.html',)
