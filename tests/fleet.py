@@ -45,6 +45,7 @@ class Nursery:
         self._peaks[told['pid']] = told['peak']
         self._codes[told['pid']] = told['code']
       else:
+        self._codes.pop(told['pid'], None)  # numbers are used again
         self._pids.put(told['pid'])
 
   def start(self, order: dict) -> int:

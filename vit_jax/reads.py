@@ -2,15 +2,15 @@
 
 import contextlib
 import errno
-import io
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 SPECIAL = 'a pipe, socket or device'
 
 
-def opened(path: str | os.PathLike[str]) -> io.BufferedReader:
+def opened(path: str | os.PathLike[str]) -> BufferedReader:
   """Opens a regular file to read; raises an OSError (ENXIO) for what is none."""
   file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
   if stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tests.fleet import Life, Nursery
 from tests.storm.verdicts import Storm, generator, sentences
 from tests.storm.world import World
+from vit_jax.run.lock import _started
 
 # Readings of a clock, which differ from run to run.
 CLOCKED = re.compile(r'seconds|per_second|fraction_of_peak|device|time|date|minutes')
@@ -23,7 +24,6 @@ class Command(NamedTuple):
 
   argv: Callable[[World, Path], list[str]]
   leaves: tuple[str, ...]  # patterns
-  children: bool = False  # that save and end by themselves when it is killed
 
 
 COMMANDS = {
@@ -41,7 +41,7 @@ COMMANDS = {
   ),
   'sweep': Command(
     lambda w, f: ['sweep', f'--config={w.recipe}', f'--workdir={f}/sweep', '--grid.seed=0,1'],
-    ('sweep/*/summary.json', 'sweep/*/metrics.jsonl'), children=True,
+    ('sweep/*/summary.json', 'sweep/*/metrics.jsonl'),
   ),
   'compare': Command(
     lambda w, f: ['compare', f'--config={w.recipe}', f'--workdir={f}/all', f'--json={f}/out.json'],
@@ -60,7 +60,7 @@ COMMANDS = {
   ),
   'prepare': Command(
     lambda w, f: ['prepare', f'folder:{w.images}', '--to=kept', f'--data_dir={f}/data'],
-    ('data/kept/**/*.json', 'data/kept/**/*array_record*'),
+    ('data/kept/1.0.0/*.json', 'data/kept/1.0.0/*array_record*'),
   ),
   'report': Command(
     lambda w, f: ['report', f'{f}/run', f'--page={f}/page.html'], ('page.html',)
@@ -89,6 +89,12 @@ def left(command: Command, folder: Path) -> dict[str, str]:
   """The files that a command has left, and what they hold."""
   paths = (path for pattern in command.leaves for path in folder.glob(pattern) if path.is_file())
   return {str(path.relative_to(folder)): content(path) for path in paths}
+
+
+def children_of(pid: int) -> list[int]:
+  """The processes that a process has started."""
+  listed = Path(f'/proc/{pid}/task').glob('*/children')
+  return [int(child) for path in listed for child in path.read_text().split()]
 
 
 def begun(world: World, folder: Path) -> Path:
@@ -126,10 +132,11 @@ def ride(storm: Storm, name: str, count: int, world: World, nursery: Nursery, pl
     deadline = time.monotonic() + moment
     while life.running() and time.monotonic() < deadline:
       time.sleep(0.005)
+    children = children_of(life.pids[0]) if life.running() else []
     life.signal(signal.SIGKILL, 0)
     life.ended(60)
-    deadline = time.monotonic() + 60
-    while command.children and [*folder.rglob('lock.json')] and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60  # they save and end by themselves
+    while any(_started(pid) >= 0 for pid in children) and time.monotonic() < deadline:
       time.sleep(0.1)
     life = Life(nursery, place / 'lives', argv, plant=plant)
     (code,) = life.ended(300)

@@ -35,7 +35,7 @@ def ride(counts: tuple[int, ...], world, nursery, folder) -> None:
 
 
 def test_a_few_command_lines(world, nursery, tmp_path):
-  ride((60, 10, 10, 8, 2, 0), world, nursery, tmp_path)
+  ride((36, 8, 6, 6, 2, 2), world, nursery, tmp_path)
 
 
 @pytest.mark.storm

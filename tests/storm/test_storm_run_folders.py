@@ -21,7 +21,7 @@ def ride(cases: list[Case], world, nursery, folder) -> None:
 
 
 def test_a_few_run_folders(world, nursery, tmp_path):
-  ride(drawn(drawn_cases(60, world), 6, 'a few runs'), world, nursery, tmp_path)
+  ride(drawn(drawn_cases(60, world), 4, 'a few runs'), world, nursery, tmp_path)
 
 
 @pytest.mark.storm

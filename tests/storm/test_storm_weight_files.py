@@ -12,7 +12,7 @@ def ride(count: int, world, nursery, folder) -> None:
 
 
 def test_a_few_weight_files(world, nursery, tmp_path):
-  ride(30, world, nursery, tmp_path)
+  ride(15, world, nursery, tmp_path)
 
 
 @pytest.mark.storm

@@ -136,7 +136,7 @@ class Storm:
 
   def note(self, name: str, verdict: str, why: str = '', argv: Sequence[str] = ()) -> None:
     self.counts[verdict] += 1
-    if why:
+    if verdict in BAD:
       words = ' '.join(map(ascii, argv))
       self.faults.append(f'{verdict}: {name}\n    {words[:600]}\n    {why}')
       print(f'[{self.part}] {self.faults[-1]}', flush=True)

@@ -108,7 +108,7 @@ def archives(good: dict[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
     '(1.0,)')),
   ):  # fmt: skip
     yield f'{first} has {what}', npz({**members, first: content})
-  zeros = npy(np.zeros(2**26, np.float32))
+  zeros = npy(np.zeros(2**24 + 2**20, np.float32))
   bomb = {**members, 'zeros.npy': zeros}
   for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
     yield f'a bomb by method {method}', npz(bomb, method)
