@@ -6,7 +6,7 @@ from typing import Any
 
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
-from vit_jax.paths import local
+from vit_jax.remote.mirror import run_folder
 from vit_jax.report import costs
 from vit_jax.tables import write_csv
 from vit_jax.writes import output
@@ -15,7 +15,7 @@ from vit_jax.writes import output
 def main(argv: list[str]) -> int:
   parser = flags.parser('report')
   add, kind = parser.add_argument, parser.add_mutually_exclusive_group()
-  add('runs', type=local, nargs='*', help='run folders')
+  add('runs', type=run_folder, nargs='*', help='run folders, also addresses')
   words = (
     'models: parameters and GMACs of every model; timm: beside its table; '
     "or a paper's beside ours, such as vit_table6 (docs/tables.md)"

@@ -14,6 +14,7 @@ from filelock import FileLock
 from vit_jax.errors import UserError
 from vit_jax.paths import is_address, local
 from vit_jax.redaction import redacted
+from vit_jax.remote.faults import missing_package
 from vit_jax.writes import write
 
 _CHUNK = 1 << 22
@@ -108,9 +109,7 @@ def _download(address: str, path: Path, wanted: str) -> None:
   except UserError:
     raise
   except ImportError:
-    raise UserError(
-      f"{address} needs a package for that kind of address; install 'vit-jax[remote]'"
-    ) from None
+    raise UserError(missing_package(address)) from None
   except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
     # Over http, any other failure is a FileNotFoundError too, but has a cause.
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
