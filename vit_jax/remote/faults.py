@@ -30,6 +30,7 @@ _PASSING_NUMBERS = {
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of this host, which says so itself
 # Of the clients' own errors, which have no common class, and which are not imported for this.
 _PASSING_NAMES = {
+  'ChecksumError',
   'ClientConnectionError',
   'ClientPayloadError',
   'ConnectionClosedError',
@@ -38,6 +39,7 @@ _PASSING_NAMES = {
   'EndpointConnectionError',
   'HTTPClientError',
   'IncompleteReadError',
+  'ProxyError',
   'ReadTimeoutError',
   'ResponseStreamingError',
   'TransportError',
@@ -132,7 +134,10 @@ def _names(error: BaseException) -> set[str]:
 
 def _refused(error: BaseException) -> bool:
   return any(
-    isinstance(each, PermissionError) or _code(each) in (401, 403) or _names(each) & _REFUSED_NAMES
+    isinstance(each, PermissionError)
+    or _code(each) in (401, 403)
+    or _names(each) & _REFUSED_NAMES
+    or str(each).startswith('Forbidden: ')  # gcsfs has no other mark for it
     for each in _chain(error)
   )
 

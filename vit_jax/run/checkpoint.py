@@ -17,6 +17,7 @@ import jax
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
 from vit_jax.fields import whole
+from vit_jax.paths import Place
 from vit_jax.remote.faults import StoreFault
 from vit_jax.remote.mirror import Mirror
 from vit_jax.run.checksums import checksums, unseal
@@ -40,13 +41,14 @@ class Checkpoints:
   def __init__(self, run: Path, options: config.Checkpoint, *, writes: bool = False):
     """Raises a UserError if a reader finds no checkpoint. A writer removes interrupted saves."""
     self.directory = run.absolute() / 'checkpoints'
-    self._run, self._options = run, options
     self._mirror = Mirror.of(run)
+    self._run: Place = self._mirror.address if self._mirror else run  # for sentences
+    self._options = options
     self._retention = Retention(options, self._beside)
     self._proved = False  # whether a checkpoint of this run has been read
     self._closed = False
     if not writes and not self.directory.is_dir():
-      raise UserError(_NONE.format(run))
+      raise UserError(_NONE.format(self._run))
     from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
 
     orbax_log.use()
@@ -121,7 +123,7 @@ class Checkpoints:
 
     def read(beside: dict[str, Any], stored: Any) -> Any:
       shapes = {name: leaf[:-1] for name, leaf in beside['leaves'].items()}
-      _check_shapes(shapes, abstract, f'checkpoint {self.directory / str(step)}')
+      _check_shapes(shapes, abstract, f'checkpoint {self._run}/checkpoints/{step}')
       return self._read(step, abstract)
 
     return self._checked(step, read)

@@ -114,11 +114,11 @@ class CheckpointWriter(Checkpoints):
         f'{fault}; moved to {path}' for fault, path in zip(faults.values(), aside, strict=True)
       ]
       self._restored = step
-      lines.append(f'start: checkpoint of step {step} in {self.directory}')
+      lines.append(f'start: checkpoint of step {step} in {self._run}/checkpoints')
       return tree, beside, '\n'.join(lines)
     if faults:
       raise RunFault(
-        f'no checkpoint in {self.directory} is good: {"; ".join(faults.values())}; '
+        f'no checkpoint in {self._run}/checkpoints is good: {"; ".join(faults.values())}; '
         'put a copy of one there, or delete that folder to start again'
       )
     return None
@@ -155,7 +155,7 @@ class CheckpointWriter(Checkpoints):
     self._under_way = None
     if step not in self.steps():
       raise RunFault(
-        f'the checkpoint of step {step} is not in {self.directory}, although its '
+        f'the checkpoint of step {step} is not in {self._run}/checkpoints, although its '
         'save ended without an error'
       )
     if self._uploads:
@@ -172,7 +172,9 @@ class CheckpointWriter(Checkpoints):
     if not self._uploads or self._here.count == 1:
       return None
     context = ocp.Context(
-      multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=None)
+      multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=None),
+      # Else a process begins to write once another one has made its folders.
+      async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
     )
     context.array_options.saving.use_ocdbt = False
     context.array_options.saving.use_replica_parallel = False
@@ -196,7 +198,7 @@ class CheckpointWriter(Checkpoints):
         self._checked(step, lambda beside, stored, part=part: self._read(step, part))
     except Damaged as error:
       raise RunFault(
-        f'what is saved in {self.directory} cannot be read back: {error}; choose another '
+        f'what is saved in {self._run}/checkpoints cannot be read back: {error}; choose another '
         '--workdir, on another disk'
       ) from error
 

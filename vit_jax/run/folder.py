@@ -34,6 +34,7 @@ from vit_jax.fields import whole
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
 from vit_jax.paths import Place, local
+from vit_jax.remote.transfers import check_room
 from vit_jax.run.checkpoint import Checkpoints
 from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.events import EventLog
@@ -125,6 +126,17 @@ class Run(Measured):
     if not self._has_checkpoints() or not self.identity:
       return 0
     return self.identity.steps if self.experiment.length != x.length else 0
+
+  def check_room(self, options: Checkpoint, state: int) -> None:
+    """Raises a UserError if the copy of a run in a store has no room for its checkpoints.
+
+    Args:
+      state: bytes of one.
+    """
+    if self.mirror:
+      most = options.keep_last + options.keep_best + 1  # one more is written before one is removed
+      here = sum(sum(self.mirror.files_of(step).values()) for step in self.mirror.steps())
+      check_room(self.path, max(0, most * state - here), f'{self.place} with its checkpoints')
 
   def _has_checkpoints(self) -> bool:
     folder = self.path / 'checkpoints'

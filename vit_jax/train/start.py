@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from vit_jax import config
@@ -75,6 +76,8 @@ def start(
   if trainer.domain.vocabularies and known is None:
     here.share(lambda: run.write_vocabularies(trainer.domain.vocabularies))
   _ = trainer.frozen  # a fault in the teacher is found before the first step
+  leaves = jax.tree.leaves(trainer.abstract_state)
+  run.check_room(x.checkpoint, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
   checkpoints = stack.enter_context(run.checkpoint_writer(x.checkpoint, here, uploads))
   restored = checkpoints.restore_newest(trainer.abstract_state.as_tree())
   if restored is None:
