@@ -18,18 +18,14 @@ from vit_jax.weights import sources
 COMMANDS = [
   'prepare folder:x --data_dir={}',
   'train --config={}.py',
-  'train --config=nonesuch --data_dir={}',
-  'evaluate --workdir=nonesuch --data_dir={}',
   'predict --weights=augreg:x --input={}',
   'predict --weights=augreg:x --input=nonesuch --output={}.npz',
   'predict --weights=augreg:x --input=nonesuch --attention={}.png',
-  'predict --weights=augreg:x --input=nonesuch --data_dir={}',
   'convert --from=nonesuch --to={}.npz',
-  'convert --from=nonesuch --to=nonesuch.npz --data_dir={}',
   'transfer --weights bag_of_words --data folder:{}',
   *(
     f'transfer --weights nonesuch --suite=nonesuch {flag}'
-    for flag in ('--workdir={}', '--data_dir={}', '--csv={}', '--json={}', '--page={}.html')
+    for flag in ('--workdir={}', '--csv={}', '--json={}', '--page={}.html')
   ),
   'transfer --weights bag_of_words --methods fine_tune --data digits --recipe={}.py',
   'bench --json={}',
@@ -42,14 +38,20 @@ COMMANDS = [
   'compare --config={}.py',
   *(
     f'compare --config=nonesuch {flag}'
-    for flag in ('--workdir={}', '--data_dir={}', '--csv={}', '--json={}', '--plot={}.png')
+    for flag in ('--workdir={}', '--csv={}', '--json={}', '--plot={}.png')
   ),
   'plan --config={}.py --topology=v5e:2x2',
   'plan --config=nonesuch --topology=v5e:2x2 --csv={}',
-  'plan --config=nonesuch --topology=v5e:2x2 --data_dir={}',
 ]
-# These take a run folder, which may be at an address.
-RUN_FOLDERS = [
+# These take a run folder or data sets, which may be at an address.
+PLACES = [
+  'train --config=nonesuch --data_dir={}',
+  'evaluate --workdir=nonesuch --data_dir={}',
+  'predict --weights=augreg:x --input=nonesuch --data_dir={}',
+  'convert --from=nonesuch --to=nonesuch.npz --data_dir={}',
+  'plan --config=nonesuch --topology=v5e:2x2 --data_dir={}',
+  'transfer --weights nonesuch --suite=nonesuch --data_dir={}',
+  'compare --config=nonesuch --data_dir={}',
   'train --config=nonesuch --workdir={}',
   'evaluate --workdir={}',
   'report {}',
@@ -89,8 +91,8 @@ def test_flags(command, home, monkeypatch, capsys):
   assert not list(Path.cwd().iterdir())
 
 
-@pytest.mark.parametrize('command', RUN_FOLDERS)
-def test_run_folders(command, home, monkeypatch, capsys):
+@pytest.mark.parametrize('command', PLACES)
+def test_places(command, home, monkeypatch, capsys):
   expanded = []
   expanduser = Path.expanduser
   monkeypatch.setattr(

@@ -97,7 +97,7 @@ def test_ten_kills_on_lost_disks(world):
   world.undisturbed()
   while kills < 10:
     life, proxy = world.life(), world.server.proxy
-    at = proxy.count + rng.randint(1, 120)
+    at = proxy.count + rng.randint(1, 400)
     life.until(lambda at=at, proxy=proxy: proxy.count >= at)
     time.sleep(rng.random() * 0.05)
     life.signal(signal.SIGKILL, 0)

@@ -135,6 +135,16 @@ class RemoteFolder:
       return []
     return sorted({path.rstrip('/').rpartition('/')[2] for path in found} - {''})
 
+  def sizes(self) -> dict[str, int]:
+    """Bytes of each object directly in the folder, by a listing."""
+    try:
+      found = retried(self.address, 'listing', lambda: self._files.ls(self._path(''), detail=True))
+    except (FileNotFoundError, NotADirectoryError):
+      return {}
+    return {
+      each['name'].rpartition('/')[2]: each['size'] for each in found if each['type'] == 'file'
+    }
+
   def remove(self, names: Iterable[str], tries: int = TRIES) -> None:
     """Removes objects; those that are not there count as removed."""
     for name in names:
