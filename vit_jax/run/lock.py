@@ -205,7 +205,7 @@ class StoreFolder:
     return self._there.create(name, data)
 
   def read_object(self, name: str) -> dict[str, Any]:
-    return self._there.read_object(name)
+    return self._there.read_object(name, tries=2)  # a run that ends must not wait for long
 
   def replace(self, name: str, value: dict[str, Any]) -> None:
     self._there.write(name, _as_json(value))
