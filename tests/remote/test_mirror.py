@@ -305,6 +305,17 @@ def test_damage_in_the_store_is_found(address, cache):
 
 
 @in_memory
+def test_a_damaged_index_takes_nothing_for_old(address, cache):
+  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+    save(mirror, 5)
+    upload(copies, 5)
+  RemoteFolder(address).write('index.json', b'{"id"')
+  with pytest.raises(RunFault, match=f'{address}/index.json is damaged'):
+    Uploads(Mirror.at(address, 0), alone(), 10).__enter__()
+  assert mirror.steps() == [5]
+
+
+@in_memory
 def test_a_disk_without_room_is_one_sentence(address, cache, monkeypatch):
   with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
     save(mirror, 5, state__d__0a='x' * 1000)

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from vit_jax.errors import writing
+from vit_jax.errors import RunFault, writing
 from vit_jax.fields import whole
 from vit_jax.paths import Place, cache_dir, place
 from vit_jax.redaction import redacted
@@ -120,9 +120,17 @@ class Mirror:
     """{'id': of the start that wrote last, 'files': name -> Entry, 'checkpoints': step -> name}.
 
     Without a run there, all are empty.
+
+    Raises:
+      RunFault: it is damaged. Nothing here may be taken for old then.
     """
-    found = self.there.read_object(INDEX)
-    return {'id': '', 'files': {}, CHECKPOINTS: {}, **found}
+    data = self.there.read(INDEX)
+    try:
+      return {'id': '', 'files': {}, CHECKPOINTS: {}, **json.loads(data or b'{}')}
+    except (ValueError, TypeError):
+      raise RunFault(
+        f'{self.address}/{INDEX} is damaged: it does not hold what the run has; put a copy there'
+      ) from None
 
   def write_index(self, index: Mapping[str, Any]) -> None:
     self.there.write(INDEX, json.dumps(index).encode())
