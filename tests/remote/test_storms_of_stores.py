@@ -32,7 +32,9 @@ class World:
     self.address = f'{server.kind}://bucket1/{folder.name}'
 
   def command(self, place: object, steps: int = STEPS) -> list[str]:
-    return ['train', f'--config={self._recipe}', f'--workdir={place}', f'--config.steps={steps}']
+    # The clients of a store try again for longer than the recipe lets a save take.
+    keys = (f'--config.steps={steps}', '--config.limits.save=600')
+    return ['train', f'--config={self._recipe}', f'--workdir={place}', *keys]
 
   def life(self, place: object = None, count: int = 1, **more) -> Life:
     plant = {
