@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # A room imports from rooms on lower floors, never from another one of its own floor.
 FLOORS = [
   ['errors', 'fields', 'losses', 'paths', 'reads', 'redaction', 'tables', 'trees', 'writes'],
-  ['models'],
+  ['models', 'remote'],
   ['config'],
   ['data', 'layouts', 'parallel'],
   ['run'],

@@ -1,4 +1,4 @@
-"""Every flag and key that takes a local path: `~` is the home folder, an address is refused."""
+"""Every flag and key that takes a path: `~` is the home folder, and most refuse an address."""
 
 import shutil
 from pathlib import Path
@@ -11,46 +11,52 @@ from vit_jax.config import ImageData
 from vit_jax.data.sources import open_source
 from vit_jax.errors import UserError
 from vit_jax.evaluate.images import open_images
-from vit_jax.paths import default_data_dir
+from vit_jax.paths import default_data_dir, place
 from vit_jax.weights import sources
 
 # Each is refused once the path is known, for what it names is not there or another flag is wrong.
 COMMANDS = [
   'prepare folder:x --data_dir={}',
   'train --config={}.py',
-  'train --config=nonesuch --workdir={}',
-  'train --config=nonesuch --data_dir={}',
-  'evaluate --workdir={}',
-  'evaluate --workdir=nonesuch --data_dir={}',
   'predict --weights=augreg:x --input={}',
   'predict --weights=augreg:x --input=nonesuch --output={}.npz',
   'predict --weights=augreg:x --input=nonesuch --attention={}.png',
-  'predict --weights=augreg:x --input=nonesuch --data_dir={}',
   'convert --from=nonesuch --to={}.npz',
-  'convert --from=nonesuch --to=nonesuch.npz --data_dir={}',
   'transfer --weights bag_of_words --data folder:{}',
   *(
     f'transfer --weights nonesuch --suite=nonesuch {flag}'
-    for flag in ('--workdir={}', '--data_dir={}', '--csv={}', '--json={}', '--page={}.html')
+    for flag in ('--workdir={}', '--csv={}', '--json={}', '--page={}.html')
   ),
   'transfer --weights bag_of_words --methods fine_tune --data digits --recipe={}.py',
   'bench --json={}',
-  'report {}',
   'report --table=nonesuch --csv={}',
   'report --table=nonesuch --png={}.png',
   'report nonesuch --page={}.html',
   'launch --config={}.py',
-  'launch --config=nonesuch --workdir={}',
   'sweep --config={}.py --grid.seed=0,1',
   'sweep --config=nonesuch --workdir={}',
   'compare --config={}.py',
   *(
     f'compare --config=nonesuch {flag}'
-    for flag in ('--workdir={}', '--data_dir={}', '--csv={}', '--json={}', '--plot={}.png')
+    for flag in ('--workdir={}', '--csv={}', '--json={}', '--plot={}.png')
   ),
   'plan --config={}.py --topology=v5e:2x2',
   'plan --config=nonesuch --topology=v5e:2x2 --csv={}',
+]
+# These take a run folder or data sets, which may be at an address.
+PLACES = [
+  'train --config=nonesuch --data_dir={}',
+  'evaluate --workdir=nonesuch --data_dir={}',
+  'predict --weights=augreg:x --input=nonesuch --data_dir={}',
+  'convert --from=nonesuch --to=nonesuch.npz --data_dir={}',
   'plan --config=nonesuch --topology=v5e:2x2 --data_dir={}',
+  'transfer --weights nonesuch --suite=nonesuch --data_dir={}',
+  'compare --config=nonesuch --data_dir={}',
+  'train --config=nonesuch --workdir={}',
+  'evaluate --workdir={}',
+  'report {}',
+  'finetune --weights=nonesuch --data=nonesuch --workdir={}',
+  'launch --config=nonesuch --workdir={}',
 ]
 
 
@@ -83,6 +89,36 @@ def test_flags(command, home, monkeypatch, capsys):
   error = refused(command.format('gs://bucket/x'), capsys)
   assert 'gs://bucket/x' in error and 'is an address' in error
   assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize('command', PLACES)
+def test_places(command, home, monkeypatch, capsys):
+  expanded = []
+  expanduser = Path.expanduser
+  monkeypatch.setattr(
+    Path, 'expanduser', lambda path: expanded.append(str(path)) or expanduser(path)
+  )
+  refused(command.format('~/no/such'), capsys)
+  assert '~/no/such' in expanded
+  error = refused(command.format('memory://bucket/x'), capsys)  # a store in which nothing is
+  assert 'nonesuch' in error or 'memory://bucket/x is not a run folder' in error
+  error = refused(command.format('https://host/x'), capsys)
+  assert 'https://host/x cannot be a run folder' in error
+  assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+  'typed, meant',
+  [
+    ('gs://bucket/run/', 'gs://bucket/run'),
+    ('S3:/bucket//run', 's3://bucket//run'),  # of a Path, which keeps one slash
+    ('file:///a/b', 'file:///a/b'),
+    ('memory://x', 'memory://x'),
+    ('runs/x', Path('runs/x')),
+  ],
+)
+def test_a_run_folder_is_a_path_or_an_address(typed, meant):
+  assert place(typed) == meant == place(place(typed))
 
 
 @pytest.mark.parametrize(

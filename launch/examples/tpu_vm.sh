@@ -7,7 +7,6 @@ zone=us-east5-b
 remote='set -e
 if ! sudo docker inspect vit_jax >/dev/null 2>&1; then
   rm -f /tmp/vit_jax.code
-  sudo mount -a
   address=$(hostname -I | cut -d" " -f1)
   sudo docker run --detach \
     --name=vit_jax \
@@ -16,10 +15,9 @@ if ! sudo docker inspect vit_jax >/dev/null 2>&1; then
     --net=host \
     --ulimit=memlock=-1 \
     --stop-timeout=300 \
-    --volume=/mnt/runs:/runs \
     --env="JAX_COORDINATOR_BIND_ADDRESS=$address:8482" \
     REGISTRY/vit_jax:tpu \
-    python -m vit_jax train --config=configs/vit_i1k.py:B/16 --workdir=/runs/b16 --data_dir=/runs/data
+    python -m vit_jax train --config=configs/vit_i1k.py:B/16 --workdir=gs://BUCKET/runs/b16 --data_dir=gs://BUCKET/data
 fi
 sudo docker logs --follow vit_jax
 sudo docker wait vit_jax | tee /tmp/vit_jax.code

@@ -65,6 +65,29 @@ def test_a_recipe_of_this_machine_is_not_sent_elsewhere(tiny_recipe, capsys):
   assert 'is a path of this machine' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('target', ['jobset', 'skypilot', 'tpu_vm', 'slurm'])
+def test_a_run_in_a_bucket_needs_no_volume(target, launch):
+  places = ('--workdir=gs://b/runs/x', '--data_dir=gs://b/data')
+  more = {
+    'jobset': ('--image=i',),
+    'tpu_vm': ('--image=i', '--topology=v5e:4x4', '--zone=z'),
+    'skypilot': ('--topology=v5e:4x4',),
+    'slurm': ('--image=i',),
+  }
+  code, text = launch(f'--target={target}', *places, *more[target])
+  assert code == 0 and all(place in text for place in places)
+  assert 'file_mounts' not in text and '--volume' not in text
+  if target == 'jobset':
+    (job,) = yaml.safe_load(text)['spec']['replicatedJobs']
+    pod = job['template']['spec']['template']['spec']
+    (container,) = pod['containers']
+    assert {'name': 'VIT_JAX_CACHE_DIR', 'value': '/cache'} in container['env']
+    assert {'name': 'cache', 'mountPath': '/cache'} in container['volumeMounts']
+    assert {'name': 'cache', 'emptyDir': {}} in pod['volumes']
+  if target == 'skypilot':
+    assert "'.[tpu,stores]'" in text
+
+
 def test_several_slices_of_a_job_set(launch):
   code, text = launch(*JOBSET, '--topology=2*v5e:4x4')
   spec = yaml.safe_load(text)['spec']['replicatedJobs'][0]

@@ -160,7 +160,8 @@ def test_a_planted_typo_in_a_jobset_is_caught(right, typo, told):
   ],
 )
 def test_a_planted_typo_in_a_skypilot_task_is_caught(right, typo):
-  text = example('skypilot_gpu.yaml')
+  mounts = 'file_mounts:\n  /runs:\n    source: gs://BUCKET\n    mode: MOUNT\n'
+  text = example('skypilot_gpu.yaml').replace('setup:', f'{mounts}setup:')
   assert right in text
   assert schema_faults(yaml.safe_load(text.replace(right, typo)), 'skypilot')
 

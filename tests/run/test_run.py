@@ -264,10 +264,10 @@ def test_a_path_that_is_no_text(tmp_path):
     Run(tmp_path / 'x\udcff')
 
 
-@pytest.mark.parametrize('address', ['gs://bucket/run', 's3://bucket/run', 'https://host/run'])
-def test_an_address_is_no_folder(address):
+@pytest.mark.parametrize('address', ['hf://org/run', 'https://host/run'])
+def test_an_address_of_no_store_is_no_run_folder(address):
   for typed in (address, Path(address)):
-    with pytest.raises(UserError, match='is an address'):
+    with pytest.raises(UserError, match='cannot be a run folder'):
       Run(typed)
 
 

@@ -8,8 +8,8 @@ import fsspec
 import pytest
 
 from vit_jax.errors import UserError
+from vit_jax.remote.fetch import fetch
 from vit_jax.weights import augreg
-from vit_jax.weights.fetch import fetch
 
 DATA = b'some weights'
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -140,8 +140,9 @@ def test_a_kind_of_address_whose_package_is_missing(tmp_path, monkeypatch):
     raise ImportError('Please install gcsfs')
 
   monkeypatch.setattr(fsspec.core, 'url_to_fs', no_package)
-  with pytest.raises(UserError, match=r"install 'vit-jax\[remote\]'"):
-    fetch('gs://vit_models/augreg/index.csv', tmp_path)
+  for address, extra in (('gs://vit_models/index.csv', 'stores'), ('ftp://host/x', 'remote')):
+    with pytest.raises(UserError, match=rf"install 'vit-jax\[{extra}\]'"):
+      fetch(address, tmp_path)
 
 
 COLUMNS = (

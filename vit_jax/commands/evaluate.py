@@ -12,7 +12,7 @@ from vit_jax.train.evaluate import evaluate_run
 
 def main(argv: list[str]) -> int:
   parser = flags.parser('evaluate')
-  parser.add_argument('--workdir', required=True, help='the run folder')
+  parser.add_argument('--workdir', required=True, help='the run folder, also an address')
   parser.add_argument(
     '--checkpoint',
     default='last',
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
       print(data.line)
   for name, found in judged.items():
     source = found.source
-    print(f'{run.path} at step {step}, {name}: {len(source)} examples of {source.name}')
+    print(f'{run.place} at step {step}, {name}: {len(source)} examples of {source.name}')
     print('  '.join(f'{metric} {value:.4f}' for metric, value in found.metrics.items()))
     if details := found.details():
       print(details)

@@ -6,7 +6,7 @@ from vit_jax.commands import flags
 from vit_jax.commands.train import run
 from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
-from vit_jax.paths import local
+from vit_jax.paths import is_address, local, place
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
   words = "'backbone': train the head alone"
   add('--freeze', choices=('nothing', 'backbone'), default='nothing', help=words)
   words = 'the run folder (default: runs/MODEL_on_DATA)'
-  add('--workdir', type=local, help=words)
+  add('--workdir', type=place, help=words)
   words = 'say what would be done, print the recipe as JSON, and start nothing'
   add('--dry_run', action='store_true', help=words)
   flags.add_accept_data(parser)
@@ -39,9 +39,11 @@ def main(argv: list[str]) -> int:
       return 0
     name = plain(f'{x.model.name}_on_{Path(args.data).name}')
     workdir = args.workdir or local(f'runs/{name}')
-    if workdir == local(args.weights.partition('@')[0]):
+    begins = args.weights.partition('@')[0]
+    if workdir == (begins if is_address(begins) else local(begins)):
       raise UserError(f'--workdir is {workdir}, the run to begin with; choose another')
     code = run(x, workdir, args, preemption)
     if code == 0 and process_index() == 0:
-      print(f'to use it elsewhere: vit_jax export {workdir} --to={workdir}/export')
+      to = workdir / 'export' if isinstance(workdir, Path) else Path('export')
+      print(f'to use it elsewhere: vit_jax export {workdir} --to={to}')
   return code

@@ -11,7 +11,7 @@ from vit_jax.config import ImageData
 from vit_jax.config.recipes import from_flags
 from vit_jax.errors import UserError
 from vit_jax.fields import MOST, build, whole
-from vit_jax.paths import default_data_dir, local
+from vit_jax.paths import default_data_dir, is_address, local
 
 INPUTS = ('mean', 'std', 'crop', 'interpolation')
 
@@ -112,9 +112,23 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--num_classes', type=at_least(0), default=0, help='if not known')
 
 
-def add_data_dir(parser: argparse.ArgumentParser) -> None:
-  words = 'prepared data sets (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
-  parser.add_argument('--data_dir', type=local, help=words)
+def add_data_dir(parser: argparse.ArgumentParser, *, writes: bool = False) -> None:
+  """Adds --data_dir; that of a command that `writes` there is no address."""
+  words = (
+    'prepared data sets, also at an address such as gs://bucket/data, whose files are copied once '
+    '(default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
+  )
+  if writes:
+    words = 'where data sets are prepared (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
+  parser.add_argument('--data_dir', type=local if writes else _data_folder, help=words)
+
+
+def _data_folder(text: str) -> Path:
+  if not is_address(text):
+    return local(text)
+  from vit_jax.remote.data import data_folder  # here: the bench runs where its packages are not
+
+  return data_folder(text)
 
 
 def data_dir(args: argparse.Namespace) -> Path:

@@ -9,7 +9,7 @@ from vit_jax.errors import UserError
 from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job
 from vit_jax.parallel import topology
-from vit_jax.paths import local as local_path
+from vit_jax.paths import place
 
 
 def parse(
@@ -42,7 +42,7 @@ def parse(
   how.add_argument('--submit', action='store_true', help='hand it to sbatch, kubectl, sky, gcloud')
   args, rest = parser.parse_known_args(argv)
   if args.target == 'local' and args.workdir:
-    args.workdir = str(local_path(args.workdir))
+    args.workdir = str(place(args.workdir))
   return args, rest
 
 

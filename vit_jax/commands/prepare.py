@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument('--to', metavar='NAME', default='', help=words)
   words = 'with --to: make larger images smaller, so that their shorter side is this'
   parser.add_argument('--shorter_side', type=flags.count, metavar='PIXELS', default=0, help=words)
-  flags.add_data_dir(parser)
+  flags.add_data_dir(parser, writes=True)
   args, updates = flags.parse(parser, argv)
   if args.to:
     from vit_jax.data.datasets.listed import prepare_listed  # here: it opens all kinds of data

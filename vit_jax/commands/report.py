@@ -6,7 +6,8 @@ from typing import Any
 
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
-from vit_jax.paths import local
+from vit_jax.paths import place
+from vit_jax.remote.mirror import run_folder
 from vit_jax.report import costs
 from vit_jax.tables import write_csv
 from vit_jax.writes import output
@@ -15,7 +16,7 @@ from vit_jax.writes import output
 def main(argv: list[str]) -> int:
   parser = flags.parser('report')
   add, kind = parser.add_argument, parser.add_mutually_exclusive_group()
-  add('runs', type=local, nargs='*', help='run folders')
+  add('runs', type=place, nargs='*', help='run folders, also addresses')
   words = (
     'models: parameters and GMACs of every model; timm: beside its table; '
     "or a paper's beside ours, such as vit_table6 (docs/tables.md)"
@@ -37,17 +38,18 @@ def main(argv: list[str]) -> int:
   if args.table is None and not args.runs:
     raise UserError('report: name at least one run folder, or a table as in --table=models')
 
+  runs = [run_folder(each) for each in args.runs]
   study = None
   if args.table is not None:
-    text, rows = _table(args.table, args.runs)
+    text, rows = _table(args.table, runs)
   elif args.goodput:
     from vit_jax.report import goodput
 
-    text, rows = goodput.goodput(args.runs)
+    text, rows = goodput.goodput(runs)
   elif args.scaling:
     from vit_jax.report import scaling
 
-    study = scaling.study(scaling.read_points(args.runs, args.metric))
+    study = scaling.study(scaling.read_points(runs, args.metric))
     text, rows = scaling.as_words(study), [point._asdict() for point in study.points]
   elif args.csv:
     raise UserError('--csv writes a table; add --table=NAME, --goodput or --scaling')
@@ -56,7 +58,7 @@ def main(argv: list[str]) -> int:
     from vit_jax.report.page import write_page
 
     keep_programs()
-    print(write_page(args.runs, args.page))
+    print(write_page(runs, args.page))
     return 0
   if args.csv:
     write_csv(args.csv, rows)

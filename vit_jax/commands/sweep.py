@@ -3,6 +3,7 @@
 from vit_jax.commands import flags
 from vit_jax.commands.launch import parse
 from vit_jax.launch import sweep, targets
+from vit_jax.paths import local
 
 
 def main(argv: list[str]) -> int:
@@ -10,6 +11,8 @@ def main(argv: list[str]) -> int:
   parser = flags.parser('sweep')
   parser.add_argument('--jobs', type=flags.count, default=1, help='at a time, on this host')
   args, rest = parse(parser, argv, 'the folder of run folders (default: runs/NAME_sweep)')
+  if args.target == 'local':
+    local(args.workdir)  # the table of a sweep is on this machine
   trials = sweep.trials(args.config, rest, args.workdir, args.name)
   jobs = sweep.jobs(trials, args)
   if args.print:

@@ -2,13 +2,12 @@
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
 from vit_jax.parallel.preemption import Preemption
-from vit_jax.paths import local
+from vit_jax.paths import Place, local, place
 
 if TYPE_CHECKING:
   from vit_jax.config import Experiment
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
   parser = flags.parser('train')
   flags.add_config(parser)
-  words = 'the run folder (default: runs/NAME of the recipe)'
-  parser.add_argument('--workdir', type=local, help=words)
+  words = 'the run folder, also an address such as gs://bucket/run (default: runs/NAME)'
+  parser.add_argument('--workdir', type=place, help=words)
   words = 'print what the recipe resolves to and means, and start nothing'
   parser.add_argument('--dry_run', action='store_true', help=words)
   words = 'print the keys in which another recipe or a run folder differs, and start nothing'
@@ -40,12 +39,13 @@ def main(argv: list[str]) -> int:
     return run(x, args.workdir or local(f'runs/{x.name}'), args, preemption)
 
 
-def run(x: 'Experiment', workdir: Path, args: argparse.Namespace, preemption: Preemption) -> int:
+def run(x: 'Experiment', workdir: Place, args: argparse.Namespace, preemption: Preemption) -> int:
   """Trains, writes the page of each phase, and returns the exit code."""
   import jax
 
   from vit_jax.parallel.device import keep_cpu_memory
   from vit_jax.parallel.programs import keep_programs
+  from vit_jax.remote.mirror import training_folder
   from vit_jax.report.page import write_page
   from vit_jax.train.loop import train
   from vit_jax.train.phases import folders
@@ -56,7 +56,8 @@ def run(x: 'Experiment', workdir: Path, args: argparse.Namespace, preemption: Pr
   if code == 0 and jax.process_index() == 0:
     # One process of several cannot read a checkpoint alone.
     for folder in folders(x, workdir):
-      print(f'report: {write_page([folder], weights=jax.process_count() == 1)}')
+      copy = training_folder(folder, 0)
+      print(f'report: {write_page([copy], weights=jax.process_count() == 1)}')
   return code
 
 

@@ -14,6 +14,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vit_jax.data import identity, splits
 from vit_jax.errors import UserError
 from vit_jax.reads import SPECIAL, first_special
+from vit_jax.remote.data import fetch_splits
 
 Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -160,6 +161,7 @@ def open_prepared(
   else:
     label_key = _pick(name, features, class_label, 'label', label)
   pieces = splits.pieces(name, split, builder.info.splits)
+  fetch_splits(directory, [each for each, _, _ in pieces])
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw, file_format='array_record')

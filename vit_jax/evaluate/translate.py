@@ -44,7 +44,7 @@ def open_run(source: str, checkpoint: str = 'last') -> OpenedRun:
   variables, step = run.variables(checkpoint)
   mesh = meshes.make_mesh(Mesh())
   translator = Translator(x.name, model, variables, vocabularies, x.pairs, mesh, x.eval_batch_size)
-  return OpenedRun(translator, f'weights: {x.model.name} of {run.path} at step {step}')
+  return OpenedRun(translator, f'weights: {x.model.name} of {run.place} at step {step}')
 
 
 def read_sentences(path: str) -> list[str]:

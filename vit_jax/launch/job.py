@@ -10,6 +10,7 @@ from typing import Any
 
 from vit_jax.errors import UserError
 from vit_jax.parallel.topology import Topology
+from vit_jax.paths import is_address
 
 PORT = 8476  # of the coordinator, where the job has its addresses to itself
 TPU_PORT = 8482  # the same, where jax itself finds the hosts of a TPU slice
@@ -127,11 +128,18 @@ class Job:
 
   def check_workdir(self) -> None:
     """Refuses a run folder that would be lost with its machine."""
-    if not any(self.workdir.startswith(posixpath.join(path, '')) for _, path in self.volume):
+    volumes = (posixpath.join(path, '') for _, path in self.volume)
+    if not is_address(self.workdir) and not any(map(self.workdir.startswith, volumes)):
       raise UserError(
-        f'--workdir={self.workdir} would be lost with its machine; put it on a volume that all of '
-        'them share, as in --volume=SOURCE:/runs --workdir=/runs/NAME'
+        f'--workdir={self.workdir} would be lost with its machine; put it in a bucket, as in '
+        '--workdir=gs://BUCKET/runs/NAME, or on a volume that all of them share, as in '
+        '--volume=SOURCE:/runs --workdir=/runs/NAME'
       )
+
+  @property
+  def in_store(self) -> bool:
+    """Whether the run or its data are at addresses, of which each machine keeps copies."""
+    return is_address(self.workdir) or is_address(self.data_dir)
 
   @property
   def arguments(self) -> list[str]:

@@ -14,6 +14,7 @@ from vit_jax.launch.job import PORT, TPU_PORT, Job, join
 SUFFIX = '.yaml'
 GRACE = 300  # seconds, longer than a save
 USER = 1000  # as in launch/Dockerfile
+CACHE = '/cache'  # on the node's disk: copies of what is in a store
 RULES = (
   ('preempted', 'RestartJobSetAndIgnoreMaxRestarts', PREEMPTED),
   ('users_fault', 'FailJobSet', USERS_FAULT),
@@ -102,6 +103,9 @@ def _pod(job: Job) -> dict[str, Any]:
   volumes: list[dict[str, Any]] = [
     {'name': name, 'persistentVolumeClaim': {'claimName': source}} for source, name in names.items()
   ]
+  if job.in_store:
+    mounts.append({'name': 'cache', 'mountPath': CACHE})
+    volumes.append({'name': 'cache', 'emptyDir': {}})
   return {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': job.grace or GRACE,
@@ -147,6 +151,8 @@ def _environment(job: Job) -> list[dict[str, Any]]:
       'JAX_NUM_PROCESSES': str(job.nodes),
       'JAX_PROCESS_ID': field(index),
     }
+  if job.in_store:
+    variables['VIT_JAX_CACHE_DIR'] = CACHE
   if job.gpus_per_node:
     variables['JAX_LOCAL_DEVICE_IDS'] = join(job.devices_of(0))
   return [

@@ -1,5 +1,6 @@
 """SkyPilot: a managed job, which finds machines in any cloud, and others when they are taken."""
 
+import shlex
 from typing import Any
 
 from vit_jax.errors import PREEMPTED, UserError
@@ -30,18 +31,27 @@ def render(job: Job) -> str:
     'use_spot': job.spot,
     'job_recovery': {'max_restarts_on_errors': job.restarts, 'recover_on_exit_codes': [PREEMPTED]},
   }
-  extra = '[tpu]' if job.topology else '[gpu]' if job.gpus_per_node else ''
+  extras = ['tpu'] if job.topology else ['gpu'] if job.gpus_per_node else []
+  extras += ['stores'] if job.in_store else []
+  extra = f'[{",".join(extras)}]' if extras else ''
   setup = f'{job.setup}\n' if job.setup else ''
+  mounts = {path: {'source': source, 'mode': 'MOUNT'} for source, path in job.volume}
   task = {
     'name': job.label,
     'num_nodes': job.nodes,
     'resources': resources,
     'workdir': '.',  # this checkout goes along, with its recipes
-    'file_mounts': {path: {'source': source, 'mode': 'MOUNT'} for source, path in job.volume},
+    **({'file_mounts': mounts} if mounts else {}),
     'setup': f"{setup}pip install -c constraints.txt -e '.{extra}'\n",
     'run': _run(job),
   }
   return manifest.dump(task, f'sky jobs launch FILE; to stop it: sky jobs cancel -n {job.label}')
+
+
+def _command(job: Job) -> str:
+  """The command with a line per flag."""
+  command, *arguments = job.arguments
+  return ' \\\n  '.join([f'exec python -m vit_jax {command}', *map(shlex.quote, arguments)])
 
 
 def _run(job: Job) -> str:
@@ -49,7 +59,7 @@ def _run(job: Job) -> str:
     return (
       'address=$(hostname -I | cut -d" " -f1)\n'
       f'export JAX_COORDINATOR_BIND_ADDRESS="$address:{TPU_PORT}"\n'
-      f'exec {job.command}\n'
+      f'{_command(job)}\n'
     )
   devices = f'export JAX_LOCAL_DEVICE_IDS={join(job.devices_of(0))}\n' if job.gpus_per_node else ''
   return (
@@ -58,5 +68,5 @@ def _run(job: Job) -> str:
     'export JAX_COORDINATOR_BIND_ADDRESS="$JAX_COORDINATOR_ADDRESS"\n'
     'export JAX_NUM_PROCESSES="$SKYPILOT_NUM_NODES"\n'
     'export JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"\n'
-    f'{devices}exec {job.command}\n'
+    f'{devices}{_command(job)}\n'
   )

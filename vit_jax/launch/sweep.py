@@ -24,6 +24,7 @@ from vit_jax.config.recipes import load_sweep
 from vit_jax.errors import PREEMPTED, UserError
 from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job, digest
+from vit_jax.paths import is_address, place
 from vit_jax.run import Run
 from vit_jax.tables import as_csv, as_text
 from vit_jax.writes import write
@@ -133,7 +134,10 @@ def jobs(trials: Sequence[Trial], flags: argparse.Namespace) -> dict[str, Job]:
   made: dict[str, Job] = {}
   for trial in trials:
     name = f'{flags.name or trial.experiment.name}-{trial.name}'
-    made[trial.name] = targets.make_job(flags, name, str(trial.workdir), trial.overrides)
+    workdir = str(trial.workdir)
+    if is_address(workdir):
+      workdir = str(place(workdir))  # with both of its slashes, of which a Path keeps one
+    made[trial.name] = targets.make_job(flags, name, workdir, trial.overrides)
   labels = [job.label for job in made.values()]
   for name, job in made.items():
     if labels.count(job.label) > 1:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from vit_jax.errors import UserError, writing
 from vit_jax.parallel import chips
+from vit_jax.paths import Place
 from vit_jax.report import curves, goodput, images, plots, sentences
 from vit_jax.report.kinds import KINDS, kind_of
 from vit_jax.report.render import render
@@ -22,7 +23,7 @@ PARTS = {'images': images, 'pairs': sentences}
 
 def write_page(
   run_dirs: Sequence[Path | str], page: Path | None = None, *, weights: bool = True
-) -> Path:
+) -> Place:
   """Writes report.html into the first run folder, and each run's maps into its figures/NAME.png.
 
   Several runs are compared on one page. A run that has not ended gives a page of what it has.
@@ -105,7 +106,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
   short = [','.join(part for part in mine if part not in common) for mine in parts]
   names = [name or run.path.name for name, run in zip(short, runs, strict=True)]
   return [
-    str(run.path) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)
+    str(run.place) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)
   ]
 
 

@@ -7,6 +7,7 @@ Orbax's own cover the index of a checkpoint and not its arrays: a flipped bit wo
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +17,10 @@ import jax
 from vit_jax import config
 from vit_jax.errors import RunFault, UserError, first_few, first_line
 from vit_jax.fields import whole
+from vit_jax.paths import Place
 from vit_jax.reads import SPECIAL, first_special
+from vit_jax.remote.faults import StoreFault
+from vit_jax.remote.mirror import Mirror
 from vit_jax.run.checksums import checksums, unseal
 from vit_jax.run.orbax_log import orbax_log
 from vit_jax.trees import flatten
@@ -44,12 +48,14 @@ class Checkpoints:
       Damaged: Orbax cannot list the checkpoints.
     """
     self.directory = run.absolute() / 'checkpoints'
-    self._run, self._options = run, options
-    self._retention = Retention(options, lambda step: self._stored(step)[0])
+    self._mirror = Mirror.of(run)
+    self._run: Place = self._mirror.address if self._mirror else run  # for sentences
+    self._options = options
+    self._retention = Retention(options, self._beside)
     self._proved = False  # whether a checkpoint of this run has been read
     self._closed = False
     if not writes and not self.directory.is_dir():
-      raise UserError(_NONE.format(run))
+      raise UserError(_NONE.format(self._run))
     if special := first_special(self.directory):  # Orbax would wait for it
       raise UserError(f'{special} is {SPECIAL}, which no checkpoint has; remove it')
     from orbax.checkpoint import v1 as ocp  # here: it takes a while to import, and files need none
@@ -57,7 +63,10 @@ class Checkpoints:
     orbax_log.use()
     try:
       self._checkpointer: Any = ocp.training.Checkpointer(
-        str(self.directory), preservation_policy=self._retention, cleanup_tmp_directories=writes
+        str(self.directory),
+        context=self._context(ocp),
+        preservation_policy=self._retention,
+        cleanup_tmp_directories=writes,
       )
     except ValueError as error:  # of one that is JSON, but not Orbax's
       orbax_log.leave()
@@ -130,7 +139,7 @@ class Checkpoints:
 
     def read(beside: dict[str, Any], stored: Any) -> Any:
       shapes = {name: leaf[:-1] for name, leaf in beside['leaves'].items()}
-      _check_shapes(shapes, abstract, f'checkpoint {self.directory / str(step)}')
+      _check_shapes(shapes, abstract, f'checkpoint {self._run}/checkpoints/{step}')
       return self._read(step, abstract)
 
     return self._checked(step, read)
@@ -159,12 +168,21 @@ class Checkpoints:
     tree = jax.device_get(self._checked(step, read)[0])
     return tree.get('ema', tree) if variables else tree
 
+  def _context(self, ocp: Any) -> Any:
+    """How Orbax writes; a reader does not."""
+    return None
+
   def _settle(self) -> None:
     """Waits for a save under way; a reader has none."""
 
   def _gather(self, value: Any) -> list[Any]:
     """The value of each process that reads."""
     return [value]
+
+  def _beside(self, step: int) -> dict[str, Any]:
+    """What was saved beside a tree, without looking at the tree, which may still be elsewhere."""
+    path = self.directory / str(step) / '_CHECKPOINT_METADATA'
+    return unseal(json.loads(path.read_bytes())['custom_metadata'])
 
   def _stored(self, step: int) -> tuple[dict[str, Any], Any]:
     """(what was saved beside a tree; names, shapes and dtypes of the tree)."""
@@ -177,9 +195,11 @@ class Checkpoints:
     """(what `read` makes of `_stored`, what was saved beside it), verified."""
     tree, beside, wrong = None, {}, ''
     try:
+      if self._mirror:
+        self._mirror.complete(step)
       beside, stored = self._stored(step)
       tree = read(beside, stored)
-    except UserError:
+    except (UserError, StoreFault):
       raise
     except Exception as error:  # damaged files raise anything
       why = first_line(error).partition(' [')[0].partition('. See ')[0]

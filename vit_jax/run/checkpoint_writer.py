@@ -1,7 +1,7 @@
 """Write checkpoints: asynchronous saves by Orbax, of which the last and the best are kept."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,29 @@ from vit_jax.run.checkpoint import DESCRIPTION, Checkpoints, Damaged
 from vit_jax.run.checksums import checksums, seal
 from vit_jax.run.files import read_object
 from vit_jax.run.orbax_log import orbax_log
+from vit_jax.run.uploads import Uploads
 from vit_jax.trees import flatten
 
 READ_BACK = 2**30  # bytes at a time: there may be no room for a second state
 
 
 class CheckpointWriter(Checkpoints):
-  """The checkpoints of the run that trains here. All its processes call all methods together."""
+  """The checkpoints of the run that trains here. All its processes call all methods together.
 
-  def __init__(self, run: Path, options: config.Checkpoint, here: Processes):
-    here.share(lambda: _empty_damaged_descriptions(run / 'checkpoints'))
+
+  With `uploads` each process has a folder of its own, and a save is committed once all of it is in
+  the store.
+  """
+
+  def __init__(
+    self, run: Path, options: config.Checkpoint, here: Processes, uploads: Uploads | None = None
+  ):
+    self._here, self._uploads = here, uploads
+    self._on_disk(lambda: _empty_damaged_descriptions(run / 'checkpoints'))
     super().__init__(run, options, writes=True)
-    self._here = here
     self._under_way: tuple[int, Any] | None = None  # a save: its step, and a future
     self._restored = -1  # the step restored at the start, which may be saved again
-    here.share(self._take_back)
+    self._on_disk(self._take_back)
 
   def save(
     self,
@@ -54,7 +62,7 @@ class CheckpointWriter(Checkpoints):
     """
     self._settle()
     if step == self._restored:
-      self._here.share(lambda: self._make_way(step))
+      self._on_disk(lambda: self._make_way(step))
       self._here.gather(self.steps())  # every process has seen the move before any writes
     sums = checksums(tree)
     beside = {
@@ -64,6 +72,8 @@ class CheckpointWriter(Checkpoints):
       'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
     }
     self._retention.add(step, beside)
+    if self._uploads:
+      self._uploads.begin(step)
     orbax_log.failure = None
     started = self._checkpointer.save_async(
       step, tree, force=True, overwrite=True, custom_metadata=seal(beside)
@@ -71,6 +81,8 @@ class CheckpointWriter(Checkpoints):
     if started is None:
       raise RunFault(f'the checkpoint of step {step} was not saved: the writer skipped it')
     self._under_way = step, started
+    if self._uploads:
+      self._uploads.save(step, started)
     if not self._proved:
       self._settle()
       self._read_back(step, tree)
@@ -79,6 +91,8 @@ class CheckpointWriter(Checkpoints):
     """Raises what went wrong in the save under way, as soon as that is known."""
     if self._under_way is not None and orbax_log.failure is not None:
       raise orbax_log.failure
+    if self._uploads:
+      self._uploads.check()
 
   def restore_newest(self, abstract: Any) -> tuple[Any, dict[str, Any], str] | None:
     """(tree, what was saved beside it, lines that say so) of the newest good checkpoint.
@@ -97,17 +111,17 @@ class CheckpointWriter(Checkpoints):
       except Damaged as error:
         faults[step] = str(error)
         continue
-      aside = self._here.share(lambda: [str(self._put_aside(bad)) for bad in faults])
+      aside = self._on_disk(lambda: [str(self._put_aside(bad)) for bad in faults])
       self.steps()  # on every process, without the damaged ones
       lines = [
         f'{fault}; moved to {path}' for fault, path in zip(faults.values(), aside, strict=True)
       ]
       self._restored = step
-      lines.append(f'start: checkpoint of step {step} in {self.directory}')
+      lines.append(f'start: checkpoint of step {step} in {self._run}/checkpoints')
       return tree, beside, '\n'.join(lines)
     if faults:
       raise RunFault(
-        f'no checkpoint in {self.directory} is good: {"; ".join(faults.values())}; '
+        f'no checkpoint in {self._run}/checkpoints is good: {"; ".join(faults.values())}; '
         'put a copy of one there, or delete that folder to start again'
       )
     return None
@@ -127,7 +141,7 @@ class CheckpointWriter(Checkpoints):
     """Waits for the save under way, and raises what went wrong in it."""
     already = self._closed
     super().close()
-    if not already and self._here.index == 0:
+    if not already and self._owns_disk:
       self._take_back()
 
   def _settle(self) -> None:
@@ -144,16 +158,41 @@ class CheckpointWriter(Checkpoints):
     self._under_way = None
     if step not in self.steps():
       raise RunFault(
-        f'the checkpoint of step {step} is not in {self.directory}, although its '
+        f'the checkpoint of step {step} is not in {self._run}/checkpoints, although its '
         'save ended without an error'
       )
-    if (
-      self._here.index == 0
-    ):  # else it would be taken back once retention has removed its successor
+    if self._uploads:
+      self._uploads.settle()
+    if self._owns_disk:  # else it would be taken back once retention has removed its successor
       shutil.rmtree(self._replaced / str(step), ignore_errors=True)
 
   def _gather(self, value: Any) -> list[Any]:
     return self._here.gather(value)
+
+  def _context(self, ocp: Any) -> Any:
+    """Of several processes with a disk each, every one writes all that it holds, a file per shard:
+    the files of all together are a checkpoint, which those of Orbax's database are not."""
+    if not self._uploads or self._here.count == 1:
+      return None
+    context = ocp.Context(
+      multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=None),
+      # Else a process begins to write once another one has made its folders.
+      async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+    )
+    context.array_options.saving.use_ocdbt = False
+    context.array_options.saving.use_replica_parallel = False
+    return context
+
+  @property
+  def _owns_disk(self) -> bool:
+    """Whether this process moves and removes what is on its disk."""
+    return self._here.index == 0 or self._uploads is not None
+
+  def _on_disk(self, change: Callable[[], Any]) -> Any:
+    """Changes the folder once, or that of each process; returns what that gave for process 0."""
+    if not self._uploads:
+      return self._here.share(change)
+    return self._here.gather(change())[0]
 
   def _read_back(self, step: int, tree: Any) -> None:
     """Raises a RunFault unless what is read, a part at a time, is what was saved."""
@@ -162,7 +201,7 @@ class CheckpointWriter(Checkpoints):
         self._checked(step, lambda beside, stored, part=part: self._read(step, part))
     except Damaged as error:
       raise RunFault(
-        f'what is saved in {self.directory} cannot be read back: {error}; choose another '
+        f'what is saved in {self._run}/checkpoints cannot be read back: {error}; choose another '
         '--workdir, on another disk'
       ) from error
 

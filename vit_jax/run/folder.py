@@ -20,8 +20,8 @@ Small files are replaced as a whole. A reader keeps the good part of a file and 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -33,7 +33,8 @@ from vit_jax.errors import UserError
 from vit_jax.fields import whole
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
-from vit_jax.paths import local
+from vit_jax.paths import Place, local
+from vit_jax.remote.transfers import check_room
 from vit_jax.run.checkpoint import Checkpoints
 from vit_jax.run.checkpoint_writer import CheckpointWriter
 from vit_jax.run.events import EventLog
@@ -43,6 +44,7 @@ from vit_jax.run.lock import Lock
 from vit_jax.run.measured import Measured
 from vit_jax.run.predictions import Predictions, write_predictions
 from vit_jax.run.translations import Translations, write_translations
+from vit_jax.run.uploads import Uploads
 from vit_jax.run.writers import MetricsWriter
 from vit_jax.tables import as_csv
 from vit_jax.writes import replacing
@@ -52,7 +54,8 @@ class Run(Measured):
   """One run folder, which may not exist yet. What it says is read by `Measured`.
 
   Raises:
-    UserError: an address, or a path that checkpoints could not be read back from.
+    UserError: an address of no store, or a path that checkpoints could not be read back from.
+    StoreFault: the store does not answer.
   """
 
   def write_config(self, x: Experiment) -> None:
@@ -63,7 +66,7 @@ class Run(Measured):
     """Raises a UserError unless the run here is of this experiment."""
     if changed := differences(self.experiment, x):
       raise UserError(
-        f'{self.path} holds another run: {"; ".join(changed[:4])}; choose another '
+        f'{self.place} holds another run: {"; ".join(changed[:4])}; choose another '
         '--workdir, or delete that folder to start again'
       )
 
@@ -93,7 +96,7 @@ class Run(Measured):
     if found := self.vocabularies:
       return found
     raise UserError(
-      f'{self.path} has no vocabularies.json that can be read; the command that trained it makes '
+      f'{self.place} has no vocabularies.json that can be read; the command that trained it makes '
       'it again'
     )
 
@@ -101,6 +104,10 @@ class Run(Measured):
 
   def lock(self, here: Processes) -> Lock:
     return Lock(self.path, here)
+
+  def uploads(self, here: Processes, limit: float) -> Uploads | None:
+    """What copies this run to the store that it is in; None of a run on a disk."""
+    return Uploads(self.mirror, here, limit) if self.mirror else None
 
   def goes_on(self, x: Experiment) -> bool:
     """Whether there are checkpoints.
@@ -119,6 +126,17 @@ class Run(Measured):
     if not self._has_checkpoints() or not self.identity:
       return 0
     return self.identity.steps if self.experiment.length != x.length else 0
+
+  def check_room(self, options: Checkpoint, state: int) -> None:
+    """Raises a UserError if the copy of a run in a store has no room for its checkpoints.
+
+    Args:
+      state: bytes of one.
+    """
+    if self.mirror:
+      most = options.keep_last + options.keep_best + 1  # one more is written before one is removed
+      here = sum(sum(self.mirror.files_of(step).values()) for step in self.mirror.steps())
+      check_room(self.path, max(0, most * state - here), f'{self.place} with its checkpoints')
 
   def _has_checkpoints(self) -> bool:
     folder = self.path / 'checkpoints'
@@ -143,7 +161,7 @@ class Run(Measured):
     """
     if goes_on and self.identity:
       longer = self.experiment.length != x.length
-      identity = self.identity.goes_on_as(identity, self.path, accept_data, longer)
+      identity = self.identity.goes_on_as(identity, self.place, accept_data, longer)
       if longer:  # it has not ended any more
         (self.path / 'summary.json').unlink(missing_ok=True)
     self.write_config(x)
@@ -151,7 +169,7 @@ class Run(Measured):
     return identity
 
   def metrics_writer(self, x: Experiment, resume_step: int) -> MetricsWriter:
-    return MetricsWriter(x, self.path, self.metrics, resume_step)
+    return MetricsWriter(x, self.path, self.metrics, resume_step, self.place)
 
   def event_log(self, watch: Watchdog) -> EventLog:
     return EventLog(self.path / 'events.jsonl', watch)
@@ -181,18 +199,30 @@ class Run(Measured):
     write_json(self.path / 'summary.json', summary)
 
   def write_evaluation(self, step: int, results: Mapping[str, Any]) -> None:
-    write_json(self.path / f'evaluation-{step}.json', results)
+    path = self.path / f'evaluation-{step}.json'
+    write_json(path, results)
+    self._upload(path)
 
-  def write_report(self, html: str) -> Path:
+  def write_report(self, html: str) -> Place:
     """Returns where it is."""
     path = self.path / 'report.html'
     write_text(path, html)
-    return path
+    self._upload(path)
+    return self.within(path)
 
-  def figure(self, name: str) -> AbstractContextManager[IO[bytes]]:
+  @contextmanager
+  def figure(self, name: str) -> Iterator[IO[bytes]]:
     """A file to write a PNG to, which becomes figures/NAME.png."""
-    (self.path / 'figures').mkdir(exist_ok=True)
-    return replacing(self.path / 'figures' / f'{name}.png')
+    path = self.path / 'figures' / f'{name}.png'
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as file:
+      yield file
+    self._upload(path)
+
+  def _upload(self, path: Path) -> None:
+    """Of what is written after training, which uploads what it writes itself."""
+    if self.mirror:
+      self.mirror.put(str(path.relative_to(self.path)))
 
   # What it has learned.
 
@@ -200,8 +230,10 @@ class Run(Measured):
     """Those saved here, to read; `options` are the recipe's by default."""
     return Checkpoints(self.path, options or self.experiment.checkpoint)
 
-  def checkpoint_writer(self, options: Checkpoint, here: Processes) -> CheckpointWriter:
-    return CheckpointWriter(self.path, options, here)
+  def checkpoint_writer(
+    self, options: Checkpoint, here: Processes, uploads: Uploads | None = None
+  ) -> CheckpointWriter:
+    return CheckpointWriter(self.path, options, here, uploads)
 
   def variables(self, which: str | int = 'last') -> tuple[dict[str, Any], int]:
     """(the variables to evaluate with, as host arrays; their step) of 'last', 'best' or a step.
@@ -229,4 +261,4 @@ class Run(Measured):
     x = self.experiment.model
     model = models.build(x.name, len(self.class_names), x.options, self.inputs)
     line = layouts.write(local(target), model, variables, layout, {'model': x.name})
-    return f'{self.path} at step {step}: {line}'
+    return f'{self.place} at step {step}: {line}'

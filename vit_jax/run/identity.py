@@ -21,6 +21,7 @@ from vit_jax.data.identity import label_map
 from vit_jax.errors import UserError, first_few
 from vit_jax.fields import flat, plain
 from vit_jax.parallel.processes import Processes
+from vit_jax.paths import Place
 from vit_jax.redaction import redacted
 from vit_jax.run.files import is_number, read_object
 
@@ -69,7 +70,7 @@ class Identity:
   versions: Mapping[str, str] = field(default_factory=versions)
 
   def goes_on_as(
-    self, now: Self, folder: Path, accept_data: bool = False, longer: bool = False
+    self, now: Self, folder: Place, accept_data: bool = False, longer: bool = False
   ) -> Self:
     """The identity of this run if it resumes on the data that is there `now`.
 

@@ -3,7 +3,8 @@
 The process that trains (process 0 of several) creates `RUN/lock.json`, writes who it is into it,
 and touches it every few seconds. Only a process that was killed leaves it behind. An owner on this
 host is gone if no process has its number and start time; one elsewhere, if it stops touching the
-file. Exclusive creation of a file works on network disks, where flock often does not.
+file. Exclusive creation of a file works on network disks, where flock often does not, and in
+stores, where it is a conditional write, and touching is writing again.
 """
 
 import contextlib
@@ -17,24 +18,60 @@ import time
 import uuid
 import zlib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from vit_jax.errors import RunFault, UserError, print_error
 from vit_jax.parallel.processes import Processes
+from vit_jax.remote.folder import RemoteFolder
+from vit_jax.remote.mirror import Mirror
 from vit_jax.run.files import read_object, write_json
 
 POLL = 0.1  # seconds
 BEAT = 10.0  # seconds from one touch to the next
 SILENT = 120.0  # seconds without a touch, after which an owner elsewhere counts as gone
 
+NAME = 'lock.json'
+
 log = logging.getLogger(__name__)
 
 
+class Folder(Protocol):
+  """Where locks are: a folder on a disk, or in a store."""
+
+  # Whether this call, and no other, has created the file.
+  def create(self, name: str, data: bytes) -> bool: ...
+
+  # The JSON object in a file; {} if there is none or it is being written.
+  def read_object(self, name: str) -> dict[str, Any]: ...
+
+  def replace(self, name: str, value: dict[str, Any]) -> None: ...
+
+  # Makes a file, which holds `value`, a new one by `modified`.
+  def touch(self, name: str, value: dict[str, Any]) -> None: ...
+
+  # When a file was written, in seconds; raises a FileNotFoundError if there is none.
+  def modified(self, name: str) -> float: ...
+
+  # The time now by the same clock, which may differ from this host's.
+  def clock(self) -> float: ...
+
+  def remove(self, name: str) -> None: ...
+
+  # Seconds from one look to the next.
+  @property
+  def poll(self) -> float: ...
+
+
 class Lock:
-  """Held until the end of `with` or of the process. All processes of a run enter it."""
+  """Held until the end of `with` or of the process. All processes of a run enter it.
+
+  Of a local copy of a run folder, the lock is in the store.
+  """
 
   def __init__(self, folder: Path, here: Processes):
-    self._folder, self._path, self._here = folder, folder / 'lock.json', here
+    mirror = Mirror.of(folder)
+    self._folder: Folder = StoreFolder(mirror.there) if mirror else DiskFolder(folder)
+    self._place, self._here = mirror.address if mirror else folder, here
     self._mine: dict[str, Any] = {}
     self._over = threading.Event()
 
@@ -57,11 +94,10 @@ class Lock:
       raise RunFault(lost)
 
   def _take(self) -> None:
-    self._folder.mkdir(parents=True, exist_ok=True)
     since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
     mine = {**_this_process(), 'since': since, 'id': uuid.uuid4().hex}
     while self._owner() != mine:
-      if not _create(self._path, json.dumps(mine) + '\n'):
+      if not self._folder.create(NAME, _as_json(mine)):
         with contextlib.suppress(FileNotFoundError):  # it has been released meanwhile
           self._take_over(mine)
     self._mine = mine
@@ -73,57 +109,53 @@ class Lock:
     owner = self._owner()
     if self._lives(owner):
       raise UserError(
-        f'{self._folder} is being trained by {_words(owner)} since {owner.get("since", "?")}; wait '
+        f'{self._place} is being trained by {_words(owner)} since {owner.get("since", "?")}; wait '
         'until that ends, stop it, or choose another --workdir'
       )
     # Of several processes that get here, one at a time proceeds, and looks again.
-    turn = self._path.with_name(f'lock.{zlib.crc32(json.dumps(owner).encode()):08x}')
-    if not _create(turn):
+    turn = f'lock.{zlib.crc32(json.dumps(owner).encode()):08x}'
+    if not self._folder.create(turn, _as_json(mine)):
       time.sleep(POLL)
-      if self._clock() - turn.stat().st_mtime > BEAT:  # it was killed
-        turn.unlink()
+      if self._folder.clock() - self._folder.modified(turn) > BEAT:  # it was killed
+        self._folder.remove(turn)
       return
     try:
       if self._owner() == owner:
-        write_json(self._path, mine)
-        log.warning('%s: took over the lock of %s, which is gone', self._folder, _words(owner))
+        self._folder.replace(NAME, mine)
+        log.warning('%s: took over the lock of %s, which is gone', self._place, _words(owner))
     finally:
-      turn.unlink()
+      self._folder.remove(turn)
 
   def _lives(self, owner: dict[str, Any]) -> bool:
     """Whether the owner runs; on another host, waits for a touch."""
     this = _this_process()
     if all(owner.get(name) == this[name] for name in ('host', 'boot', 'namespace')):
       return _started(owner['pid']) in (0, owner['started'])
-    touched, now = self._path.stat().st_mtime, self._clock()
+    touched, now = self._folder.modified(NAME), self._folder.clock()
     if owner and now - touched < SILENT:
-      log.warning('%s: waiting for a sign of life of %s', self._folder, _words(owner))
+      log.warning('%s: waiting for a sign of life of %s', self._place, _words(owner))
     end = time.monotonic() + SILENT - max(now - touched, 0.0)  # the clock may have been set back
     while time.monotonic() < end:
-      time.sleep(POLL)
+      time.sleep(self._folder.poll)
       if self._owner() != owner:
         return False  # the lock is another's now, which the caller looks at next
-      if self._path.stat().st_mtime != touched:
+      if self._folder.modified(NAME) != touched:
         return True
     return False
 
   def _owner(self) -> dict[str, Any]:
     """What the lock says; {} if there is none or it is being written."""
-    owner = read_object(self._path, [])
+    owner = self._folder.read_object(NAME)
     return owner if _this_process().keys() <= owner.keys() else {}
-
-  def _clock(self) -> float:
-    """The time by the clock of the disk, which may differ from this host's."""
-    with tempfile.NamedTemporaryFile(prefix='lock.', dir=self._folder) as probe:
-      return os.fstat(probe.fileno()).st_mtime
 
   def _beat(self) -> None:
     while not self._over.wait(BEAT):
-      with contextlib.suppress(OSError):
+      with contextlib.suppress(OSError, RunFault, UserError):  # the next beat may succeed
         if lost := not self._over.is_set() and self._lost():
           print_error(lost)
           self._here.leave(1)
-        os.utime(self._path)
+        if not self._over.is_set():
+          self._folder.touch(NAME, self._mine)
 
   def _lost(self) -> str:
     """Why the folder is not this run's any more; '' if it is, or the disk does not say now."""
@@ -131,34 +163,100 @@ class Lock:
     if owner == self._mine:
       return ''
     if owner:
-      return f'{self._folder} was taken over by {_words(owner)}: this process was silent'
+      return f'{self._place} was taken over by {_words(owner)}: this process was silent'
     try:
-      os.lstat(self._path)
+      self._folder.modified(NAME)
     except (FileNotFoundError, NotADirectoryError):
       return (
-        f'{self._folder} was removed or replaced while this run trained in it, and what it wrote '
+        f'{self._place} was removed or replaced while this run trained in it, and what it wrote '
         'there since is lost; the same command begins or goes on from what is there'
       )
-    except OSError:
+    except (OSError, RunFault, UserError):
       pass
     return ''
 
   def _release(self) -> None:
     self._over.set()
-    if self._mine and self._owner() == self._mine:
-      with contextlib.suppress(OSError):
-        self._path.unlink()
+    with contextlib.suppress(OSError, RunFault, UserError):
+      if self._mine and self._owner() == self._mine:
+        self._folder.remove(NAME)
 
 
-def _create(path: Path, text: str = '') -> bool:
-  """Whether this process, and no other, has created the file."""
-  try:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-  except FileExistsError:
-    return False
-  with open(descriptor, 'w') as file:
-    file.write(text)
-  return True
+class DiskFolder:
+  """A `Folder` on a disk, which may be of the network."""
+
+  poll = POLL
+
+  def __init__(self, path: Path):
+    self._path = path
+
+  def create(self, name: str, data: bytes) -> bool:
+    self._path.mkdir(parents=True, exist_ok=True)
+    try:
+      descriptor = os.open(self._path / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+      return False
+    with open(descriptor, 'wb') as file:
+      file.write(data)
+    return True
+
+  def read_object(self, name: str) -> dict[str, Any]:
+    return read_object(self._path / name, [])
+
+  def replace(self, name: str, value: dict[str, Any]) -> None:
+    write_json(self._path / name, value)
+
+  def touch(self, name: str, value: dict[str, Any]) -> None:
+    os.utime(self._path / name)
+
+  def modified(self, name: str) -> float:
+    return (self._path / name).stat().st_mtime
+
+  def clock(self) -> float:
+    with tempfile.NamedTemporaryFile(prefix='lock.', dir=self._path) as probe:
+      return os.fstat(probe.fileno()).st_mtime
+
+  def remove(self, name: str) -> None:
+    (self._path / name).unlink()
+
+
+class StoreFolder:
+  """A `Folder` in a store."""
+
+  poll = 1.0
+
+  def __init__(self, there: RemoteFolder):
+    self._there = there
+
+  def create(self, name: str, data: bytes) -> bool:
+    return self._there.create(name, data)
+
+  def read_object(self, name: str) -> dict[str, Any]:
+    return self._there.read_object(name, tries=2)  # a run that ends must not wait for long
+
+  def replace(self, name: str, value: dict[str, Any]) -> None:
+    self._there.write(name, _as_json(value))
+
+  def touch(self, name: str, value: dict[str, Any]) -> None:
+    self._there.write(name, _as_json(value), tries=1)
+
+  def modified(self, name: str) -> float:
+    return self._there.modified(name)
+
+  def clock(self) -> float:
+    name = f'lock.{uuid.uuid4().hex}'
+    self._there.write(name, b'')
+    try:
+      return self._there.modified(name)
+    finally:
+      self._there.remove([name])
+
+  def remove(self, name: str) -> None:
+    self._there.remove([name], tries=1)
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+  return json.dumps(value).encode() + b'\n'
 
 
 def _words(owner: dict[str, Any]) -> str:

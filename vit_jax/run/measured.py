@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from vit_jax.config import Experiment, resolve
 from vit_jax.config.evals import HEADLINES
 from vit_jax.errors import UserError
 from vit_jax.fields import whole
-from vit_jax.paths import local
+from vit_jax.paths import Place
+from vit_jax.remote.mirror import Mirror, run_folder
 from vit_jax.run.checkpoint import check_path
 from vit_jax.run.events import read_events
 from vit_jax.run.files import read_object
@@ -23,12 +25,25 @@ from vit_jax.run.writers import read_metrics
 
 
 class Measured:
-  """Reads a run folder, and never writes. A file is read once, when it is first needed."""
+  """Reads a run folder, and never writes. A file is read once, when it is first needed.
+
+  Of an address, `path` is the local copy, which is brought up to date first (`remote/mirror.py`).
+  """
 
   def __init__(self, path: str | PathLike[str]):
-    self.path = local(path)
+    self.path = run_folder(path)
+    self.mirror = Mirror.of(self.path)
     self.faults: list[str] = []  # a sentence for each part of a file that could not be read
     check_path(self.path)
+
+  @property
+  def place(self) -> Place:
+    """As the user calls it: `path`, or the address that it is a copy of."""
+    return self.mirror.address if self.mirror else self.path
+
+  def within(self, path: Path) -> Place:
+    """The same of a file or folder in the run folder."""
+    return f'{self.place}/{path.relative_to(self.path)}' if self.mirror else path
 
   # What identifies the run.
 
@@ -43,8 +58,8 @@ class Measured:
     if not self.exists:
       why = 'it has no config.json' if self.path.is_dir() else 'there is no such folder'
       raise UserError(
-        f'{self.path} is not a run folder: {why}; name the folder that `vit_jax train` wrote, such '
-        'as runs/earth_climate'
+        f'{self.place} is not a run folder: {why}; name the folder that `vit_jax train` wrote, '
+        'such as runs/earth_climate'
       )
     path, faults = self.path / 'config.json', []
     values = read_object(path, faults)

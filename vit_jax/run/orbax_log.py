@@ -27,11 +27,18 @@ class OrbaxLog(logging.Filter):
     _drop_left_reads()
     self._users += 1
     logging.getLogger('absl').addFilter(self)
+    logging.getLogger().addFilter(_is_not_of_layout)
 
   def leave(self) -> None:
     self._users -= 1
     if not self._users:
       logging.getLogger('absl').removeFilter(self)
+      logging.getLogger().removeFilter(_is_not_of_layout)
+
+
+def _is_not_of_layout(record: logging.LogRecord) -> bool:
+  """Orbax warns of a checkpoint of one file per shard that it holds no database."""
+  return not str(record.msg).startswith('TensorStore data files not found')
 
 
 @functools.cache

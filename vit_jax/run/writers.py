@@ -5,11 +5,12 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vit_jax.config import Experiment
 from vit_jax.errors import UserError
+from vit_jax.paths import Place
 from vit_jax.run.files import NUMBERS, read_lines, write_text
 
 
@@ -25,12 +26,20 @@ def _is_row(row: dict[str, Any]) -> bool:
 class MetricsWriter:
   """Writes to all of them; metrics.jsonl is on disk before `write` returns.
 
-  Keeps the stored `rows` up to `resume_step`: later ones are of work that was lost.
+  Keeps the stored `rows` up to `resume_step`: later ones are of work that was lost. `place` is the
+  run folder as the user calls it, if `folder` is a copy of it.
   """
 
-  def __init__(self, x: Experiment, folder: Path, rows: list[dict[str, float]], resume_step: int):
+  def __init__(
+    self,
+    x: Experiment,
+    folder: Path,
+    rows: list[dict[str, float]],
+    resume_step: int,
+    place: Place | None = None,
+  ):
     self._tensorboard = _tensorboard(folder, resume_step) if x.log.tensorboard else None
-    self._wandb = _wandb(x, folder) if x.log.wandb else None
+    self._wandb = _wandb(x, folder, place or folder) if x.log.wandb else None
     path, kept = folder / 'metrics.jsonl', [row for row in rows if row['step'] <= resume_step]
     write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
     self._file = open(path, 'a')
@@ -58,20 +67,20 @@ def _tensorboard(folder: Path, resume_step: int) -> Any:
   return package.SummaryWriter(str(folder / 'tensorboard'), purge_step=resume_step + 1)
 
 
-def _wandb(x: Experiment, folder: Path) -> Any:
+def _wandb(x: Experiment, folder: Path, place: Place) -> Any:
   return _imported('wandb', 'wandb').init(
     project='vit_jax',
     name=x.name,
     config=json.loads(x.to_json()),
     dir=str(folder),
-    id=wandb_id(folder),
+    id=wandb_id(place),
     resume='allow',
   )
 
 
-def wandb_id(folder: Path) -> str:
-  """Stable for a folder, and unlike that of a folder of the same name elsewhere."""
-  path = folder.resolve()
+def wandb_id(place: Place) -> str:
+  """Stable for a run folder, and unlike that of a folder of the same name elsewhere."""
+  path = place.resolve() if isinstance(place, Path) else PurePosixPath(place)
   return f'{path.name}-{zlib.crc32(str(path).encode()):08x}'
 
 

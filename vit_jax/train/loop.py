@@ -17,6 +17,7 @@ from vit_jax.parallel import processes
 from vit_jax.parallel.preemption import Preemption
 from vit_jax.parallel.processes import Processes
 from vit_jax.parallel.watchdog import Watchdog
+from vit_jax.paths import Place
 from vit_jax.run import Run
 from vit_jax.train import phases
 from vit_jax.train.domain import Judged, Opened
@@ -30,7 +31,7 @@ from vit_jax.train.trainer import Trainer
 
 def train(
   x: Experiment,
-  workdir: Path | str,
+  workdir: Place,
   data_dir: Path,
   preemption: Preemption,
   *,
@@ -50,14 +51,16 @@ def train(
       under way, or a process that differs from the others.
     RunFault: no good checkpoint is left, one could not be saved, or other processes are gone.
   """
-  Run(workdir)  # refuses a path before anything starts
+  for place in phases.folders(x, workdir):  # refuses a path before anything starts
+    if isinstance(place, Path):
+      Run(place)
   count, checked = len(x.phases), False
   with processes.start(x.limits) as here:
     for number in range(count):
       phase, run = phases.at(x, workdir, number, here)
       if number < count - 1 and here.share(lambda run=run, phase=phase: phases.is_done(run, phase)):
         continue
-      lines = [f'phase {number + 1} of {count}: {phase.name}, in {run.path}'] if count > 1 else []
+      lines = [f'phase {number + 1} of {count}: {phase.name}, in {run.place}'] if count > 1 else []
       began = time.perf_counter() if checked else preemption.began
       with Watchdog(here, run.path, phase.limits.start, began) as watch:
         if not checked:  # before the first step of all

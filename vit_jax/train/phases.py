@@ -6,21 +6,23 @@ from pathlib import Path
 
 from vit_jax.config import Experiment
 from vit_jax.parallel.processes import Processes
+from vit_jax.paths import Place, join, place
+from vit_jax.remote.mirror import training_folder
 from vit_jax.run import Run
 from vit_jax.train.domain import Opened
 from vit_jax.train.trainer import Trainer
 
 
-def folders(x: Experiment, workdir: Path | str) -> list[Path]:
+def folders(x: Experiment, workdir: Place) -> list[Place]:
   """The run folder of each phase, in order."""
-  first = Run(workdir).path
-  return [first, *(first / phase.name for phase in x.phases[1:])]
+  first = place(workdir)
+  return [first, *(join(first, phase.name) for phase in x.phases[1:])]
 
 
-def at(x: Experiment, workdir: Path | str, number: int, here: Processes) -> tuple[Experiment, Run]:
+def at(x: Experiment, workdir: Place, number: int, here: Processes) -> tuple[Experiment, Run]:
   """(what a phase trains, its folder); a later one begins with the weights of the one before."""
   places, phase = folders(x, workdir), x.phases[number]
-  run = Run(places[number])
+  run = Run(training_folder(places[number], here.index))
   if not number:
     return phase, run
   best = phase.init_from == 'best'
@@ -37,6 +39,7 @@ def at(x: Experiment, workdir: Path | str, number: int, here: Processes) -> tupl
 
 def is_done(run: Run, phase: Experiment) -> bool:
   """Whether a phase has ended; raises a UserError if it was another one."""
+  run = Run(run.place)  # of a copy, as it is in the store by now
   if not run.summary:
     return False
   run.check_same(phase)

@@ -25,6 +25,7 @@ from vit_jax.run import Run
 from vit_jax.train.domain import Domain, Opened, Sizes
 from vit_jax.train.task import Translation
 from vit_jax.weights import digest
+from vit_jax.weights.sources import locate
 
 
 class EvalPairs(NamedTuple):
@@ -122,7 +123,7 @@ class Sentences(Domain):
   def load(self, variables: Any) -> tuple[Any, str, str]:
     """Those of a run folder with the same vocabularies and model."""
     name = self.experiment.init_from
-    place, _, which = name.partition('@')
+    place, which = locate(name)
     run = Run(place)
     assert self.vocabularies is not None
     _ = run.experiment.pairs  # refuses what is no run, or one on images
@@ -132,11 +133,11 @@ class Sentences(Domain):
         f'config.init_from is {name}, whose vocabularies are not those of this run; translate '
         'from a run on the same training data'
       )
-    loaded, step = run.variables(which or 'last')
+    loaded, step = run.variables(which)
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (loaded, variables)]
     if shapes[0] != shapes[1]:
       raise UserError(f'config.init_from is {name}, which holds another model: {run.name}')
-    return loaded, f'{run.path} at step {step}', digest(loaded)
+    return loaded, f'{run.place} at step {step}', digest(loaded)
 
   @cached_property
   def evals(self) -> dict[str, EvalPairs]:

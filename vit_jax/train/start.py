@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from vit_jax import config
@@ -59,6 +60,8 @@ def start(
     RunFault: the run has checkpoints, and none of them is good.
   """
   lock = stack.enter_context(run.lock(here))
+  if uploads := run.uploads(here, x.limits.save):
+    stack.enter_context(uploads)
   before = here.share(lambda: run.length_before(x))
   goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
   known = run.vocabularies if goes_on else None
@@ -74,7 +77,9 @@ def start(
   if trainer.domain.vocabularies and known is None:
     here.share(lambda: run.write_vocabularies(trainer.domain.vocabularies))
   _ = trainer.frozen  # a fault in the teacher is found before the first step
-  checkpoints = stack.enter_context(run.checkpoint_writer(x.checkpoint, here))
+  leaves = jax.tree.leaves(trainer.abstract_state)
+  run.check_room(x.checkpoint, sum(leaf.size * leaf.dtype.itemsize for leaf in leaves))
+  checkpoints = stack.enter_context(run.checkpoint_writer(x.checkpoint, here, uploads))
   restored = checkpoints.restore_newest(trainer.abstract_state.as_tree())
   if restored is None:
     state, line, _ = fresh or trainer.begin()

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from vit_jax.errors import UserError, nearest
-from vit_jax.weights.fetch import fetch
+from vit_jax.remote.fetch import fetch
 
 PREFIX = 'augreg:'
 DIRECTORY = 'https://storage.googleapis.com/vit_models/augreg'

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from vit_jax.errors import UserError, first_line
-from vit_jax.weights.fetch import NotThere
+from vit_jax.remote.fetch import NotThere
 
 _CHECKED = re.compile(r'[0-9a-f]{40}|[0-9a-f]{64}')  # git's name of a file, or its sha256
 _log = logging.getLogger(__name__)

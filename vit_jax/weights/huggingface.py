@@ -21,7 +21,7 @@ from vit_jax.layouts.published import find
 from vit_jax.models import Inputs
 from vit_jax.models.sizes import Size
 from vit_jax.reads import content
-from vit_jax.weights.fetch import NotThere
+from vit_jax.remote.fetch import NotThere
 from vit_jax.weights.hub import fetch_from_hub
 from vit_jax.weights.stored import Stored, published
 

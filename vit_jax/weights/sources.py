@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vit_jax import fields, models
@@ -11,12 +11,13 @@ from vit_jax.errors import UserError
 from vit_jax.layouts import files, preprocessing
 from vit_jax.layouts.published import find
 from vit_jax.models.inputs import Inputs
-from vit_jax.paths import is_address, local
+from vit_jax.paths import FILES_ONLY, is_address, local, scheme
 from vit_jax.redaction import redacted
+from vit_jax.remote.fetch import fetch
+from vit_jax.remote.mirror import find_run
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
 from vit_jax.weights import augreg, huggingface
-from vit_jax.weights.fetch import fetch
 from vit_jax.weights.stored import Stored, published
 
 
@@ -34,8 +35,9 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
 
   Args:
     source: a run folder, also RUN@best or RUN@1200; a .npz or .safetensors; a folder of Hugging
-      Face or of timm; an address of one of those files (gs://, https://), or hf://ORG/NAME; or
-      augreg:NAME (see `augreg`). A folder or file whose own name has an '@' is taken as it is.
+      Face or of timm; an address of a run folder or of one of those files (gs://, s3://, https://),
+      or hf://ORG/NAME; or augreg:NAME (see `augreg`). A folder or file whose own name has an '@' is
+      taken as it is.
     checkpoint: of a run folder: 'last', 'best' or a step.
     cache: folder for files from elsewhere.
 
@@ -69,22 +71,45 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
 def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
   """(the folder, file or address that a source means, the checkpoint that it means).
 
+  Of a run folder at an address, the folder is its local copy.
+
   Raises:
     UserError: there is no such folder or file.
+    StoreFault: the store does not answer.
   """
-  if is_address(source) or source.startswith(augreg.PREFIX):
+  if source.startswith(augreg.PREFIX):
     return source, checkpoint
+  if is_address(source):
+    return _run_in_store(source, checkpoint) or (source, checkpoint)
   path = local(source)
   if path.exists():
     return path, checkpoint
   run, at, which = source.rpartition('@')
   if at and local(run).is_dir():
-    if checkpoint not in ('last', which):
-      raise UserError(f'--checkpoint is {checkpoint!r}, but {source} names another checkpoint')
-    return local(run), which
+    return local(run), _named(source, which, checkpoint)
   if not local(source.partition('#')[0]).exists():
     raise UserError(f'there is no run folder or file {source}{_published_as(source)}')
   return source, checkpoint
+
+
+def _run_in_store(source: str, checkpoint: str) -> tuple[Path, str] | None:
+  """(the local copy of the run folder at an address, the checkpoint); None of other addresses."""
+  name = source.rpartition('/')[2]
+  if scheme(source) in FILES_ONLY or PurePosixPath(name.partition('#')[0]).suffix in files.FORMATS:
+    return None
+  if folder := find_run(source):
+    return folder, checkpoint
+  run, at, which = source.rpartition('@')
+  if at and '@' in name and (folder := find_run(run)):
+    return folder, _named(source, which, checkpoint)
+  return None
+
+
+def _named(source: str, which: str, checkpoint: str) -> str:
+  """The checkpoint that a source names, if no flag names another."""
+  if checkpoint not in ('last', which):
+    raise UserError(f'--checkpoint is {checkpoint!r}, but {source} names another checkpoint')
+  return which
 
 
 def _published_as(source: str) -> str:
@@ -133,7 +158,7 @@ def _inputs_of_notes(notes: Mapping[str, Any], where: str) -> tuple[Inputs | Non
 def _read_run(run: Run, checkpoint: str) -> Stored:
   x, inputs = run.experiment, run.inputs  # refuses a run on sentences
   variables, step = run.variables(checkpoint)
-  where = f'{run.path} at step {step}'
+  where = f'{run.place} at step {step}'
   leaves = files.floats(flatten_variables(variables), where)
   name, options = x.model.name, fields.plain(x.model.options)
   size, loss = x.images.image_size, x.loss.name

@@ -14,6 +14,7 @@ from vit_jax.config.images import LISTED
 from vit_jax.data import prepared
 from vit_jax.errors import UserError, nearest, storage_sentence
 from vit_jax.paths import local
+from vit_jax.remote.data import fetch_description
 
 # Name -> builder class, in the module of that name.
 OURS = {
@@ -35,6 +36,7 @@ def prepare(name: str, data_dir: str | os.PathLike[str]) -> Path:
       is made from is not installed, or `data_dir` cannot be written.
   """
   data_dir = local(data_dir).absolute()
+  fetch_description(data_dir, name)
   found = prepared.find(name, data_dir)
   base, _, version = name.partition(':')
   if base not in OURS or (found and version):

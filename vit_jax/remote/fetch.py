@@ -1,5 +1,6 @@
 """Files from elsewhere, through fsspec: copied once into a cache, with size and checksum shown."""
 
+import base64
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ from vit_jax.errors import UserError
 from vit_jax.paths import is_address, local
 from vit_jax.reads import content, opened
 from vit_jax.redaction import redacted
+from vit_jax.remote.faults import StoreFault, missing_package, retried
 from vit_jax.writes import write
 
 _CHUNK = 1 << 22
@@ -62,6 +64,12 @@ def fetch(source: str, cache: Path) -> Path:
   return path
 
 
+def fetch_to(address: str, path: Path) -> None:
+  """Copies the file of an address to a path, in place of what is there; says nothing of it."""
+  path.unlink(missing_ok=True)
+  _download(address, path, '', logging.DEBUG - 1)
+
+
 def _fault(path: Path, digest: str, wanted: str) -> str:
   """What is wrong with a copy: it is not what was fetched, or not what is wanted; '' if nothing."""
   try:
@@ -96,22 +104,29 @@ def _require(digest: str, wanted: str, called: object) -> None:
     raise UserError(f'{called} has sha256 {digest}, not {wanted}; it is damaged or another file')
 
 
-def _download(address: str, path: Path, wanted: str) -> None:
+def _require_md5(about: dict[str, Any], path: Path, address: str) -> None:
+  """Compares a copy with the checksum that Google's store has of it; others have none for all."""
+  if wanted := about.get('md5Hash'):
+    with path.open('rb') as file:
+      found = hashlib.file_digest(file, 'md5').digest()
+    if base64.b64encode(found).decode() != wanted:
+      raise UserError(f'{address} is not what the store says it holds; run the same command again')
+
+
+def _download(address: str, path: Path, wanted: str, level: int = logging.INFO) -> None:
   """Copies a whole file with the checksum `wanted`, or none; goes on where it broke off."""
   try:
     filesystem, name = fsspec.core.url_to_fs(address)
-    about = filesystem.info(name)
+    about = retried(address, 'reading', lambda: filesystem.info(name))
     locks = path.parent / '.locks'
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f'{path.name}.lock'):  # one process at a time
       if not path.exists():
-        _copy(address, filesystem, about, path, wanted)
-  except UserError:
+        retried(address, 'reading', lambda: _copy(address, filesystem, about, path, wanted, level))
+  except (UserError, StoreFault):
     raise
   except ImportError:
-    raise UserError(
-      f"{address} needs a package for that kind of address; install 'vit-jax[remote]'"
-    ) from None
+    raise UserError(missing_package(address)) from None
   except Exception as error:  # noqa: BLE001 (each kind of storage has its own)
     # Over http, any other failure is a FileNotFoundError too, but has a cause.
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
@@ -121,7 +136,9 @@ def _download(address: str, path: Path, wanted: str) -> None:
     raise UserError(f'{address} cannot be fetched: {reason}') from None
 
 
-def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, wanted: str) -> None:
+def _copy(
+  address: str, filesystem: Any, about: dict[str, Any], path: Path, wanted: str, level: int
+) -> None:
   size = about.get('size')
   # What is there of another version of the file is not gone on with.
   marks = {key: about.get(key) for key in _VERSION if about.get(key)}
@@ -129,7 +146,7 @@ def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, want
   part = path.with_name(f'.{path.name}.{version}.part')
   begin = part.stat().st_size if part.exists() and size and marks else 0
   words = f', {size:,} bytes' if size else ''
-  _log.info('fetching %s%s%s', address, words, f', from byte {begin:,}' if begin else '')
+  _log.log(level, 'fetching %s%s%s', address, words, f', from byte {begin:,}' if begin else '')
   with filesystem.open(about['name'], 'rb') as remote, part.open('ab' if begin else 'wb') as copy:
     if begin:
       remote.seek(begin)
@@ -144,6 +161,7 @@ def _copy(address: str, filesystem: Any, about: dict[str, Any], path: Path, want
   digest = _sha256(part)
   try:
     _require(digest, wanted, address)
+    _require_md5(about, part, address)
   except UserError:
     part.unlink()
     raise
