@@ -62,7 +62,7 @@ def main() -> None:
   for source, model, place, batch, published, flags in PUBLISHED:
     most, by, versions = bound(model, place, batch, flags)
     row = dict(source=source, model=model, topology=place, batch=batch, published=published)
-    row |= dict(bound=round(most, 1), share=round(published / most, 3), limited_by=by)
+    row |= dict(bound=round(most, 2), share=round(published / most, 3), limited_by=by)
     rows.append(row | dict(versions=versions))
     print(*row.values(), flush=True)
     with OUT.open('w', newline='') as file:

@@ -126,8 +126,8 @@ def test_weights_to_start_from_that_are_no_translation_run(train, tmp_path, caps
   (tmp_path / 'weights.npz').write_bytes(b'')
   for place, words in (
     (images, 'learns from images'),
-    (tmp_path / 'nowhere', 'nowhere is not a run folder'),
-    (tmp_path / 'weights.npz', 'weights.npz is not a run folder'),
+    (tmp_path / 'nowhere', str(tmp_path / 'nowhere')),
+    (tmp_path / 'weights.npz', str(tmp_path / 'weights.npz')),
   ):
     assert words in refused(train('rnn', f'--config.init_from={place}'), capsys)
     assert files(tmp_path / 'run') == {}

@@ -14,7 +14,8 @@ from vit_jax.errors import RunFault, UserError
 from vit_jax.parallel.processes import Processes
 from vit_jax.remote import transfers
 from vit_jax.remote.folder import RemoteFolder
-from vit_jax.remote.mirror import Mirror, find_run, run_folder
+from vit_jax.remote.mirror import Mirror
+from vit_jax.remote.runs import find_run, run_folder
 from vit_jax.run import uploads
 from vit_jax.run.uploads import Uploads
 
@@ -313,6 +314,25 @@ def test_a_damaged_index_takes_nothing_for_old(address, cache):
   with pytest.raises(RunFault, match=f'{address}/index.json is damaged'):
     Uploads(Mirror.at(address, 0), alone(), 10).__enter__()
   assert mirror.steps() == [5]
+
+
+@in_memory
+@pytest.mark.parametrize('name', ['../outside', '/outside', 'a/../../outside', ''])
+def test_names_that_leave_the_folder_are_refused(address, cache, name):
+  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+    save(mirror, 5)
+    upload(copies, 5)
+  another_host(cache)
+  there, index = RemoteFolder(address), stored(address)
+  manifest = f'checkpoints/{index["checkpoints"]["5"]}/manifest.json'
+  for file, value in (
+    (manifest, {name: [1, 'x']}),
+    ('index.json', {**index, 'files': {name: [1, 'x']}}),
+  ):
+    there.write(file, json.dumps(value).encode())
+    with pytest.raises(RunFault, match=f'{file} names'):
+      run_folder(address)
+  assert not [*cache.rglob('outside')]
 
 
 @in_memory

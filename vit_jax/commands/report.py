@@ -7,7 +7,7 @@ from typing import Any
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
 from vit_jax.paths import place
-from vit_jax.remote.mirror import run_folder
+from vit_jax.remote.runs import run_folder
 from vit_jax.report import costs
 from vit_jax.tables import write_csv
 from vit_jax.writes import output

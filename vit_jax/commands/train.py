@@ -45,7 +45,7 @@ def run(x: 'Experiment', workdir: Place, args: argparse.Namespace, preemption: P
 
   from vit_jax.parallel.device import keep_cpu_memory
   from vit_jax.parallel.programs import keep_programs
-  from vit_jax.remote.mirror import training_folder
+  from vit_jax.remote.runs import training_folder
   from vit_jax.report.page import write_page
   from vit_jax.train.loop import train
   from vit_jax.train.phases import folders

@@ -23,14 +23,14 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock
 
 from vit_jax.errors import RunFault, writing
 from vit_jax.fields import whole
-from vit_jax.paths import Place, cache_dir, place
+from vit_jax.paths import cache_dir
 from vit_jax.redaction import redacted
 from vit_jax.remote.folder import RemoteFolder
 from vit_jax.remote.transfers import Entry, at_once, check_room, entry
@@ -43,32 +43,6 @@ LEFT_OUT = (CHECKPOINTS, 'replaced', 'damaged', 'wandb')
 # Files of a checkpoint that hold arrays; all others are small, and read when steps are listed.
 _ARRAYS = re.compile(r'(^|/)(d/[0-9a-f]+|c(/\d+)*|\d+(\.\d+)*)$')
 _log = logging.getLogger(__name__)
-
-
-def run_folder(text: str | os.PathLike[str]) -> Path:
-  """The folder to read a run from: a path as it is, or the local copy of an address, up to date.
-
-  Raises:
-    UserError: as `place` and `RemoteFolder` do.
-    StoreFault: the store does not answer.
-  """
-  where = place(text)
-  if isinstance(where, Path):
-    return where
-  mirror = Mirror.at(where)
-  with mirror.alone():
-    mirror.pull()
-  return mirror.folder
-
-
-def find_run(address: str) -> Path | None:
-  """As `run_folder`; None if there is no run at an address."""
-  return run_folder(address) if RemoteFolder(address).read_object(INDEX) else None
-
-
-def training_folder(where: Place, process: int) -> Path:
-  """The folder in which a process trains a run; of an address a copy of its own, as it was left."""
-  return where if isinstance(where, Path) else Mirror.at(where, process).folder
 
 
 class Mirror:
@@ -126,11 +100,21 @@ class Mirror:
     """
     data = self.there.read(INDEX)
     try:
-      return {'id': '', 'files': {}, CHECKPOINTS: {}, **json.loads(data or b'{}')}
-    except (ValueError, TypeError):
+      found = {'id': '', 'files': {}, CHECKPOINTS: {}, **json.loads(data or b'{}')}
+      names = [*found['files'], *found[CHECKPOINTS], *found[CHECKPOINTS].values()]
+    except (AttributeError, ValueError, TypeError):
       raise RunFault(
         f'{self.address}/{INDEX} is damaged: it does not hold what the run has; put a copy there'
       ) from None
+    self._check_names(names, INDEX)
+    return found
+
+  def _check_names(self, names: Iterable[str], source: str) -> None:
+    """Raises a RunFault for a name from the store that leaves the folder of the run."""
+    for name in names:
+      path = PurePosixPath(str(name))
+      if not path.parts or path.is_absolute() or '..' in path.parts:
+        raise RunFault(f'{self.address}/{source} names {name!r}, which is no file of a run')
 
   def write_index(self, index: Mapping[str, Any]) -> None:
     self.there.write(INDEX, json.dumps(index).encode())
@@ -214,7 +198,9 @@ class Mirror:
       if int(step) in keep:
         continue
       if known.get(int(step)) != name:
-        files = self.there.read_object(f'{CHECKPOINTS}/{name}/{MANIFEST}')
+        manifest = f'{CHECKPOINTS}/{name}/{MANIFEST}'
+        files = self.there.read_object(manifest)
+        self._check_names(files, manifest)
         self.set_uploaded(int(step), name, files)
       self.complete(int(step), arrays=False)
 

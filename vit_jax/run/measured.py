@@ -14,7 +14,8 @@ from vit_jax.config.evals import HEADLINES
 from vit_jax.errors import UserError
 from vit_jax.fields import whole
 from vit_jax.paths import Place
-from vit_jax.remote.mirror import Mirror, run_folder
+from vit_jax.remote.mirror import Mirror
+from vit_jax.remote.runs import run_folder
 from vit_jax.run.checkpoint import check_path
 from vit_jax.run.events import read_events
 from vit_jax.run.files import read_object

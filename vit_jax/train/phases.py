@@ -7,7 +7,7 @@ from pathlib import Path
 from vit_jax.config import Experiment
 from vit_jax.parallel.processes import Processes
 from vit_jax.paths import Place, join, place
-from vit_jax.remote.mirror import training_folder
+from vit_jax.remote.runs import training_folder
 from vit_jax.run import Run
 from vit_jax.train.domain import Opened
 from vit_jax.train.trainer import Trainer

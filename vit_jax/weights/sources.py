@@ -14,7 +14,7 @@ from vit_jax.models.inputs import Inputs
 from vit_jax.paths import FILES_ONLY, is_address, local, scheme
 from vit_jax.redaction import redacted
 from vit_jax.remote.fetch import fetch
-from vit_jax.remote.mirror import find_run
+from vit_jax.remote.runs import find_run
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
 from vit_jax.weights import augreg, huggingface
