@@ -19,7 +19,17 @@ PHASES = [
 ]
 
 
-@pytest.mark.parametrize('spec, phase', PHASES)
+# BiT and the hybrids have many layers of different shapes.
+LONG = ('bit:', 'R50x2', 'R26+S')
+
+
+@pytest.mark.parametrize(
+  'spec, phase',
+  [
+    pytest.param(*each, marks=[pytest.mark.slow] * any(part in each[0] for part in LONG))
+    for each in PHASES
+  ],
+)
 def test_every_recipe_builds_abstractly(spec, phase):
   x = dataclasses.replace(resolved(spec).phases[phase], then=None)
   if hasattr(x.model.options, 'unroll'):  # as straight code, layers take seconds to trace

@@ -116,7 +116,11 @@ def test_golden_steps(plain):
       )
 
 
-@pytest.mark.parametrize('mesh', [Mesh(8, 1, 1), Mesh(1, 8, 1), Mesh(2, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+  'mesh',
+  [Mesh(2, 2, 2), *(pytest.param(m, marks=pytest.mark.slow) for m in (Mesh(8), Mesh(1, 8)))],
+  ids=str,
+)
 def test_sharding_changes_nothing(plain, mesh):
   rows, state = run(mesh=mesh)
   for row, expected in zip(rows, plain[0], strict=True):
@@ -166,7 +170,11 @@ def mixed():
   return run(**EXACT | {'task': DEIT}, count=64)
 
 
-@pytest.mark.parametrize('mesh, accumulate', [(ONE, 4), (ONE, 64), (Mesh(2, 2, 2), 4)], ids=str)
+@pytest.mark.parametrize(
+  'mesh, accumulate',
+  [(ONE, 64), (Mesh(2, 2, 2), 4), pytest.param(ONE, 4, marks=pytest.mark.slow)],
+  ids=str,
+)
 def test_mixing_depends_neither_on_accumulation_nor_on_devices(mixed, mesh, accumulate):
   rows, state = run(**EXACT | {'task': DEIT}, count=64, mesh=mesh, accumulate=accumulate)
   for row, expected in zip(rows, mixed[0], strict=True):

@@ -121,6 +121,7 @@ def test_fine_tuning_as_a_method(finished_run, recipe, write_images, tmp_path, c
   assert [run.stat().st_mtime_ns for run in runs] == before and '==' not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_weights_that_changed_behind_their_path_are_tuned_anew(
   finished_run, tiny_recipe, nursery, write_images, tmp_path
 ):
