@@ -77,13 +77,17 @@ def refused(command: str, capsys) -> str:
   return error
 
 
-@pytest.mark.parametrize('command', COMMANDS)
-def test_flags(command, home, monkeypatch, capsys):
-  expanded = []
+@pytest.fixture
+def expanded(monkeypatch) -> list[str]:
+  """The paths of which `~` is expanded from now on."""
+  paths: list[str] = []
   expanduser = Path.expanduser
-  monkeypatch.setattr(
-    Path, 'expanduser', lambda path: expanded.append(str(path)) or expanduser(path)
-  )
+  monkeypatch.setattr(Path, 'expanduser', lambda path: paths.append(str(path)) or expanduser(path))
+  return paths
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_flags(command, home, expanded, capsys):
   refused(command.format('~/no/such'), capsys)
   assert any(path.startswith('~/no/such') for path in expanded)
   error = refused(command.format('gs://bucket/x'), capsys)
@@ -92,12 +96,7 @@ def test_flags(command, home, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('command', PLACES)
-def test_places(command, home, monkeypatch, capsys):
-  expanded = []
-  expanduser = Path.expanduser
-  monkeypatch.setattr(
-    Path, 'expanduser', lambda path: expanded.append(str(path)) or expanduser(path)
-  )
+def test_places(command, home, expanded, capsys):
   refused(command.format('~/no/such'), capsys)
   assert '~/no/such' in expanded
   error = refused(command.format('memory://bucket/x'), capsys)  # a store in which nothing is

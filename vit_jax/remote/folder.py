@@ -64,21 +64,25 @@ class RemoteFolder:
     return f'{self.address}/{name}' if name else self.address
 
   def read(self, name: str) -> bytes | None:
-    """None if there is no such object."""
+    """The bytes of an object; None if there is no such object."""
     try:
       return retried(self._where(name), 'reading', lambda: self._files.cat_file(self._path(name)))
     except FileNotFoundError:
       return None
 
   def read_object(self, name: str, tries: int = TRIES) -> dict[str, Any]:
-    """The JSON object that an object holds; {} if there is none, or it holds something else."""
+    """The JSON object that an object holds; {} if there is none, or it holds another value.
+
+    Raises:
+      StoreFault: it holds no JSON.
+    """
 
     def read() -> Any:
       return json.loads(self._files.cat_file(self._path(name)))
 
     try:
       value = retried(self._where(name), 'reading', read, tries)
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
       return {}
     return value if isinstance(value, dict) else {}
 

@@ -181,7 +181,7 @@ class Checkpoints:
 
   def _beside(self, step: int) -> dict[str, Any]:
     """What was saved beside a tree, without looking at the tree, which may still be elsewhere."""
-    path = self.directory / str(step) / '_CHECKPOINT_METADATA'
+    path = self.directory / str(step) / DESCRIPTION
     return unseal(json.loads(path.read_bytes())['custom_metadata'])
 
   def _stored(self, step: int) -> tuple[dict[str, Any], Any]:

@@ -172,7 +172,8 @@ class Measured:
 
   @property
   def last_step(self) -> int:
-    return int(self.series('step')[0][-1:].sum())
+    step_T, _ = self.series('step')
+    return int(step_T[-1]) if len(step_T) else 0
 
   def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric. Of two rows of a step, the later one counts."""
