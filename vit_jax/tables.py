@@ -56,3 +56,14 @@ def _cell(value: Any) -> str:
   if isinstance(value, float):
     return f'{value:z,.2f}'
   return f'{value:,}' if isinstance(value, int) else value
+
+
+def clock(seconds: float) -> str:
+  """12.3 s, 4 min 05 s, 3 h 07 min."""
+  if seconds < 60:
+    return f'{seconds:.1f} s'
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes < 60:
+    return f'{minutes} min {rest:02} s'
+  hours, minutes = divmod(round(seconds / 60), 60)
+  return f'{hours:,} h {minutes:02} min'

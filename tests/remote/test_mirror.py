@@ -73,7 +73,7 @@ def stored(address: str) -> dict:
 
 def upload(copies: Uploads, step: int) -> None:
   copies.begin(step)
-  copies.save(step, Saved())
+  copies.save(step, (), Saved())
   copies.settle()
 
 
@@ -85,7 +85,7 @@ def another_host(cache: Path) -> None:
 @in_memory
 def test_a_new_host_gets_what_was_saved(address, cache):
   mirror = Mirror.at(address, 0)
-  with Uploads(mirror, alone(), 10) as copies:
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
     (mirror.folder / 'config.json').write_text('{}')
     (mirror.folder / 'metrics.jsonl').write_text('{"step": 1}\n{"st')
     save(mirror, 5, state__d__0a='arrays', state___METADATA='tree')
@@ -115,7 +115,7 @@ def test_what_is_no_run(address, cache, tmp_path):
 def test_a_checkpoint_is_there_until_its_successor_is(address, cache, cut, monkeypatch):
   """The upload of a successor ends at each of its writes; a new host has the one before, whole."""
   mirror, writes = Mirror.at(address, 0), []
-  with Uploads(mirror, alone(), 10) as copies:
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5, state__d__0a='five', state__d__0b='more')
     upload(copies, 5)
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_there_until_its_successor_is(address, cache, cut, monke
     return counted
 
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    with Uploads(mirror, alone(), 10) as copies:
+    with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
       writes.clear()
       patch.setattr(RemoteFolder, 'write', limited(RemoteFolder.write))
       put = RemoteFolder.put
@@ -147,7 +147,7 @@ def test_a_checkpoint_is_there_until_its_successor_is(address, cache, cut, monke
   copy.complete(5)
   assert (copy.folder / 'checkpoints/5/state/d/0a').read_text() == 'five'
   mirror = Mirror.at(address, 0)
-  with Uploads(mirror, alone(), 10) as copies:  # what was cut short is removed
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:  # what was cut short is removed
     assert RemoteFolder(address).names('checkpoints') == list(
       stored(address)['checkpoints'].values()
     )
@@ -156,7 +156,7 @@ def test_a_checkpoint_is_there_until_its_successor_is(address, cache, cut, monke
 @in_memory
 def test_what_retention_dropped_is_removed_after_its_successor(address, cache):
   mirror = Mirror.at(address, 0)
-  with Uploads(mirror, alone(), 10) as copies:
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
     for step in (1, 2, 3):
       save(mirror, step, state__d__0a=str(step))
       if step == 3:
@@ -169,7 +169,7 @@ def test_what_retention_dropped_is_removed_after_its_successor(address, cache):
 @in_memory
 def test_a_step_that_is_saved_again(address, cache):
   mirror = Mirror.at(address, 0)
-  with Uploads(mirror, alone(), 10) as copies:
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5, state__d__0a='once')
     upload(copies, 5)
     before = stored(address)['checkpoints']['5']
@@ -188,7 +188,7 @@ def test_what_could_not_be_uploaded_is_kept_and_uploaded_by_the_next_start(
   address, cache, monkeypatch
 ):
   mirror = Mirror.at(address, 0)
-  with Uploads(mirror, alone(), 10) as copies:
+  with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5)
     upload(copies, 5)
 
@@ -196,13 +196,13 @@ def test_what_could_not_be_uploaded_is_kept_and_uploaded_by_the_next_start(
     raise RunFault('the store is down')
 
   with monkeypatch.context() as patch, pytest.raises(RunFault, match='the store is down'):
-    with Uploads(mirror, alone(), 10) as copies:
+    with Uploads(mirror, alone(), config.Checkpoint(), 10) as copies:
       patch.setattr(RemoteFolder, 'put', down)
       save(mirror, 9)
       (mirror.folder / 'metrics.jsonl').write_text('{"step": 9}\n')
       upload(copies, 9)
   assert list(stored(address)['checkpoints']) == ['5']
-  with Uploads(Mirror.at(address, 0), alone(), 10):
+  with Uploads(Mirror.at(address, 0), alone(), config.Checkpoint(), 10):
     assert list(stored(address)['checkpoints']) == ['5', '9']
     assert RemoteFolder(address).read('metrics.jsonl') == b'{"step": 9}\n'
 
@@ -210,18 +210,18 @@ def test_what_could_not_be_uploaded_is_kept_and_uploaded_by_the_next_start(
 @in_memory
 def test_the_host_that_went_on_last_is_right(address, cache, tmp_path, monkeypatch):
   """A host comes back to a run that another one went on with: what only it had is lost work."""
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5)
     upload(copies, 5)
   save(mirror, 6)  # never uploaded
   (mirror.folder / 'events.jsonl').write_text('here\n')
   with monkeypatch.context() as patch:
     patch.setenv('VIT_JAX_CACHE_DIR', str(tmp_path / 'elsewhere'))
-    with Uploads(other := Mirror.at(address, 0), alone(), 10) as copies:
+    with Uploads(other := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
       save(other, 7)
       (other.folder / 'events.jsonl').write_text('there\n')
       upload(copies, 7)
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10):
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10):
     assert mirror.steps() == [5, 7]
     assert (mirror.folder / 'events.jsonl').read_text() == 'there\n'
 
@@ -229,10 +229,10 @@ def test_the_host_that_went_on_last_is_right(address, cache, tmp_path, monkeypat
 @in_memory
 def test_a_run_that_was_taken_over_writes_no_more(address, cache, tmp_path, monkeypatch):
   with pytest.raises(RunFault, match='was taken over'):
-    with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+    with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
       with monkeypatch.context() as patch:
         patch.setenv('VIT_JAX_CACHE_DIR', str(tmp_path / 'elsewhere'))
-        with Uploads(Mirror.at(address, 0), alone(), 10):
+        with Uploads(Mirror.at(address, 0), alone(), config.Checkpoint(), 10):
           pass
       save(mirror, 5)
       upload(copies, 5)
@@ -242,7 +242,7 @@ def test_a_run_that_was_taken_over_writes_no_more(address, cache, tmp_path, monk
 @in_memory
 def test_files_are_uploaded_without_a_save(address, cache, monkeypatch):
   monkeypatch.setattr(uploads, 'EVERY', 0.05)
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10):
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10):
     (mirror.folder / 'config.json').write_text('{}')
     path = mirror.folder / 'predictions' / 'test.npz'
     path.parent.mkdir()
@@ -267,7 +267,7 @@ def test_several_processes_without_a_shared_disk(address, cache, tmp_path):
   assert mirrors[0].folder != mirrors[1].folder
 
   def life(index: int) -> list[str]:
-    with Uploads(mirrors[index], together.of(index), 10) as copies:
+    with Uploads(mirrors[index], together.of(index), config.Checkpoint(), 10) as copies:
       if index == 0:
         (mirrors[0].folder / 'config.json').write_text('{}')
       save(mirrors[index], 5, state__c__0=f'shard {index}', **{f'state__x__{index}': 'own'})
@@ -285,7 +285,7 @@ def test_several_processes_without_a_shared_disk(address, cache, tmp_path):
     again = Together(2)
 
     def come_back(index: int) -> list[int]:
-      with Uploads(fresh[index], again.of(index), 10):
+      with Uploads(fresh[index], again.of(index), config.Checkpoint(), 10):
         return fresh[index].steps()
 
     assert list(threads.map(come_back, range(2))) == [[5], [5]]
@@ -294,7 +294,7 @@ def test_several_processes_without_a_shared_disk(address, cache, tmp_path):
 
 @in_memory
 def test_damage_in_the_store_is_found(address, cache):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5, state__d__0a='five')
     upload(copies, 5)
   name = stored(address)['checkpoints']['5']
@@ -307,19 +307,19 @@ def test_damage_in_the_store_is_found(address, cache):
 
 @in_memory
 def test_a_damaged_index_takes_nothing_for_old(address, cache):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5)
     upload(copies, 5)
   RemoteFolder(address).write('index.json', b'{"id"')
   with pytest.raises(RunFault, match=f'{address}/index.json is damaged'):
-    Uploads(Mirror.at(address, 0), alone(), 10).__enter__()
+    Uploads(Mirror.at(address, 0), alone(), config.Checkpoint(), 10).__enter__()
   assert mirror.steps() == [5]
 
 
 @in_memory
 @pytest.mark.parametrize('name', ['../outside', '/outside', 'a/../../outside', ''])
 def test_names_that_leave_the_folder_are_refused(address, cache, name):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5)
     upload(copies, 5)
   another_host(cache)
@@ -337,7 +337,7 @@ def test_names_that_leave_the_folder_are_refused(address, cache, name):
 
 @in_memory
 def test_a_disk_without_room_is_one_sentence(address, cache, monkeypatch):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), 10) as copies:
+  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
     save(mirror, 5, state__d__0a='x' * 1000)
     upload(copies, 5)
   another_host(cache)

@@ -1,5 +1,6 @@
 """A whole run at an address: trained, found again by a new host, judged, drawn, used."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -57,10 +58,20 @@ def test_a_run_in_a_store(lenet_recipe, tiny_folder, cache, tmp_path, monkeypatc
   assert commands.main(['predict', f'--weights={address}@10', f'--input={image}']) == 0
   assert f'{address} at step 10: ' in capsys.readouterr().out
 
+  # On a new host, with saves at each step of which every third is uploaded; and the last.
   shutil.rmtree(cache)
-  longer = command(lenet_recipe, address, '--config.steps=14')
-  assert commands.main(longer) == 0  # on a new host
+  rarely = ('--config.checkpoint.every.steps=1', '--config.checkpoint.upload_every=3')
+  longer = command(lenet_recipe, address, '--config.steps=14', *rarely)
+  assert commands.main(longer) == 0
   assert f'start: checkpoint of step 10 in {address}/checkpoints' in capsys.readouterr().out
+  events = map(json.loads, (there.read('events.jsonl') or b'').splitlines())
+  uploads = [event for event in events if event['event'] == 'upload']
+  assert [event['step'] for event in uploads if event['step'] > 10] == [13, 14]
+  assert '14' in there.read_object('index.json')['checkpoints']
+  assert commands.main(['report', '--goodput', address]) == 0
+  size = sum(event['bytes'] for event in uploads)
+  said = f'uploaded beside it: {len(uploads)} checkpoints, {size / 1e9:.3g} GB'
+  assert said in capsys.readouterr().out
 
 
 def test_a_disk_without_room_is_found_before_the_first_step(

@@ -23,6 +23,10 @@ def spent(time: float, at_step: int, /, **seconds: float) -> dict:
   return {'event': 'spent', 'time': time, 'step': at_step, 'seconds': seconds}
 
 
+def upload(time: float, step: int, size: int, took: float) -> dict:
+  return {'event': 'upload', 'time': time, 'step': step, 'bytes': size, 'took': took}
+
+
 def end(time: float, step: int, code: int) -> dict:
   return {'event': 'end', 'time': time, 'step': step, 'code': code}
 
@@ -58,6 +62,7 @@ def test_each_second_is_counted_once():
     'data': 5.0,
     'evaluate': 20.0,
     'save': 5.0,
+    'upload': 0.0,
     'step': 90.0 + 80.0 + 20.0 + 100.0,
     'lost': 20.0,
     'down': 70.0 + 40.0,
@@ -65,6 +70,22 @@ def test_each_second_is_counted_once():
   assert result.wall == result.total == 510.0
   assert result.goodput == pytest.approx(290 / 510)
   assert result.starts == 3 and result.ended
+
+
+def test_uploads_are_counted_beside_the_time_of_the_run():
+  """Waiting for one is a phase; what goes on beside training is not."""
+  events = [
+    start(0.0, 0),
+    spent(10.0, 10, step=8.0, save=2.0),
+    upload(12.0, 10, 2_000_000_000, 30.0),
+    spent(20.0, 20, step=5.0, save=1.0, upload=4.0),
+    upload(25.0, 20, 1_000_000_000, 10.0),
+    end(25.0, 20, 0),
+  ]
+  result = account(events)
+  assert result.seconds['upload'] == 4.0 and result.seconds['step'] == 13.0
+  assert result.uploads == (2, 3_000_000_000, 40.0)
+  assert result.uploads.summary == '2 checkpoints, 3 GB in 40.0 s (75 MB/s)'
 
 
 def test_work_of_an_earlier_start_is_lost_when_its_checkpoint_is_damaged():
@@ -199,7 +220,8 @@ def test_the_page_shows_a_bar(write_run):
     for attrs in read.of('span')
     if attrs.get('class') in PHASES
   ]
-  assert len(widths) == len(PHASES) and sum(widths) == pytest.approx(100, abs=0.1)
+  shown = account(PREEMPTED_THEN_KILLED).parts
+  assert len(widths) == len(shown) and sum(widths) == pytest.approx(100, abs=0.1)
 
 
 def test_hours_where_the_clock_was_set_back(tmp_path):

@@ -20,6 +20,8 @@ def main(argv: list[str]) -> int:
   add('--topology', required=True, nargs='+', metavar='CHIP:SHAPE', help=words)
   words = 'find mesh, remat and accumulation that fit and are fast'
   add('--search', action='store_true', help=words)
+  words = 'MB/s of a host to the bucket of the run folder: says what a save costs'
+  add('--bandwidth', type=flags.positive, default=0.0, metavar='MB/s', help=words)
   add('--csv', type=flags.output(), help='also write the table here')
   flags.add_sizes(parser)
   flags.add_data_dir(parser)
@@ -38,15 +40,17 @@ def main(argv: list[str]) -> int:
   for place in places:
     compilers.require(place.chip)
   case, rows = cases[0], []
+  if args.bandwidth and len(cases) > 1:
+    raise UserError('--bandwidth takes one recipe and one topology')
   if args.search:
     if len(cases) > 1:
       raise UserError('--search takes one recipe and one topology')
     plans = search.search(case, cache)
-    text = describe.search_text(plans, case.experiment)
+    text = describe.search_text(plans, case.experiment, args.bandwidth)
     rows = [describe.row(case._replace(experiment=p.trainer.experiment), p) for p in plans]
   elif len(cases) == 1:
     plan = planner.make_plan(case, cache)
-    text, rows = describe.plan_text(plan), [describe.row(case, plan)]
+    text, rows = describe.plan_text(plan, args.bandwidth), [describe.row(case, plan)]
   else:
     for row in describe.plan_rows(cases, cache):
       rows.append(row)

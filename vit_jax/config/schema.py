@@ -124,6 +124,7 @@ class Limits:
 class Checkpoint:
   every: Duration = Duration()  # also at the end
   minutes: float = bounded(10.0, 0)  # also so often; 0: never by time
+  upload_every: int = bounded(1, 1)  # saves, of a run at an address; others stay on its hosts
   keep_last: int = bounded(2, 1)  # checkpoints; with one, nothing is left where it is damaged
   keep_best: int = bounded(1, 0)  # checkpoints, by `best`
   best: str = ''  # metric that picks the best, such as 'val/top1'; '': none is kept

@@ -20,7 +20,7 @@ from vit_jax.parallel.processes import PATIENCE, Gather, Processes
 
 POLL = 0.25  # seconds
 ROLL_CALL = 5.0  # seconds for an answer
-WAITING = ('step', 'evaluate', 'save')  # phases in which a process waits for the others
+WAITING = ('step', 'evaluate', 'save', 'upload')  # phases in which a process waits for the others
 
 
 class Watchdog:

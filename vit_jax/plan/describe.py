@@ -15,6 +15,7 @@ from vit_jax.plan.collectives import KINDS
 from vit_jax.plan.estimate import option
 from vit_jax.plan.planner import Plan, Work
 from vit_jax.plan.program import Case
+from vit_jax.plan.saves import save_lines, save_of
 from vit_jax.tables import as_markdown, as_text
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,12 @@ COLUMNS = {
 FITS = {True: 'fits', False: 'out of memory', None: 'memory not known'}
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: Plan, bandwidth: float = 0.0) -> str:
+  """A plan in full.
+
+  Args:
+    bandwidth: of a host to the store of the run folder in MB/s, 0 if not known.
+  """
   trainer, x, chip = plan.trainer, plan.trainer.experiment, plan.topology.chip
   of = f' of {plan.topology.chips} chips' if chip.devices > 1 else ''
   passes = f', {x.optim.accumulate} times per step' if x.optim.accumulate > 1 else ''
@@ -56,6 +62,8 @@ def plan_text(plan: Plan) -> str:
     f'  {_fit(plan)}',
     '',
     *(_work_lines(plan, plan.work) if plan.work else []),
+    '',
+    *save_lines(save_of(trainer, plan.seconds), bandwidth),
   ]
   notes = _notes(plan)
   return '\n'.join([*lines, *([''] if notes else []), *notes])
@@ -122,7 +130,7 @@ def _notes(plan: Plan) -> list[str]:
   return notes
 
 
-def search_text(plans: Sequence[Plan], given: Experiment) -> str:
+def search_text(plans: Sequence[Plan], given: Experiment, bandwidth: float = 0.0) -> str:
   """A table of the plans, the best one in full, and what to add to the command of `given`."""
   rows = []
   for plan in plans:
@@ -133,7 +141,7 @@ def search_text(plans: Sequence[Plan], given: Experiment) -> str:
     rows.append((*speed, needed, plan.available / GIB - needed, images, how))
   head = ('images/s <=', 'MFU <=', 'GiB', 'to spare', 'per pass', 'how')
   table, paste = as_text(head, rows, '>>>>><'), f'the best one, to paste:\n{rows[0][-1]}'
-  return f'{table}\n\n{plan_text(plans[0])}\n\n{paste}'
+  return f'{table}\n\n{plan_text(plans[0], bandwidth)}\n\n{paste}'
 
 
 def flags(x: Experiment, given: Experiment) -> str:

@@ -10,9 +10,6 @@ The store has
 A save is uploaded under a new name, and only index.json, which is written last, makes it the
 checkpoint of its step. So whatever ends an upload, a checkpoint is there until its successor is;
 and a reader needs no listing, which may lag: it reads index.json.
-
-Beside the copy, a note says which address it is of, which start of the run wrote it last (`id`),
-and which checkpoints it has. If the index has the same id, no other host has gone on with the run.
 """
 
 import hashlib
@@ -28,15 +25,15 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from vit_jax.errors import RunFault, writing
+from vit_jax.errors import RunFault, first_line, writing
 from vit_jax.fields import whole
 from vit_jax.paths import cache_dir
 from vit_jax.redaction import redacted
 from vit_jax.remote.folder import RemoteFolder
+from vit_jax.remote.note import Note
 from vit_jax.remote.transfers import Entry, at_once, check_room, entry
-from vit_jax.writes import replacing
 
-INDEX, MANIFEST, NOTE = 'index.json', 'manifest.json', '.mirror.json'
+INDEX, MANIFEST = 'index.json', 'manifest.json'
 CHECKPOINTS = 'checkpoints'
 # What is not copied: checkpoints go their own way, and the others are of this host alone.
 LEFT_OUT = (CHECKPOINTS, 'replaced', 'damaged', 'wandb')
@@ -51,11 +48,12 @@ class Mirror:
   Attributes:
     address: of the run folder in the store.
     folder: the copy.
+    note: what is known of the copy.
   """
 
   def __init__(self, address: str, folder: Path):
     self.address, self.folder = address, folder.absolute()
-    self._note_path = self.folder.parent / NOTE
+    self.note = Note(self.folder.parent)
 
   @classmethod
   def at(cls, address: str, process: int | None = None) -> Self:
@@ -66,18 +64,14 @@ class Mirror:
     mirror = cls(address, home / name)
     with writing(home):
       mirror.folder.mkdir(parents=True, exist_ok=True)
-      if not mirror._note_path.exists():
-        mirror._write_note({})
+      mirror.note.begin(address)
     return mirror
 
   @classmethod
   def of(cls, folder: Path) -> Self | None:
     """The mirror whose copy a folder is; None of any other folder."""
-    try:
-      note = json.loads((folder.absolute().parent / NOTE).read_bytes())
-      return cls(note['address'], folder)
-    except (OSError, ValueError, KeyError, TypeError):
-      return None
+    address = Note(folder.absolute().parent).address
+    return cls(address, folder) if address else None
 
   @cached_property
   def there(self) -> RemoteFolder:
@@ -87,8 +81,6 @@ class Mirror:
   def alone(self) -> FileLock:
     """Held while one process of this host brings a copy up to date that others read too."""
     return FileLock(self.folder.parent / 'lock')
-
-  # The index and the note.
 
   def index(self) -> dict[str, Any]:
     """{'id': of the start that wrote last, 'files': name -> Entry, 'checkpoints': step -> name}.
@@ -118,44 +110,6 @@ class Mirror:
 
   def write_index(self, index: Mapping[str, Any]) -> None:
     self.there.write(INDEX, json.dumps(index).encode())
-
-  @property
-  def id(self) -> str:
-    """Of the start of the run that wrote this copy last; '' if it is only read, or new."""
-    return self._note().get('id', '')
-
-  @id.setter
-  def id(self, value: str) -> None:
-    self._write_note({**self._note(), 'id': value})
-
-  def uploaded(self) -> dict[int, str]:
-    """The name in the store of each checkpoint here that is from there or was uploaded."""
-    return {int(step): name for step, name in self._note().get(CHECKPOINTS, {}).items()}
-
-  def set_uploaded(self, step: int, name: str | None, files: Mapping[str, Entry] = {}) -> None:
-    """Notes that the checkpoint of a step here has these files in the store; None: it has not."""
-    if name is not None:
-      path = self._manifest_path(name)
-      path.parent.mkdir(exist_ok=True)
-      with replacing(path) as file:
-        file.write(json.dumps(files).encode())
-    before, known = self.uploaded().get(step), {**self.uploaded()}
-    known.pop(step, None)
-    if name is not None:
-      known[step] = name
-    self._write_note({**self._note(), CHECKPOINTS: known})
-    if before not in (None, name):
-      self._manifest_path(str(before)).unlink(missing_ok=True)
-
-  def _note(self) -> dict[str, Any]:
-    return json.loads(self._note_path.read_bytes())
-
-  def _write_note(self, note: Mapping[str, Any]) -> None:
-    with replacing(self._note_path) as file:
-      file.write(json.dumps({**note, 'address': self.address}).encode())
-
-  def _manifest_path(self, name: str) -> Path:
-    return self._note_path.parent / 'manifests' / f'{name}.json'
 
   # From the store.
 
@@ -187,22 +141,46 @@ class Mirror:
     Args:
       there: step -> name.
       keep: steps that stay as they are here.
+
+    Raises:
+      RunFault: none that is there can be read. Of one that is damaged a line says so.
     """
-    known = self.uploaded()
+    known = self.note.uploaded()
     for step in self.steps():
       if step not in keep and not same(known.get(step), there.get(str(step))):
         shutil.rmtree(self.folder / CHECKPOINTS / str(step))
     for step in known.keys() - set(map(int, there)):
-      self.set_uploaded(step, None)
+      self.note.set_uploaded(step, None)
     for step, name in there.items():
       if int(step) in keep:
         continue
-      if known.get(int(step)) != name:
-        manifest = f'{CHECKPOINTS}/{name}/{MANIFEST}'
-        files = self.there.read_object(manifest)
-        self._check_names(files, manifest)
-        self.set_uploaded(int(step), name, files)
-      self.complete(int(step), arrays=False)
+      try:
+        if known.get(int(step)) != name:
+          self.note.set_uploaded(int(step), name, self._manifest(name))
+        self.complete(int(step), arrays=False)
+      except (FileNotFoundError, ValueError) as error:
+        where = f'{self.address}/{CHECKPOINTS}/{name}'
+        _log.warning('%s is damaged (%s), and passed over', where, first_line(error))
+        shutil.rmtree(self.folder / CHECKPOINTS / step, ignore_errors=True)
+        self.note.set_uploaded(int(step), None)
+    if there and not self.steps():
+      raise RunFault(
+        f'no checkpoint in {self.address}/{CHECKPOINTS} is good; put a copy of one there, or '
+        f'remove {self.address} to start again'
+      )
+
+  def _manifest(self, name: str) -> dict[str, Entry]:
+    """The files of a save; raises a ValueError if what says so is damaged."""
+    path = f'{CHECKPOINTS}/{name}/{MANIFEST}'
+    try:
+      files = json.loads(self.there.read(path) or b'')
+      sound = bool(files) and all(_is_entry(each) for each in files.values())
+    except (AttributeError, ValueError):
+      sound = False
+    if not sound:
+      raise ValueError(f'{MANIFEST} does not say which files it has')
+    self._check_names(files, path)
+    return files
 
   def complete(self, step: int, arrays: bool = True) -> None:
     """Fetches what is missing here of a checkpoint.
@@ -210,10 +188,10 @@ class Mirror:
     Raises:
       FileNotFoundError, ValueError: the store does not have it, or something else.
     """
-    name = self.uploaded().get(step)
+    name = self.note.uploaded().get(step)
     if name is None:
       return
-    files: dict[str, Entry] = json.loads(self._manifest_path(name).read_bytes())
+    files = self.note.files_of(name)
     target = self.folder / CHECKPOINTS / str(step)
     missing = [
       file
@@ -305,6 +283,10 @@ class Mirror:
 def same(here: str | None, there: str | None) -> bool:
   """Whether a checkpoint here is the one in the store, by the names of their saves."""
   return here is not None and here == there
+
+
+def _is_entry(value: Any) -> bool:
+  return isinstance(value, list) and [type(part) for part in value] == [int, str] and value[0] >= 0
 
 
 def _walk(folder: Path) -> Iterator[Path]:

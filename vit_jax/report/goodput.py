@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vit_jax.errors import UserError
 from vit_jax.run import Run
-from vit_jax.tables import as_text
+from vit_jax.tables import as_text, clock
 
 PHASES = {
   'step': 'training that counts',
@@ -21,10 +21,25 @@ PHASES = {
   'data': 'waiting for data',
   'evaluate': 'evaluation',
   'save': 'saving',
+  'upload': 'waiting for an upload',  # of a checkpoint to a store
   'lost': 'training that was repeated',  # because no checkpoint held it
   'down': 'not running',  # from the last event of one start to the next start
 }
 CLOCKS_APART = 0.01  # how far the parts may be from wall time, as a share of it
+
+
+class Uploaded(NamedTuple):
+  """Checkpoints that went to a store while the run trained."""
+
+  count: int = 0
+  size: int = 0  # bytes
+  seconds: float = 0.0  # of uploading, most of it beside training
+
+  @property
+  def summary(self) -> str:
+    rate = self.size / max(self.seconds, 1e-3) / 1e6
+    checkpoints = f'{self.count} checkpoint{"s" if self.count > 1 else ""}'
+    return f'{checkpoints}, {self.size / 1e9:.3g} GB in {clock(self.seconds)} ({rate:.3g} MB/s)'
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,7 @@ class Goodput:
   wall: float  # seconds from the first event to the last, by the clock if it was not set back
   starts: int
   ended: bool  # the last start has recorded its end
+  uploads: Uploaded
 
   @property
   def total(self) -> float:
@@ -72,7 +88,7 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
   """Adds up the events of a run, in order of time."""
   seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
   trained: list[tuple[float, float, float]] = []  # (from step, to step, seconds), not yet lost
-  step, last = 0.0, events[0]['time']
+  step, last, uploads = 0.0, events[0]['time'], Uploaded()
   for event in events:
     if event['event'] == 'start':
       seconds['down'] += max(event['time'] - last, 0.0)
@@ -85,6 +101,9 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
           seconds[phase] = seconds.get(phase, 0.0) + spent
       trained.append((step, event['step'], event['seconds'].get('step', 0.0)))
       step = event['step']
+    elif event['event'] == 'upload':
+      count, size, took = uploads
+      uploads = Uploaded(count + 1, size + event['bytes'], took + event['took'])
     last = event['time']
   seconds['step'] = sum(spent for _, _, spent in trained)
   wall = last - events[0]['time']
@@ -95,6 +114,7 @@ def account(events: Sequence[dict[str, Any]]) -> Goodput:
     wall,
     starts=sum(event['event'] == 'start' for event in events),
     ended=events[-1]['event'] == 'end',
+    uploads=uploads,
   )
 
 
@@ -140,17 +160,8 @@ def _as_text(run_dir: Path, spent: Goodput) -> str:
     (f'  {name}', f'{share:.1%}', time, PHASES.get(name, '')) for name, share, time in spent.parts
   ]
   text = f'{head}\n{as_text((), rows, align="<>><")}'
+  if spent.uploads.count:
+    text += f'\n  uploaded beside it: {spent.uploads.summary}'
   if abs(spent.total - spent.wall) > CLOCKS_APART * spent.wall:
     text += f'\n  the parts add up to {clock(spent.total)}: a clock was set while the run was going'
   return text
-
-
-def clock(seconds: float) -> str:
-  """12.3 s, 4 min 05 s, 3 h 07 min."""
-  if seconds < 60:
-    return f'{seconds:.1f} s'
-  minutes, rest = divmod(round(seconds), 60)
-  if minutes < 60:
-    return f'{minutes} min {rest:02} s'
-  hours, minutes = divmod(round(seconds / 60), 60)
-  return f'{hours:,} h {minutes:02} min'

@@ -17,11 +17,10 @@ from vit_jax.config import lower_is_better
 from vit_jax.config.evals import RESERVED
 from vit_jax.errors import UserError, nearest
 from vit_jax.report import counting, laws
-from vit_jax.report.goodput import clock
 from vit_jax.report.laws import Fit, Law
 from vit_jax.report.results import differences
 from vit_jax.run import Run
-from vit_jax.tables import as_text
+from vit_jax.tables import as_text, clock
 
 EXA = 1e18
 UNITS = {

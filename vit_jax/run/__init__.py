@@ -7,6 +7,7 @@ from vit_jax.run.folder import Run
 from vit_jax.run.identity import FREE_TO_CHANGE, Identity, agree, differences, versions
 from vit_jax.run.lock import Lock
 from vit_jax.run.predictions import Predictions, Raster
+from vit_jax.run.uploads import Uploads
 
 __all__ = [
   'FREE_TO_CHANGE',
@@ -17,6 +18,7 @@ __all__ = [
   'Predictions',
   'Raster',
   'Run',
+  'Uploads',
   'agree',
   'differences',
   'versions',

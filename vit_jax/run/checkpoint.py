@@ -228,7 +228,8 @@ class Checkpoints:
 
 
 class Retention:
-  """Keeps the last checkpoints, the last good ones and the best: an Orbax preservation policy.
+  """Keeps the last checkpoints, the last good ones, the best and those `held`: an Orbax
+  preservation policy.
 
   What it goes by is stored beside the state, not in Orbax's own file: if that is damaged, Orbax
   does not even list the steps.
@@ -237,6 +238,7 @@ class Retention:
   def __init__(self, options: config.Checkpoint, read: Callable[[int], Mapping[str, Any]]):
     self._options, self._read = options, read
     self._known: dict[int, tuple[float | None, bool]] = {}  # by step; None: not measured
+    self.held: frozenset[int] = frozenset()
 
   def add(self, step: int, beside: Mapping[str, Any]) -> None:
     best, metrics = self._options.best, beside['metrics']
@@ -248,15 +250,18 @@ class Retention:
     measured = [(worth, step) for step in steps if (worth := self._about(step)[0]) is not None]
     return [step for _, step in sorted(measured)]
 
+  def best(self, steps: list[int]) -> list[int]:
+    """Those that are kept because they are the best."""
+    keep = self._options.keep_best
+    return self.by_worth(steps)[-keep:] if keep else []
+
   def good(self, steps: list[int]) -> list[int]:
     """The last steps that a run may roll back to, oldest first; as many as are kept at least."""
     return [step for step in steps if self._about(step)[1]][-self._options.keep_last :]
 
   def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
     steps = sorted(checkpoint.step for checkpoint in checkpoints)
-    kept = {*steps[-self._options.keep_last :], *self.good(steps)}
-    if self._options.keep_best:
-      kept |= {*self.by_worth(steps)[-self._options.keep_best :]}
+    kept = {*steps[-self._options.keep_last :], *self.good(steps), *self.best(steps), *self.held}
     return [checkpoint.step in kept for checkpoint in checkpoints]
 
   def _about(self, step: int) -> tuple[float | None, bool]:

@@ -23,9 +23,7 @@ READ_BACK = 2**30  # bytes at a time: there may be no room for a second state
 class CheckpointWriter(Checkpoints):
   """The checkpoints of the run that trains here. All its processes call all methods together.
 
-
-  With `uploads` each process has a folder of its own, and a save is committed once all of it is in
-  the store.
+  With `uploads` each process has a folder of its own, and what is saved there is uploaded.
   """
 
   def __init__(
@@ -47,7 +45,8 @@ class CheckpointWriter(Checkpoints):
     *,
     good: bool = True,
   ) -> None:
-    """Starts a save and returns once the tree is copied; first waits for the previous save.
+    """Starts a save and returns once the tree is copied; first waits for the previous save, and for
+    its upload if this one is to be uploaded too.
 
     Until a checkpoint of this run has been read, waits for this save too and reads it back. The
     checkpoint that was restored stays until its step is saved again.
@@ -59,8 +58,10 @@ class CheckpointWriter(Checkpoints):
 
     Raises:
       RunFault: the previous save was not committed, or this one was refused or cannot be read back.
+      StoreFault: a save was not uploaded.
     """
     self._settle()
+    to_store = self._uploads.begin(step) if self._uploads else False
     if step == self._restored:
       self._on_disk(lambda: self._make_way(step))
       self._here.gather(self.steps())  # every process has seen the move before any writes
@@ -73,7 +74,7 @@ class CheckpointWriter(Checkpoints):
     }
     self._retention.add(step, beside)
     if self._uploads:
-      self._uploads.begin(step)
+      self._retention.held = self._uploads.held
     orbax_log.failure = None
     started = self._checkpointer.save_async(
       step, tree, force=True, overwrite=True, custom_metadata=seal(beside)
@@ -81,10 +82,12 @@ class CheckpointWriter(Checkpoints):
     if started is None:
       raise RunFault(f'the checkpoint of step {step} was not saved: the writer skipped it')
     self._under_way = step, started
-    if self._uploads:
-      self._uploads.save(step, started)
+    if self._uploads and to_store:
+      self._uploads.save(step, self._retention.best([*self.steps(), step]), started)
     if not self._proved:
       self._settle()
+      if self._uploads:
+        self._uploads.settle()
       self._read_back(step, tree)
 
   def check(self) -> None:
@@ -137,6 +140,13 @@ class CheckpointWriter(Checkpoints):
           continue
     return None
 
+  def finish(self) -> None:
+    """Waits until all is saved, in the store too, and raises what went wrong in that; closes."""
+    self._settle()
+    if self._uploads:
+      self._uploads.finish()
+    self.close()
+
   def close(self) -> None:
     """Waits for the save under way, and raises what went wrong in it."""
     already = self._closed
@@ -161,8 +171,6 @@ class CheckpointWriter(Checkpoints):
         f'the checkpoint of step {step} is not in {self._run}/checkpoints, although its '
         'save ended without an error'
       )
-    if self._uploads:
-      self._uploads.settle()
     if self._owns_disk:  # else it would be taken back once retention has removed its successor
       shutil.rmtree(self._replaced / str(step), ignore_errors=True)
 

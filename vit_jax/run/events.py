@@ -5,11 +5,13 @@
   {"event": "spent", "time": t, "step": s, "seconds": {"data": .., "step": .., ...}}
   {"event": "skipped", "time": t, "step": s, "loss": "nan", "grad_norm": "inf", "in_a_row": n}
   {"event": "rollback", "time": t, "step": s, "source": step of the checkpoint}
+  {"event": "upload", "time": t, "step": s, "bytes": n, "took": seconds}
   {"event": "end", "time": t, "step": s, "code": exit code}
 
 The seconds of a `spent` line are those since the previous line, by what the main thread was doing;
 they add up to the time between the two lines. A process that was killed leaves no end. Step s of a
 skipped line is that after the update; its loss is the mean, and both are text, for JSON has no NaN.
+An upload is that of a checkpoint to a store, beside training.
 """
 
 import json
@@ -32,7 +34,8 @@ def _is_event(line: dict[str, Any]) -> bool:
   seconds = line.get('seconds', None if line.get('event') == 'spent' else {})
   if 'event' not in line or not isinstance(seconds, dict):
     return False
-  return all(map(is_number, (line.get('time'), line.get('step'), *seconds.values())))
+  sizes = (line.get('bytes'), line.get('took')) if line['event'] == 'upload' else ()
+  return all(map(is_number, (line.get('time'), line.get('step'), *seconds.values(), *sizes)))
 
 
 class EventLog:

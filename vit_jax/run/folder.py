@@ -105,9 +105,9 @@ class Run(Measured):
   def lock(self, here: Processes) -> Lock:
     return Lock(self.path, here)
 
-  def uploads(self, here: Processes, limit: float) -> Uploads | None:
+  def uploads(self, here: Processes, options: Checkpoint, limit: float) -> Uploads | None:
     """What copies this run to the store that it is in; None of a run on a disk."""
-    return Uploads(self.mirror, here, limit) if self.mirror else None
+    return Uploads(self.mirror, here, options, limit) if self.mirror else None
 
   def goes_on(self, x: Experiment) -> bool:
     """Whether there are checkpoints.
@@ -135,6 +135,8 @@ class Run(Measured):
     """
     if self.mirror:
       most = options.keep_last + options.keep_best + 1  # one more is written before one is removed
+      if options.upload_every > 1:
+        most += 1 + options.keep_best  # while they are uploaded
       here = sum(sum(self.mirror.files_of(step).values()) for step in self.mirror.steps())
       check_room(self.path, max(0, most * state - here), f'{self.place} with its checkpoints')
 

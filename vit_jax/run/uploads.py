@@ -5,14 +5,20 @@ and of each checkpoint its part. Several processes share no disk: Orbax writes t
 process holds on its own disk, one file per shard, and the union of these files is the checkpoint.
 A file that several have is uploaded by one of them. Once all have sent theirs, process 0 writes the
 manifest, and then the index: only now the checkpoint is there (`remote/mirror.py`).
+
+With config.checkpoint.upload_every = n every nth save is uploaded, beside training. The others are
+only on the disks here until the run ends: a start that finds these disks goes on from them, one on
+other hosts from the store.
 """
 
+import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
+from vit_jax.config import Checkpoint
 from vit_jax.errors import RunFault
 from vit_jax.parallel.processes import Processes
 from vit_jax.remote.mirror import CHECKPOINTS, Mirror, same
@@ -23,18 +29,29 @@ LAST = 'summary.json'  # with it a run has ended
 
 
 class Uploads:
-  """From `with` to its end. All processes of a run call all methods together."""
+  """From `with` to its end. All processes of a run call all methods together.
 
-  def __init__(self, mirror: Mirror, here: Processes, limit: float):
+  Attributes:
+    held: steps whose upload is under way, as all processes know: no disk may lose them.
+    waiting: makes the context in which the main thread waits for uploads.
+    done: called after each upload with its step, bytes (of all processes) and seconds.
+  """
+
+  def __init__(self, mirror: Mirror, here: Processes, options: Checkpoint, limit: float):
     """Until all processes have sent their part of a checkpoint, `limit` seconds may pass."""
-    self._mirror, self._here, self._limit = mirror, here, limit
+    self._mirror, self._here, self._options, self._limit = mirror, here, options, limit
+    self.held: frozenset[int] = frozenset()
+    self.waiting: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+    self.done: Callable[[int, int, float], None] = lambda step, size, seconds: None
     self._index: dict[str, Any] = {}
     self._sent: dict[str, tuple[int, int]] = {}  # name -> size and time of what was uploaded
+    self._saves = 0  # of this start
     self._count = 0  # of uploads of checkpoints, the same on all processes
-    self._step: int | None = None  # of the save that is to be uploaded
-    self._saved = False  # whether it is on this disk
+    self._left: set[int] = set()  # steps of `held` that this process has not uploaded
+    self._queue: list[int] = []  # those of them that are on this disk
     self._failure: BaseException | None = None
     self._news = threading.Condition()
+    self._noting = threading.Lock()
     self._over = False
 
   def __enter__(self) -> Self:
@@ -43,19 +60,19 @@ class Uploads:
     with mirror.alone():
       self._index = here.share(mirror.index)
       there = self._index[CHECKPOINTS]
-      alike = all(here.gather(bool(mirror.id) and mirror.id == self._index['id']))
+      alike = all(here.gather(bool(mirror.note.id) and mirror.note.id == self._index['id']))
       waiting: list[int] = []
       if alike:  # no other host went on: what is here was saved later, or is the same
-        known = mirror.uploaded()
+        known = mirror.note.uploaded()
         mine = [step for step in mirror.steps() if not same(known.get(step), there.get(str(step)))]
-        waiting = sorted(set.intersection(*map(set, here.gather(mine))))
+        waiting = self._on_all(mine)
       elif here.index == 0:
         mirror.pull_files(self._index['files'])
       mirror.pull_checkpoints(there, keep=waiting)
       if here.index == 0:
         self._note_sent()
         self._push()
-      for step in waiting:
+      for step in waiting if self._options.upload_every == 1 else ():
         self._upload(step)
       if here.index == 0:
         mirror.remove_saves(self._index[CHECKPOINTS].values())
@@ -64,7 +81,7 @@ class Uploads:
       self._index = here.share(lambda: self._index)
       if here.index > 0:
         mirror.pull_files(self._index['files'])
-      mirror.id = self._index['id']
+      mirror.note.id = self._index['id']
     self._thread = threading.Thread(target=self._run, name='uploads', daemon=True)
     self._thread.start()
     return self
@@ -86,26 +103,48 @@ class Uploads:
         if kind is None:
           raise
 
-  def begin(self, step: int) -> None:
-    """Notes that a save of a step begins, so that what is here is not what is in the store."""
-    self._mirror.set_uploaded(step, None)
+  def begin(self, step: int) -> bool:
+    """Before a save of a step: whether it is to be uploaded, for which it waits for earlier ones.
 
-  def save(self, step: int, saved: Any) -> None:
-    """Uploads the checkpoint of a step once it is on this disk, which Orbax's future tells."""
-    self._step = step
+    Raises:
+      Exception: what went wrong in an upload.
+    """
+    self._saves += 1
+    due = self._saves % self._options.upload_every == 0
+    if due or step in self.held:
+      self.settle()
+    elif self.held and all(self._here.gather(not self._left)):
+      self.held = frozenset()
+    self._note(step, None)  # what will be here is not what is in the store
+    return due
 
-    def go(_: Any) -> None:
-      with self._news:
-        self._saved = True
-        self._news.notify_all()
+  def save(self, step: int, best: Collection[int], saved: Any) -> None:
+    """Uploads the checkpoint of a step once it is on this disk, which Orbax's future tells.
 
-    saved.on_complete(go)
+    The best ones go with it if they are not in the store: after it no other may be taken for best.
+    """
+    known = self._mirror.note.uploaded()
+    steps = [*(other for other in best if other not in known and other != step), step]
+    self._hold(steps)
+    saved.on_complete(lambda _: self._send(steps))
 
   def settle(self) -> None:
-    """Waits for the upload under way, and raises what went wrong in it."""
-    with self._news:
-      self._news.wait_for(lambda: self._step is None or self._failure is not None)
+    """Waits for the uploads under way, and raises what went wrong in them."""
+    if self.held:
+      with self.waiting(), self._news:
+        self._news.wait_for(lambda: not self._left or self._failure is not None)
     self.check()
+    self.held = frozenset()
+
+  def finish(self) -> None:
+    """Uploads all checkpoints that are only here, the newest first, and waits for it."""
+    self.settle()
+    known = self._mirror.note.uploaded()
+    only_here = [step for step in self._mirror.steps() if step not in known]
+    if steps := self._on_all(only_here)[::-1]:
+      self._hold(steps)
+      self._send(steps)
+      self.settle()
 
   def check(self) -> None:
     """Raises what went wrong in uploading, as soon as that is known."""
@@ -116,18 +155,33 @@ class Uploads:
     """Fetches what this disk lacks of a checkpoint: what other processes or hosts wrote."""
     self._mirror.complete(step)
 
+  def _on_all(self, steps: Sequence[int]) -> list[int]:
+    """Those of these steps that all processes have, in order."""
+    return sorted(set.intersection(*map(set, self._here.gather(steps))))
+
+  def _hold(self, steps: Sequence[int]) -> None:
+    self.held |= {*steps}
+    with self._news:
+      self._left |= {*steps}
+
+  def _send(self, steps: Sequence[int]) -> None:
+    with self._news:
+      self._queue += steps
+      self._news.notify_all()
+
   def _run(self) -> None:
     try:
       pushed = time.monotonic()
       while True:
         with self._news:
           wait = pushed + EVERY - time.monotonic()
-          self._news.wait_for(lambda: self._over or self._saved, max(wait, 0))
-          saved, over = self._saved, self._over
-        if saved and self._step is not None:
-          self._upload(self._step)
+          self._news.wait_for(lambda: self._over or self._queue, max(wait, 0))
+          step, over = next(iter(self._queue), None), self._over
+        if step is not None:
+          self._upload(step)
           with self._news:
-            self._step, self._saved = None, False
+            self._queue.pop(0)
+            self._left.discard(step)
             self._news.notify_all()
         elif over:
           return
@@ -140,7 +194,7 @@ class Uploads:
         self._news.notify_all()
 
   def _upload(self, step: int) -> None:
-    mirror, here = self._mirror, self._here
+    mirror, here, began = self._mirror, self._here, time.monotonic()
     self._count += 1
     has = self._all(mirror.files_of(step), 'has')
     name = f'{step}-{self._all(uuid.uuid4().hex[:8], "name")[0]}'
@@ -150,16 +204,24 @@ class Uploads:
       files |= sent
     if here.index == 0:
       self._commit(step, name, files)
-    self._all(None, 'committed')
-    mirror.set_uploaded(step, name, files)
+    kept = self._all(list(self._index[CHECKPOINTS]), 'committed')[0]
+    self._note(step, name, files)
+    for old in mirror.note.uploaded().keys() - {*map(int, kept)}:
+      self._note(old, None)
+    self.done(step, sum(size for size, _ in files.values()), time.monotonic() - began)
+
+  def _note(self, step: int, name: str | None, files: Mapping[str, Entry] = {}) -> None:
+    with self._noting:  # both threads do
+      self._mirror.note.set_uploaded(step, name, files)
 
   def _commit(self, step: int, name: str, files: Mapping[str, Entry]) -> None:
     """The index is written last; then what it no longer names is removed."""
     mirror = self._mirror
     mirror.put_manifest(name, files)
-    left = {*map(str, mirror.steps())}
-    there = {key: value for key, value in self._index[CHECKPOINTS].items() if key in left}
-    self._push({**there, str(step): name})
+    there = {**self._index[CHECKPOINTS], str(step): name}
+    last = sorted(mirror.note.uploaded().keys() | {step})[-self._options.keep_last :]
+    kept = {*mirror.steps(), *last}  # of the last ones here some may not be uploaded
+    self._push({key: value for key, value in there.items() if int(key) in kept})
     mirror.remove_saves(self._index[CHECKPOINTS].values())
 
   def _push(self, checkpoints: Mapping[str, str] | None = None) -> None:

@@ -95,7 +95,7 @@ def _train(
     try:
       end = loop(begun, recorder, control)
       with watch.phase('save', x.limits.save):
-        begun.checkpoints.close()
+        begun.checkpoints.finish()
       if end.stopped:
         recorder.say(f'stopped and saved at step {end.step}; the same command goes on from there')
       else:

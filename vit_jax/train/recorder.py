@@ -38,6 +38,10 @@ class Recorder:
     if self.lead:
       self._events.start(begun.step, here.count, jax.device_count())
       here.at_exit.append(self._end)  # also where another thread ends the process
+    if begun.uploads:
+      limit = trainer.experiment.limits.save
+      begun.uploads.waiting = lambda: watch.phase('upload', limit)
+      begun.uploads.done = self._uploaded
 
   @property
   def total_seconds(self) -> float:
@@ -74,6 +78,9 @@ class Recorder:
 
   def spent(self, step: int) -> None:
     self._events.spent(step)
+
+  def _uploaded(self, step: int, size: int, seconds: float) -> None:
+    self._events.note('upload', step, bytes=size, took=round(seconds, 6))
 
   def skipped(self, step: int, metrics: Mapping[str, float], in_a_row: int) -> None:
     """Notes that the update before `step` was skipped; of a row of them, says so of the first."""

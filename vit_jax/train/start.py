@@ -15,7 +15,7 @@ from vit_jax import config
 from vit_jax.config import Experiment
 from vit_jax.parallel import rules
 from vit_jax.parallel.processes import Processes
-from vit_jax.run import CheckpointWriter, Lock, Run, agree
+from vit_jax.run import CheckpointWriter, Lock, Run, Uploads, agree
 from vit_jax.train.domain import Opened
 from vit_jax.train.rollback import Rollbacks
 from vit_jax.train.state import TrainState, Window
@@ -37,6 +37,7 @@ class Start(NamedTuple):
   total_seconds: float
   lines: list[str]  # to print
   lock: Lock
+  uploads: Uploads | None  # of a run at an address
 
 
 def start(
@@ -60,7 +61,7 @@ def start(
     RunFault: the run has checkpoints, and none of them is good.
   """
   lock = stack.enter_context(run.lock(here))
-  if uploads := run.uploads(here, x.limits.save):
+  if uploads := run.uploads(here, x.checkpoint, x.limits.save):
     stack.enter_context(uploads)
   before = here.share(lambda: run.length_before(x))
   goes_on = here.share(lambda: run.goes_on(x))  # refuses another recipe before data is opened
@@ -123,6 +124,7 @@ def start(
     beside['total_seconds'],
     lines,
     lock,
+    uploads,
   )
 
 
