@@ -3,9 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
-
-import jax
+from typing import Any, NamedTuple
 
 from vit_jax.tables import clock
 from vit_jax.train.trainer import Trainer
@@ -25,7 +23,7 @@ class Save(NamedTuple):
 def save_of(
   trainer: Trainer,
   step_seconds: float,
-  host: Callable[[jax.Device], int] = lambda device: device.process_index,
+  host: Callable[[Any], int] = lambda device: device.process_index,
 ) -> Save:
   """Reads the state and its shardings.
 
