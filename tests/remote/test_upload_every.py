@@ -104,6 +104,17 @@ def test_a_failed_upload_is_raised_by_the_next_save_at_the_latest(address, cache
 
 
 @in_memory
+def test_a_checkpoint_that_is_gone_is_not_stored_as_an_empty_one(address, cache):
+  with pytest.raises(RunFault, match='step 3 left'):
+    with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+      for step in (1, 2, 3):
+        copies.begin(step)
+      copies.save(3, (), Saved())
+      copies.settle()
+  assert stored(address)['checkpoints'] == {} and mirror.steps() == []
+
+
+@in_memory
 @pytest.mark.parametrize('data', [None, b'', b'{"a', b'[]', b'{}', b'{"a": 1}', b'{"a": ["x", 1]}'])
 def test_a_damaged_manifest_costs_its_checkpoint_alone(address, cache, data, caplog):
   with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:

@@ -73,6 +73,7 @@ class CheckpointWriter(Checkpoints):
       'leaves': {name: [*leaf.shape, sums[name]] for name, leaf in flatten(tree).items()},
     }
     self._retention.add(step, beside)
+    best = self._retention.best([*self.steps(), step]) if to_store else ()
     if self._uploads:
       self._retention.held = self._uploads.held
     orbax_log.failure = None
@@ -83,7 +84,7 @@ class CheckpointWriter(Checkpoints):
       raise RunFault(f'the checkpoint of step {step} was not saved: the writer skipped it')
     self._under_way = step, started
     if self._uploads and to_store:
-      self._uploads.save(step, self._retention.best([*self.steps(), step]), started)
+      self._uploads.save(step, best, started)
     if not self._proved:
       self._settle()
       if self._uploads:

@@ -197,6 +197,8 @@ class Uploads:
     mirror, here, began = self._mirror, self._here, time.monotonic()
     self._count += 1
     has = self._all(mirror.files_of(step), 'has')
+    if not all(has):
+      raise RunFault(f'the checkpoint of step {step} left {mirror.folder} before it was uploaded')
     name = f'{step}-{self._all(uuid.uuid4().hex[:8], "name")[0]}'
     mine = [file for file, owner in _owners(has).items() if owner == here.index]
     files: dict[str, Entry] = {}
