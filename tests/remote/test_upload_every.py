@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from vit_jax.errors import RunFault
 from vit_jax.remote.folder import RemoteFolder
 from vit_jax.remote.mirror import Mirror
 from vit_jax.remote.runs import run_folder
+from vit_jax.run import uploads
 from vit_jax.run.uploads import Uploads
 
 OPTIONS = config.Checkpoint(upload_every=3, keep_last=1)
@@ -46,6 +48,7 @@ def test_every_third_save_and_the_last_are_uploaded(address, cache):
 def test_training_goes_on_while_a_save_is_uploaded(address, cache, monkeypatch):
   """The disk keeps that save until it is in the store; the next one to be uploaded waits."""
   goes_on, put = threading.Event(), RemoteFolder.put
+  monkeypatch.setattr(uploads, 'EVERY', 0.05)
 
   def slow(self, path: Path, name: str) -> None:
     goes_on.wait(30)
@@ -61,6 +64,11 @@ def test_training_goes_on_while_a_save_is_uploaded(address, cache, monkeypatch):
       waits.start()
       waits.join(0.1)
       assert waits.is_alive()
+      (mirror.folder / 'metrics.jsonl').write_text('{"step": 5}\n')
+      deadline = time.monotonic() + 30
+      while 'metrics.jsonl' not in stored(address)['files'] and time.monotonic() < deadline:
+        time.sleep(0.02)
+      assert RemoteFolder(address).read('metrics.jsonl')  # small files do not wait
       goes_on.set()
       waits.join(30)
     copies.finish()

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Self
 
 from vit_jax.config import Checkpoint
@@ -174,8 +175,8 @@ class Uploads:
       pushed = time.monotonic()
       while True:
         with self._news:
-          wait = pushed + EVERY - time.monotonic()
-          self._news.wait_for(lambda: self._over or self._queue, max(wait, 0))
+          rest = pushed + EVERY - time.monotonic()
+          self._news.wait_for(lambda: self._over or self._queue, max(rest, 0))
           step, over = next(iter(self._queue), None), self._over
         if step is not None:
           self._upload(step)
@@ -201,8 +202,13 @@ class Uploads:
       raise RunFault(f'the checkpoint of step {step} left {mirror.folder} before it was uploaded')
     name = f'{step}-{self._all(uuid.uuid4().hex[:8], "name")[0]}'
     mine = [file for file, owner in _owners(has).items() if owner == here.index]
+    with ThreadPoolExecutor(1) as side:
+      sending = side.submit(mirror.put_checkpoint, step, name, mine)
+      while not wait([sending], EVERY).done:
+        if here.index == 0:
+          self._push()  # small files do not wait for large ones
     files: dict[str, Entry] = {}
-    for sent in self._all(mirror.put_checkpoint(step, name, mine), 'sent'):
+    for sent in self._all(sending.result(), 'sent'):
       files |= sent
     if here.index == 0:
       self._commit(step, name, files)
