@@ -158,6 +158,57 @@ def test_traffic_counts_what_is_touched():
   assert costs.traffic(hlo.parse(TRAFFIC)) == expected
 
 
+WITHIN = """
+%renaming (a.5: f32[12,100]) -> f32[12,100] {
+  %a.5 = f32[12,100]{1,0} parameter(0)
+  ROOT %b.5 = f32[12,100]{0,1} bitcast(%a.5)
+}
+
+%slicing_within (a.3: f32[12,100], i.3: s32[]) -> f32[1,100] {
+  %a.3 = f32[12,100]{1,0} parameter(0)
+  %i.3 = s32[] parameter(1)
+  %b.3 = f32[12,100]{0,1} fusion(%a.3), kind=kLoop, calls=%renaming
+  ROOT %f.3 = f32[1,100]{1,0} fusion(%b.3, %i.3), kind=kLoop, calls=%slicing
+}
+
+%updating_within (a.4: f32[12,100], u.4: f32[1,100], i.4: s32[]) -> f32[12,100] {
+  %a.4 = f32[12,100]{1,0} parameter(0)
+  %u.4 = f32[1,100]{1,0} parameter(1)
+  %i.4 = s32[] parameter(2)
+  %f.4 = f32[12,100]{1,0} fusion(%a.4, %u.4, %i.4), kind=kLoop, calls=%updating
+  ROOT %b.4 = f32[12,100]{1,0} bitcast(%f.4)
+}
+
+ENTRY"""
+
+
+def test_traffic_looks_into_fusions_within_fusions():
+  """So a loop over layers reads what it saved for one layer, not for all, in each of its turns."""
+  entry = TRAFFIC[TRAFFIC.index('ENTRY') :]
+  for name in ('slicing', 'updating'):
+    entry = entry.replace(f'calls=%{name}', f'calls=%{name}_within')
+  nested = TRAFFIC[: TRAFFIC.index('ENTRY')] + entry.replace('ENTRY', WITHIN)
+  assert costs.traffic(hlo.parse(nested)) == costs.traffic(hlo.parse(TRAFFIC))
+
+
+def test_what_a_fusion_within_a_fusion_only_renames_is_read_whole():
+  negating = """
+%negating (a.6: f32[12,100]) -> f32[12,100] {
+  %a.6 = f32[12,100]{1,0} parameter(0)
+  %b.6 = f32[12,100]{0,1} fusion(%a.6), kind=kLoop, calls=%renaming
+  ROOT %n.6 = f32[12,100]{0,1} negate(%b.6)
+}
+
+ENTRY %main (a: f32[12,100]) -> f32[12,100] {
+  %a = f32[12,100]{1,0} parameter(0)
+  ROOT %all = f32[12,100]{0,1} fusion(%a), kind=kLoop, calls=%negating
+}
+"""
+  renaming = WITHIN[: WITHIN.index('%slicing_within')]
+  text = f'HloModule renamed\n{renaming}{negating}'
+  assert costs.traffic(hlo.parse(text)) == 4800 + 4800
+
+
 ASYNC = """HloModule async
 SLICING
 ENTRY %main (a: f32[12,100], i: s32[]) -> f32[1,100] {

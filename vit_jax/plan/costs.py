@@ -121,7 +121,7 @@ def _moved(instruction: Instruction, scope: Scope, module: Module) -> float:
   if opcode == 'dynamic-update-slice':
     return 2 * _far(operands[1].arrays) if not instruction.arrays[0].near else 0
   if opcode == 'fusion':
-    return _fusion_moved(instruction, operands, module.computations[instruction.called[0]])
+    return _fusion_moved(instruction, operands, module)
   return _far(_result(instruction)) + sum(_far(operand.arrays) for operand in operands)
 
 
@@ -139,37 +139,70 @@ def _result(instruction: Instruction) -> tuple[Array, ...]:
   return instruction.arrays
 
 
-def _fusion_moved(fusion: Instruction, operands: list[Instruction], inside: Scope) -> float:
-  users: dict[str, list[Instruction]] = {}
-  for instruction in inside.values():
-    for operand in instruction.operands:
-      users.setdefault(operand, []).append(instruction)
-
-  def uses(name: str) -> list[tuple[Instruction, str]]:
-    """Who uses an array, looking through bitcasts: (user, what it calls the array)."""
-    found = []
-    for user in users.get(name, ()):
-      found += uses(user.name) if user.opcode == 'bitcast' else [(user, name)]
-    return found
-
+def _fusion_moved(fusion: Instruction, operands: list[Instruction], module: Module) -> float:
+  inside = module.computations[fusion.called[0]]
   moved = 0.0
-  parameters = [each for each in inside.values() if each.opcode == 'parameter']
-  for parameter in parameters:
-    read = sum(_far(each.arrays) for each in operands[int(parameter.arguments) :][:1])
-    seen = uses(parameter.name)
-    if seen and all(
-      user.opcode in SLICING or (user.opcode == 'dynamic-update-slice' and user.operands[0] == name)
-      for user, name in seen
-    ):
-      read = min(read, sum(user.arrays[0].bytes for user, _ in seen if user.opcode in SLICING))
-    moved += read
-  root = next(i for i in inside.values() if i.root)
+  for parameter in _parameters(inside):
+    whole = sum(_far(each.arrays) for each in operands[int(parameter.arguments) :][:1])
+    moved += min(whole, _read(parameter.name, inside, module))
+  root = _root(inside)
   parts = [inside[name] for name in root.operands] if root.opcode == 'tuple' else [root]
   for part, array in zip(parts, _result(fusion), strict=False):
-    while part.opcode == 'bitcast':
-      part = inside[part.operands[0]]
-    if part.opcode == 'dynamic-update-slice' and not array.near:
-      moved += sum(a.bytes for a in inside[part.operands[1]].arrays)
-    else:
-      moved += _far((array,))
+    if not array.near:
+      moved += min(array.bytes, _written(part, inside, module))
   return moved
+
+
+def _parameters(scope: Scope) -> list[Instruction]:
+  return [each for each in scope.values() if each.opcode == 'parameter']
+
+
+def _root(scope: Scope) -> Instruction:
+  return next(each for each in scope.values() if each.root)
+
+
+def _unwrapped(part: Instruction, scope: Scope) -> Instruction:
+  """What a bitcast, or a row of them, is of."""
+  while part.opcode == 'bitcast':
+    part = scope[part.operands[0]]
+  return part
+
+
+def _read(name: str, scope: Scope, module: Module) -> float:
+  """Bytes that a fused computation reads of an array in it, or inf: all of them.
+
+  A slice is read alone, also where a fusion within the fusion takes it; of what is updated in place
+  nothing is read.
+  """
+  if scope[name].root:
+    return math.inf
+  read = 0.0
+  for user in scope.values():
+    for place, operand in enumerate(user.operands):
+      if operand != name:
+        continue
+      if user.opcode == 'bitcast':
+        read += _read(user.name, scope, module)
+      elif user.opcode in SLICING and place == 0:
+        read += user.arrays[0].bytes
+      elif user.opcode == 'fusion':
+        inner = module.computations[user.called[0]]
+        [parameter] = [each for each in _parameters(inner) if int(each.arguments) == place]
+        if _unwrapped(_root(inner), inner) is parameter:  # it is only called another name
+          read += _read(user.name, scope, module)
+        else:
+          read += _read(parameter.name, inner, module)
+      elif not (user.opcode == 'dynamic-update-slice' and place == 0):
+        return math.inf
+  return read
+
+
+def _written(part: Instruction, scope: Scope, module: Module) -> float:
+  """Bytes that a fused computation writes of a result, or inf: all of them."""
+  part = _unwrapped(part, scope)
+  if part.opcode == 'fusion' and len(part.arrays) == 1:
+    inner = module.computations[part.called[0]]
+    return _written(_root(inner), inner, module)
+  if part.opcode == 'dynamic-update-slice':
+    return sum(array.bytes for array in scope[part.operands[1]].arrays)
+  return math.inf
