@@ -1,5 +1,6 @@
 """What one device computes and moves in one step, counted from its optimized HLO."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -184,7 +185,8 @@ def _read(name: str, scope: Scope, module: Module) -> float:
       if user.opcode == 'bitcast':
         read += _read(user.name, scope, module)
       elif user.opcode in SLICING and place == 0:
-        read += user.arrays[0].bytes
+        # Of the type of the source: a slice may be narrowed on its way.
+        read += dataclasses.replace(scope[name].arrays[0], shape=user.arrays[0].shape).bytes
       elif user.opcode == 'fusion':
         inner = module.computations[user.called[0]]
         [parameter] = [each for each in _parameters(inner) if int(each.arguments) == place]
