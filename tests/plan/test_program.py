@@ -147,6 +147,18 @@ def test_a_plan_is_kept_by_its_program(kept, monkeypatch):
   assert step.key not in {other.key, *(file.name.split('.')[0] for file in kept.cache.iterdir())}
 
 
+def test_the_key_does_not_depend_on_the_process(kept):
+  """Several GPUs have cuDNN's attention, which StableHLO names by an address in memory."""
+
+  def key(address: str, rule: str = '[i, j]') -> str:
+    call = '%1:2 = stablehlo.custom_call @CustomSPMDPartitioning(%0, %arg0) {api_version = 2, '
+    call += f'backend_config = "{address}", sdy.sharding_rule = #sdy.op_sharding_rule<({rule})>}}'
+    lowered = SimpleNamespace(as_text=lambda: f'{call}\n{call}')
+    return dataclasses.replace(kept.step, lowered=lowered).key
+
+  assert key('139923530994192') == key('140181948194640') != key('139923530994192', '[j, i]')
+
+
 def test_out_of_memory_is_a_result(kept, tmp_path, monkeypatch):
   place = topology.parse('cpu:8')
   place = dataclasses.replace(place, chip=place.chip._replace(memory=chips.CHIPS['v5e'].memory))
