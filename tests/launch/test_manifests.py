@@ -17,6 +17,7 @@ import yaml
 from vit_jax import commands
 
 ROOT = Path(__file__).parents[2]
+[BASE_IMAGE] = re.findall(r'^FROM (.+)$', (ROOT / 'launch' / 'Dockerfile').read_text(), re.M)
 KUBERNETES = '1.31'
 README = (ROOT / 'launch' / 'README.md').read_text()
 # Example file -> the command of the README that prints it.
@@ -120,6 +121,7 @@ def test_scripts_have_no_faults(name):
 
 def test_the_dockerfile_has_no_faults():
   assert docker_faults((ROOT / 'launch' / 'Dockerfile').read_text()) == ''
+  assert re.fullmatch(r'\S+:\S+@sha256:[0-9a-f]{64}', BASE_IMAGE)
 
 
 def test_our_own_scripts_have_no_faults():
@@ -177,7 +179,7 @@ def test_a_planted_typo_in_a_skypilot_task_is_caught(right, typo):
     ('tpu_vm.sh', '"$remote"', '"$remot"', shell_faults, 'SC2154'),
     ('../Dockerfile', 'USER 1000', 'USER root', docker_faults, 'DL3002'),
     ('../Dockerfile', 'WORKDIR /opt', 'WORKDIR opt', docker_faults, 'DL3000'),
-    ('../Dockerfile', ':3.12-slim-bookworm', '', docker_faults, 'DL3006'),
+    ('../Dockerfile', BASE_IMAGE, 'python', docker_faults, 'DL3006'),
     ('../Dockerfile', 'COPY configs', 'COPPY configs', docker_faults, 'unexpected'),
   ],
 )
