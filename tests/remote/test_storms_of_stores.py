@@ -69,6 +69,12 @@ class World:
     jax.tree.map(np.testing.assert_array_equal, state, expected[0])
     assert rows == expected[1] and summary['test'] == expected[2]['test']
 
+  def ends_the_same(self) -> None:
+    """The run goes on to its end."""
+    life = self.life()
+    assert life.codes(500) == [0], life.logs()
+    self.assert_same()
+
 
 @pytest.fixture
 def world(kind, servers, nursery, lenet_recipe, tmp_path, monkeypatch):
@@ -115,9 +121,7 @@ def test_ten_kills_on_lost_disks(world):
     there = RemoteFolder(world.address).read_object('index.json').get('checkpoints', {})
     print(f'{world.server.kind}: kill {kills}, checkpoints {sorted(map(int, there))}', flush=True)
     world.lose_disks()
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @each_store
@@ -131,9 +135,7 @@ def test_ten_kills_on_one_disk(world):
     life.signal(signal.SIGKILL, 0)
     if life.codes(500) == [0]:
       break
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @each_store
@@ -174,9 +176,7 @@ def test_a_store_that_is_gone(world):
   (sentence,) = [line for line in life.log(0).splitlines() if line.startswith('vit_jax: ')]
   assert world.address in sentence and ' failed ' in sentence, sentence
   print(f'{world.server.kind}: after {time.monotonic() - began:.0f} s: {sentence}', flush=True)
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @pytest.mark.parametrize('kind', ['s3', 'gs'])
