@@ -52,7 +52,7 @@ def fetch_description(data_dir: Path, name: str) -> None:
 
   Nothing if `data_dir` has no address, or there is no such data set at it.
   """
-  address = _address(data_dir)
+  address = address_of(data_dir)
   if not address:
     return
   base, _, wanted = name.partition(':')
@@ -80,7 +80,7 @@ def fetch_splits(directory: Path, splits: Iterable[str]) -> None:
   _fetch(directory, is_needed, f'{directory.parent.name}, {" and ".join(sorted(names))}')
 
 
-def _address(folder: Path) -> str:
+def address_of(folder: Path) -> str:
   """Of the folder that copies of an address go to; '' of any other."""
   try:
     return json.loads((folder / NOTE).read_bytes())['address']
@@ -93,7 +93,7 @@ def _fetch(directory: Path, is_needed: Callable[[str], bool], what: str = '') ->
   root = next((each for each in directory.parents if (each / NOTE).exists()), None)
   if root is None:
     return
-  address = f'{_address(root)}/{directory.relative_to(root).as_posix()}'
+  address = f'{address_of(root)}/{directory.relative_to(root).as_posix()}'
   sizes = {name: size for name, size in RemoteFolder(address).sizes().items() if is_needed(name)}
   if all(_is_here(directory / name, size) for name, size in sizes.items()):
     return

@@ -13,7 +13,7 @@ from vit_jax.layouts.published import find
 from vit_jax.models.inputs import Inputs
 from vit_jax.paths import FILES_ONLY, is_address, local, scheme
 from vit_jax.redaction import redacted
-from vit_jax.remote.fetch import fetch
+from vit_jax.remote.fetch import NotThere, fetch
 from vit_jax.remote.runs import find_run
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
@@ -56,7 +56,13 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
   address = str(place)
   if source.startswith(augreg.PREFIX):
     address = augreg.address(source, cache, augreg.DIRECTORY)
-  path, where = fetch(address, cache), redacted(address).partition('#')[0]
+  where = redacted(address).partition('#')[0]
+  try:
+    path = fetch(address, cache)
+  except NotThere:
+    if scheme(address) in FILES_ONLY:
+      raise
+    raise UserError(f'there is no run folder or file {where}') from None
   stored, notes = published(files.read(path), where), files.notes(path)
   inputs, remarks = _inputs_of_notes(notes, where)
   stored = replace(stored, inputs=inputs, remarks=(*stored.remarks, *remarks))
