@@ -218,7 +218,7 @@ def test_a_sweep_for_others_trains_at_an_address(new_host, capsys):
 def test_launch_here_at_an_address(new_host, tmp_path, capfd):
   """Two processes of this host; a store that both see is needed, so it is a folder."""
   address = f'file://{tmp_path}/store/run'
-  command = f'launch --config={new_host.recipe} --processes=2 --workdir={address}'
+  command = f'launch --config={new_host.recipe} --processes=2 --config.steps=4 --workdir={address}'
   assert commands.main(command.split()) == 0
   assert Run(address).summary['steps'] == 4
 
