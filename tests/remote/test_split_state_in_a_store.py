@@ -1,6 +1,6 @@
 """State that is split over two processes, each with a disk of its own, in emulated GCS and S3.
 
-Fourteen minutes on a busy core: `pytest -m stores -n 0 -s tests/remote/test_split_state_in_a_store.py`.
+14 minutes on a busy core: `pytest -m stores -n 0 -s tests/remote/test_split_state_in_a_store.py`.
 """
 
 import re
