@@ -23,10 +23,10 @@ def scheme(address: str) -> str:
 
 
 def place(text: str | os.PathLike[str]) -> Place:
-  """Where a run folder is: an address with both of its slashes, or a path as `local` gives it.
+  """Where a run folder or data sets are: an address with both slashes, or a path by `local`.
 
   Raises:
-    UserError: it is an address of a kind that no run can be written to, or `~NAME` of an unknown
+    UserError: it is an address of a kind below which nothing is written, or `~NAME` of an unknown
       user.
   """
   text = os.fspath(text)
@@ -34,8 +34,8 @@ def place(text: str | os.PathLike[str]) -> Place:
     return local(text)
   if scheme(text) in FILES_ONLY:
     raise UserError(
-      f'{text} cannot be a run folder; an address of one is in a store, such as gs://bucket/run or '
-      's3://bucket/run'
+      f'{text} cannot be a run folder or a folder of data sets; an address of one is in a store, '
+      'such as gs://bucket/run or s3://bucket/run'
     )
   name = text[text.index(':') + 1 :].strip('/')
   return f'{scheme(text)}:{"///" if scheme(text) == "file" else "//"}{name}'
@@ -54,8 +54,8 @@ def local(text: str | os.PathLike[str]) -> Path:
   text = os.fspath(text)
   if is_address(text):
     raise UserError(
-      f'{text} is an address, but a path on this machine is needed; mount the storage, and name '
-      'the folder where it is mounted'
+      f'{text} is an address, but a path on this machine is needed; name one, and copy files to it '
+      'or from it with the tools of that storage'
     )
   try:
     return Path(text).expanduser()

@@ -225,3 +225,16 @@ def test_what_each_exit_code_does_in_a_jobset():
   assert action(2) == 'FailJobSet'
   assert action(1) == action(134) == action(137) == 'RestartJobSet'
   assert spec['failurePolicy']['maxRestarts'] == 3
+
+
+def test_a_jobset_with_a_volume_and_an_account_of_its_own(capsys, monkeypatch):
+  flags = '--volume=claim:/runs --workdir=/runs/x --service_account=trainer --nodes=2 --image=x'
+  argv = ['launch', '--target=jobset', '--config=configs/fashion_mnist.py', *flags.split()]
+  document = yaml.safe_load(rendered(argv, capsys, monkeypatch))
+  assert schema_faults(document, 'jobset') == []
+  pod = document['spec']['replicatedJobs'][0]['template']['spec']['template']['spec']
+  assert pod['serviceAccountName'] == 'trainer'
+  assert {'name': 'volume-0', 'persistentVolumeClaim': {'claimName': 'claim'}} in pod['volumes']
+  [container] = pod['containers']
+  assert {'name': 'volume-0', 'mountPath': '/runs'} in container['volumeMounts']
+  assert 'envFrom' not in container  # no secret was named

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from tests.remote.proxy import Proxy
+from tests.remote.world import World
 
 # gcsfs would otherwise ask each bucket, with credentials that are not here, what kind it is.
 USUAL = {
@@ -123,3 +124,14 @@ def faults(request, servers):
   proxy.calm()
   yield proxy
   proxy.calm()
+
+
+@pytest.fixture
+def world(kind, servers, nursery, lenet_recipe, tmp_path, monkeypatch):
+  """Of the kind of store that the test is parametrized by."""
+  server = servers(kind)
+  server.proxy.calm()
+  for name, value in {**server.env, 'VIT_JAX_CACHE_DIR': str(tmp_path / 'reader')}.items():
+    monkeypatch.setenv(name, value)
+  yield World(server, nursery, lenet_recipe, tmp_path)
+  server.proxy.calm()

@@ -5,79 +5,17 @@ Minutes of it: `pytest -m stores -n 0 -s tests/remote`.
 
 import json
 import random
-import shutil
 import signal
 import time
-from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from tests.fleet import Life, Nursery, result
 from tests.remote.proxy import Fault
 from vit_jax.remote.folder import RemoteFolder
 
 pytestmark = pytest.mark.stores
-STEPS = 40
 KINDS = ('refuse', 'cut', 'lose', 'short', 'slow', 'lag')
 each_store = pytest.mark.parametrize('kind', ['gs', 's3'])
-
-
-class World:
-  """Runs of one store, each process of them on a disk of its own."""
-
-  def __init__(self, server, nursery: Nursery, recipe: Path, folder: Path):
-    self.server, self._nursery, self._recipe, self._folder = server, nursery, recipe, folder
-    self.address = f'{server.kind}://bucket1/{folder.name}'
-
-  def command(self, place: object, steps: int = STEPS) -> list[str]:
-    # The clients of a store try again for longer than the recipe lets a save take.
-    keys = (f'--config.steps={steps}', '--config.limits.save=600')
-    return ['train', f'--config={self._recipe}', f'--workdir={place}', *keys]
-
-  def life(self, place: object = None, count: int = 1, **more) -> Life:
-    plant = {
-      index: {
-        'env': {
-          **self.server.env,
-          'VIT_JAX_CACHE_DIR': str(self.disk(index)),
-          **more.get('env', {}),
-        }
-      }
-      for index in range(count)
-    }
-    argv = self.command(place or self.address)
-    return Life(self._nursery, self._folder / 'lives', argv, count, plant)
-
-  def disk(self, index: int) -> Path:
-    return self._folder / f'disk-{index}'
-
-  def lose_disks(self) -> None:
-    for path in self._folder.glob('disk-*'):
-      shutil.rmtree(path)
-
-  def undisturbed(self, count: int = 1) -> tuple:
-    place = self._folder / f'undisturbed-{count}'
-    if not place.exists():
-      life = self.life(place, count)
-      assert life.codes(500) == [0] * count, life.logs()
-    return result(place)
-
-  def assert_same(self, count: int = 1) -> None:
-    (state, rows, summary), expected = result(self.address), self.undisturbed(count)
-    jax.tree.map(np.testing.assert_array_equal, state, expected[0])
-    assert rows == expected[1] and summary['test'] == expected[2]['test']
-
-
-@pytest.fixture
-def world(kind, servers, nursery, lenet_recipe, tmp_path, monkeypatch):
-  server = servers(kind)
-  server.proxy.calm()
-  for name, value in {**server.env, 'VIT_JAX_CACHE_DIR': str(tmp_path / 'reader')}.items():
-    monkeypatch.setenv(name, value)
-  yield World(server, nursery, lenet_recipe, tmp_path)
-  server.proxy.calm()
 
 
 @each_store
@@ -115,9 +53,7 @@ def test_ten_kills_on_lost_disks(world):
     there = RemoteFolder(world.address).read_object('index.json').get('checkpoints', {})
     print(f'{world.server.kind}: kill {kills}, checkpoints {sorted(map(int, there))}', flush=True)
     world.lose_disks()
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @each_store
@@ -131,9 +67,7 @@ def test_ten_kills_on_one_disk(world):
     life.signal(signal.SIGKILL, 0)
     if life.codes(500) == [0]:
       break
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @each_store
@@ -174,9 +108,7 @@ def test_a_store_that_is_gone(world):
   (sentence,) = [line for line in life.log(0).splitlines() if line.startswith('vit_jax: ')]
   assert world.address in sentence and ' failed ' in sentence, sentence
   print(f'{world.server.kind}: after {time.monotonic() - began:.0f} s: {sentence}', flush=True)
-  life = world.life()
-  assert life.codes(500) == [0], life.logs()
-  world.assert_same()
+  world.ends_the_same()
 
 
 @pytest.mark.parametrize('kind', ['s3', 'gs'])

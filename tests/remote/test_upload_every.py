@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.test_mirror import Saved, alone, drop, in_memory, save, stored, upload
+from tests.remote.copies import Saved, copying, drop, in_memory, save, stored, upload
 from vit_jax import config
 from vit_jax.errors import RunFault
 from vit_jax.remote.folder import RemoteFolder
@@ -31,7 +31,7 @@ def go(copies: Uploads, mirror: Mirror, step: int, best: tuple[int, ...] = ()) -
 
 @in_memory
 def test_every_third_save_and_the_last_are_uploaded(address, cache):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+  with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
     uploaded = []
     copies.done = lambda step, size, seconds: uploaded.append((step, size))
     for step in range(1, 8):
@@ -54,7 +54,7 @@ def test_training_goes_on_while_a_save_is_uploaded(address, cache, monkeypatch):
     goes_on.wait(30)
     put(self, path, name)
 
-  with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+  with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
     with monkeypatch.context() as patch:
       patch.setattr(RemoteFolder, 'put', slow)
       for step in range(1, 6):
@@ -77,7 +77,7 @@ def test_training_goes_on_while_a_save_is_uploaded(address, cache, monkeypatch):
 
 @in_memory
 def test_the_best_one_is_never_here_alone_behind_an_upload(address, cache):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+  with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
     for step in (1, 2, 3):
       go(copies, mirror, step, best=(2,) if step > 1 else ())
     copies.settle()
@@ -87,15 +87,15 @@ def test_the_best_one_is_never_here_alone_behind_an_upload(address, cache):
 @in_memory
 def test_a_host_that_has_its_disk_goes_on_from_it(address, cache):
   with pytest.raises(KeyboardInterrupt):
-    with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+    with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
       for step in range(1, 6):
         go(copies, mirror, step)
       raise KeyboardInterrupt  # killed
-  with Uploads(again := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+  with copying(again := Mirror.at(address, 0), OPTIONS) as copies:
     assert again.steps() == [3, 5]
     assert list(stored(address)['checkpoints']) == ['3']  # nothing waits for an upload
   shutil.rmtree(cache)
-  with Uploads(other := Mirror.at(address, 0), alone(), OPTIONS, 10):
+  with copying(other := Mirror.at(address, 0), OPTIONS):
     assert other.steps() == [3]
 
 
@@ -105,7 +105,7 @@ def test_a_failed_upload_is_raised_by_the_next_save_at_the_latest(address, cache
     raise OSError('the store is down')
 
   with pytest.raises(OSError, match='the store is down'):
-    with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+    with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
       monkeypatch.setattr(RemoteFolder, 'put', down)
       for step in range(1, 7):
         go(copies, mirror, step)
@@ -114,7 +114,7 @@ def test_a_failed_upload_is_raised_by_the_next_save_at_the_latest(address, cache
 @in_memory
 def test_a_checkpoint_that_is_gone_is_not_stored_as_an_empty_one(address, cache):
   with pytest.raises(RunFault, match='step 3 left'):
-    with Uploads(mirror := Mirror.at(address, 0), alone(), OPTIONS, 10) as copies:
+    with copying(mirror := Mirror.at(address, 0), OPTIONS) as copies:
       for step in (1, 2, 3):
         copies.begin(step)
       copies.save(3, (), Saved())
@@ -125,7 +125,7 @@ def test_a_checkpoint_that_is_gone_is_not_stored_as_an_empty_one(address, cache)
 @in_memory
 @pytest.mark.parametrize('data', [None, b'', b'{"a', b'[]', b'{}', b'{"a": 1}', b'{"a": ["x", 1]}'])
 def test_a_damaged_manifest_costs_its_checkpoint_alone(address, cache, data, caplog):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
+  with copying(mirror := Mirror.at(address, 0)) as copies:
     for step in (5, 9):
       save(mirror, step)
       upload(copies, step)
@@ -139,7 +139,7 @@ def test_a_damaged_manifest_costs_its_checkpoint_alone(address, cache, data, cap
   damage('9')
   assert Mirror.at(address).steps() == []
   assert (run_folder(address) / 'checkpoints' / '5').is_dir()
-  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
+  with copying(mirror := Mirror.at(address, 0)) as copies:
     assert mirror.steps() == [5] and f'{address}/checkpoints/{saves["9"]}' in caplog.text
     save(mirror, 12)
     upload(copies, 12)
@@ -148,11 +148,11 @@ def test_a_damaged_manifest_costs_its_checkpoint_alone(address, cache, data, cap
 
 @in_memory
 def test_a_run_of_which_no_checkpoint_is_left_does_not_start_anew(address, cache):
-  with Uploads(mirror := Mirror.at(address, 0), alone(), config.Checkpoint(), 10) as copies:
+  with copying(mirror := Mirror.at(address, 0)) as copies:
     save(mirror, 5)
     upload(copies, 5)
   shutil.rmtree(cache)
   name = stored(address)['checkpoints']['5']
   RemoteFolder(address).write(f'checkpoints/{name}/manifest.json', b'{')
   with pytest.raises(RunFault, match=f'no checkpoint in {address}/checkpoints is good'):
-    Uploads(Mirror.at(address, 0), alone(), config.Checkpoint(), 10).__enter__()
+    copying(Mirror.at(address, 0)).__enter__()

@@ -24,11 +24,13 @@ def write_run(
   class_names: tuple[str, ...] = CLASSES,
   image_size: tuple[int, int] = (16, 24),
   name: str = 'Ti/8',
+  images: str = 'nowhere',
   **options: Any,
 ) -> Run:
   """
   Args:
     variables: step -> (variables, accuracy).
+    images: the folder of its data.
     options: of the model.
   """
   x = config.resolve(
@@ -36,7 +38,7 @@ def write_run(
       'steps': 10,
       'model': {'name': name, **TINY, **options},
       'data': {
-        **{'name': 'folder', 'dir': 'nowhere', 'eval_crop': 0.8},
+        **{'name': 'folder', 'dir': images, 'eval_crop': 0.8},
         **{'image_size': image_size, 'mean': MEAN, 'std': STD},
       },
       'evals': {'val': {}},

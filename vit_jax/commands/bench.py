@@ -9,7 +9,7 @@ from vit_jax.bench import feeding, timing
 from vit_jax.commands import flags
 from vit_jax.errors import UserError
 from vit_jax.parallel.device import keep_cpu_memory
-from vit_jax.paths import local
+from vit_jax.paths import is_address, local
 from vit_jax.writes import write
 
 
@@ -58,8 +58,9 @@ def _with_data(args: argparse.Namespace) -> dict[str, Any]:
       '--data times one model of images; leave out --against and --dtype=both, or leave out --data'
     )
   keep_cpu_memory()
-  folder = local(args.data)
-  data = {'name': 'folder', 'dir': str(folder)} if folder.is_dir() else {'name': args.data}
+  data = {'name': args.data}
+  if not is_address(args.data) and (folder := local(args.data)).is_dir():
+    data = {'name': 'folder', 'dir': str(folder)}
   figures = feeding.measure(
     {**data, 'image_size': (args.image_size,) * 2},
     {'name': args.model, 'dtype': args.dtype},

@@ -120,7 +120,16 @@ def add_data_dir(parser: argparse.ArgumentParser, *, writes: bool = False) -> No
   )
   if writes:
     words = 'where data sets are prepared (default: $VIT_JAX_DATA_DIR or ~/.cache/vit_jax)'
-  parser.add_argument('--data_dir', type=local if writes else _data_folder, help=words)
+  parser.add_argument('--data_dir', type=_prepared_in if writes else _data_folder, help=words)
+
+
+def _prepared_in(text: str) -> Path:
+  if is_address(text):
+    raise UserError(
+      f'--data_dir: {text} is an address, and data sets are prepared on this machine; name a path, '
+      "and copy the data set's folder to that address"
+    )
+  return local(text)
 
 
 def _data_folder(text: str) -> Path:

@@ -9,7 +9,7 @@ from vit_jax.errors import UserError
 from vit_jax.launch import local, targets
 from vit_jax.launch.job import Job
 from vit_jax.parallel import topology
-from vit_jax.paths import place
+from vit_jax.paths import is_address, place
 
 
 def parse(
@@ -41,8 +41,10 @@ def parse(
   how.add_argument('--print', action='store_true', help='print only (what all but local do)')
   how.add_argument('--submit', action='store_true', help='hand it to sbatch, kubectl, sky, gcloud')
   args, rest = parser.parse_known_args(argv)
-  if args.target == 'local' and args.workdir:
+  if args.workdir and (args.target == 'local' or is_address(args.workdir)):
     args.workdir = str(place(args.workdir))
+  if is_address(args.data_dir):
+    args.data_dir = str(place(args.data_dir))
   return args, rest
 
 

@@ -2,8 +2,9 @@
 
 from vit_jax.commands import flags
 from vit_jax.commands.launch import parse
+from vit_jax.errors import UserError
 from vit_jax.launch import sweep, targets
-from vit_jax.paths import local
+from vit_jax.paths import is_address
 
 
 def main(argv: list[str]) -> int:
@@ -11,8 +12,11 @@ def main(argv: list[str]) -> int:
   parser = flags.parser('sweep')
   parser.add_argument('--jobs', type=flags.count, default=1, help='at a time, on this host')
   args, rest = parse(parser, argv, 'the folder of run folders (default: runs/NAME_sweep)')
-  if args.target == 'local':
-    local(args.workdir)  # the table of a sweep is on this machine
+  if args.target == 'local' and is_address(args.workdir):
+    raise UserError(
+      f'--workdir: {args.workdir} is an address, and a sweep on this host keeps its runs and table '
+      'here; name a path, or another --target, whose jobs train at addresses'
+    )
   trials = sweep.trials(args.config, rest, args.workdir, args.name)
   jobs = sweep.jobs(trials, args)
   if args.print:

@@ -1,4 +1,7 @@
-"""Prepared TFDS data sets, read by random access and without TensorFlow."""
+"""Prepared TFDS data sets, read by random access and without TensorFlow.
+
+Of one at an address, what describes it is copied when it is opened, and a split when it is read.
+"""
 
 import json
 from collections.abc import Sequence
@@ -39,9 +42,20 @@ class PreparedSource:
   features: Any = field(repr=False)
   image_key: str = field(repr=False)
   label_key: str = field(repr=False)  # '' for no labels
+  _here: bool = field(default=False, init=False, repr=False)
 
   def __len__(self) -> int:
     return len(self.records)
+
+  def _fetch(self) -> None:
+    """Copies the files of the split, if they are at an address and not here."""
+    if not self._here:
+      fetch_splits(self.directory, [each for each, _, _ in self.pieces])
+      self._here = True
+
+  def _example(self, index: int) -> Any:
+    self._fetch()
+    return Example.FromString(self.records[index]).features.feature
 
   def read(self, indices: Sequence[int]) -> list[tuple[bytes | np.ndarray, int]]:
     return [self._read(index) for index in indices]
@@ -49,7 +63,7 @@ class PreparedSource:
   def _read(self, index: int) -> tuple[bytes, int]:
     # TFDS's own parser makes arrays of every feature, which costs several times as much and holds
     # the GIL; its batched read starts a thread per file and call.
-    values = Example.FromString(self.records[index]).features.feature
+    values = self._example(index)
     image = values[self.image_key].bytes_list.value[0]
     labels = values[self.label_key].int64_list.value if self.label_key else ()
     return image, labels[0] if labels else -1
@@ -78,7 +92,7 @@ class PreparedSource:
     """A feature of every example as it is stored, flat: 'objects/size' has one value per object."""
     found = []
     for index in range(len(self)):
-      value = Example.FromString(self.records[index]).features.feature[name]
+      value = self._example(index)[name]
       kind = value.WhichOneof('kind')  # none where a sequence is empty
       found.append(np.array(getattr(value, kind).value if kind else ()))
     return found
@@ -104,6 +118,7 @@ class PreparedSource:
     return f'record {index} of {len(self)}'
 
   def digest(self) -> str:
+    self._fetch()
     files = (self.directory.glob(f'*-{split}.array_record*') for split, _, _ in self.pieces)
     names = sorted({file.name for found in files for file in found})
     return identity.digest(
@@ -118,6 +133,7 @@ class PreparedSource:
     )
 
   def content(self) -> bytes:
+    self._fetch()
     files = sorted(path.name for path in self.directory.iterdir())
     keys = f'{self.image_key} {self.label_key}'
     return identity.stamps(self.directory, files, times=True) + keys.encode()
@@ -161,7 +177,6 @@ def open_prepared(
   else:
     label_key = _pick(name, features, class_label, 'label', label)
   pieces = splits.pieces(name, split, builder.info.splits)
-  fetch_splits(directory, [each for each, _, _ in pieces])
   try:
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw, file_format='array_record')

@@ -60,6 +60,18 @@ class Job:
   volume: tuple[tuple[str, str], ...] = _flag(
     (), REMOTE, 'storage to mount (a claim, a bucket, a folder), and where; may be repeated'
   )
+  secret: str = _flag(
+    '',
+    'jobset',
+    'Kubernetes secret, each value of which is an environment variable: credentials of a bucket',
+    plain=True,
+  )
+  service_account: str = _flag(
+    '',
+    'jobset',
+    'Kubernetes service account with rights to a bucket (default: default)',
+    plain=True,
+  )
   image: str = _flag('', 'slurm jobset tpu_vm', 'container image; launch/README.md builds one')
   setup: str = _flag('', 'slurm skypilot tpu_vm', 'shell command that each machine runs first')
   interface: str = _flag(

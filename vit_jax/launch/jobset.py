@@ -109,7 +109,9 @@ def _pod(job: Job) -> dict[str, Any]:
   return {
     'restartPolicy': 'Never',
     'terminationGracePeriodSeconds': job.grace or GRACE,
+    # Clouds give the account's rights to a bucket without this token, which is for Kubernetes.
     'automountServiceAccountToken': False,
+    **({'serviceAccountName': job.service_account} if job.service_account else {}),
     'securityContext': {
       'runAsNonRoot': True,
       'runAsUser': USER,
@@ -124,6 +126,7 @@ def _pod(job: Job) -> dict[str, Any]:
         'image': job.image,
         'command': ['python', '-m', 'vit_jax', *job.arguments],
         'env': _environment(job),
+        **({'envFrom': [{'secretRef': {'name': job.secret}}]} if job.secret else {}),
         **({'resources': resources} if resources else {}),
         'securityContext': {'allowPrivilegeEscalation': False, 'capabilities': {'drop': ['ALL']}},
         'volumeMounts': [*mounts, {'name': 'shared-memory', 'mountPath': '/dev/shm'}],  # nosec B108

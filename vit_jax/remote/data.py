@@ -1,8 +1,8 @@
 """Prepared data sets at an address: each host copies the shards it needs once, and reads them here.
 
 `--data_dir=gs://bucket/data` is a folder of the cache that knows its address. What describes a data
-set is copied when it is looked for, and the files of a split when it is opened: training reads any
-example of it at any time.
+set is copied when it is looked for, and all files of a split when its first example is read:
+training reads any other at any time.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from vit_jax.errors import writing
@@ -51,7 +52,7 @@ def fetch_description(data_dir: Path, name: str) -> None:
 
   Nothing if `data_dir` has no address, or there is no such data set at it.
   """
-  address = _address(data_dir)
+  address = address_of(data_dir)
   if not address:
     return
   base, _, wanted = name.partition(':')
@@ -79,7 +80,7 @@ def fetch_splits(directory: Path, splits: Iterable[str]) -> None:
   _fetch(directory, is_needed, f'{directory.parent.name}, {" and ".join(sorted(names))}')
 
 
-def _address(folder: Path) -> str:
+def address_of(folder: Path) -> str:
   """Of the folder that copies of an address go to; '' of any other."""
   try:
     return json.loads((folder / NOTE).read_bytes())['address']
@@ -92,26 +93,30 @@ def _fetch(directory: Path, is_needed: Callable[[str], bool], what: str = '') ->
   root = next((each for each in directory.parents if (each / NOTE).exists()), None)
   if root is None:
     return
-  address = f'{_address(root)}/{directory.relative_to(root).as_posix()}'
+  address = f'{address_of(root)}/{directory.relative_to(root).as_posix()}'
   sizes = {name: size for name, size in RemoteFolder(address).sizes().items() if is_needed(name)}
-  missing = {name: size for name, size in sizes.items() if not _is_here(directory / name, size)}
-  if not missing:
+  if all(_is_here(directory / name, size) for name, size in sizes.items()):
     return
-  size, free = sum(missing.values()), shutil.disk_usage(root).free
-  if what:
-    _log.info(
-      'data: fetching %d of %d files of %s from %s, %.2f GB; %s has %.1f GB left',
-      len(missing), len(sizes), what, address, size / 1e9, root, free / 1e9,
-    )  # fmt: skip
-  check_room(root, size, address)
-  directory.mkdir(parents=True, exist_ok=True)
-  with tqdm(total=size, unit='B', unit_scale=True, disable=None if what else True) as bar:
+  locks = directory / '.locks'
+  with writing(locks):
+    locks.mkdir(parents=True, exist_ok=True)
+  # One process or thread at a time, so that none replaces a file that another has begun to read.
+  with FileLock(locks / 'all.lock'):
+    missing = {name: size for name, size in sizes.items() if not _is_here(directory / name, size)}
+    size, free = sum(missing.values()), shutil.disk_usage(root).free
+    if what and missing:
+      _log.info(
+        'data: fetching %d of %d files of %s from %s, %.2f GB; %s has %.1f GB left',
+        len(missing), len(sizes), what, address, size / 1e9, root, free / 1e9,
+      )  # fmt: skip
+    check_room(root, size, address)
+    with tqdm(total=size, unit='B', unit_scale=True, disable=None if what else True) as bar:
 
-    def get(name: str) -> None:
-      fetch_to(f'{address}/{name}', directory / name)
-      bar.update(missing[name])
+      def get(name: str) -> None:
+        fetch_to(f'{address}/{name}', directory / name)
+        bar.update(missing[name])
 
-    at_once(get, [(name,) for name in missing])
+      at_once(get, [(name,) for name in missing])
 
 
 def _is_here(path: Path, size: int) -> bool:

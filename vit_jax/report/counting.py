@@ -86,7 +86,7 @@ def mean_pair(run: Run) -> tuple[int, int]:
   """
   vocabularies, found = _vocabularies(run), run.translations.get(run.headline)
   if found is None:
-    raise UserError(f'{run.path} has no translations of {run.headline!r}; train it to its end')
+    raise UserError(f'{run.place} has no translations of {run.headline!r}; train it to its end')
   sides = zip(vocabularies, (found.sources, found.references), strict=True)
   source, target = (
     round(sum(map(len, vocabulary.encode(texts))) / len(texts)) + 1 for vocabulary, texts in sides
@@ -96,7 +96,7 @@ def mean_pair(run: Run) -> tuple[int, int]:
 
 def _vocabularies(run: Run) -> Any:
   if (found := run.vocabularies) is None:
-    raise UserError(f'{run.path} has no vocabularies.json that can be read')
+    raise UserError(f'{run.place} has no vocabularies.json that can be read')
   return found
 
 

@@ -117,7 +117,7 @@ def kind_of(runs: Sequence[Run]) -> str:
   other = next((run for run in others if run.kind != first.kind), None)
   if other is not None:
     raise UserError(
-      f'{first.path} {KINDS[first.kind].does} and {other.path} {KINDS[other.kind].does}: these '
+      f'{first.place} {KINDS[first.kind].does} and {other.place} {KINDS[other.kind].does}: these '
       'cannot be compared; name runs of one kind'
     )
   return first.kind

@@ -231,7 +231,7 @@ def _footnotes(table: Table, rows: Sequence[PaperRow], runs: Sequence[Run]) -> I
     what = f'{model["name"]} at {"x".join(map(str, data["image_size"]))} pixels on {data["name"]}'
     if not _pretrained_on(run):
       what += f', started from {run.config["init_from"]}, whose training data is unknown'
-    texts.append(f'{run.path}: {what}{"" if fits else ", which fits no row of this table"}.')
+    texts.append(f'{run.place}: {what}{"" if fits else ", which fits no row of this table"}.')
   yield from map(_filled, texts)
 
 

@@ -111,12 +111,12 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
   config, data, summary = run.config, run.config['data'], run.summary
   if 'examples' not in summary:
     raise UserError(
-      f'--scaling: {run.path} has not ended: its summary.json is missing, or has no number of '
+      f'--scaling: {run.place} has not ended: its summary.json is missing, or has no number of '
       'training examples; train it to its end, or leave it out'
     )
   if config['init_from']:
     raise UserError(
-      f'--scaling: {run.path} started from {config["init_from"]}, so its compute is not all that '
+      f'--scaling: {run.place} started from {config["init_from"]}, so its compute is not all that '
       'went into it; leave it out'
     )
   split = 'test' if 'test' in run.evals else run.headline
@@ -129,7 +129,7 @@ def _point(run: Run, options: Sequence[str], metric: str) -> Point:
     if not lower_is_better(key)
   }
   if metric not in known:
-    raise UserError(f'--metric: {run.path} has not measured {metric!r}; {nearest(metric, known)}')
+    raise UserError(f'--metric: {run.place} has not measured {metric!r}; {nearest(metric, known)}')
   name, its = config['model']['name'], counting.options_of(run)
   macs = counting.run_macs(run, train=True)
   images = summary['steps'] * config['batch_size']

@@ -47,12 +47,12 @@ def evaluate_run(
   """
   x, identity = run.experiment, run.identity
   if identity is None:
-    raise UserError(f'{run.path} has no identity.json that can be read; put a copy of it there')
+    raise UserError(f'{run.place} has no identity.json that can be read; put a copy of it there')
   if updates:
     x = config.update(x, updates)
     if changed := differences(run.experiment, x):
       raise UserError(
-        f'{run.path} holds another run: {"; ".join(changed)}; an evaluation may change '
+        f'{run.place} holds another run: {"; ".join(changed)}; an evaluation may change '
         f'{", ".join(FREE_TO_CHANGE)}'
       )
   if inputs:
@@ -66,7 +66,7 @@ def evaluate_run(
   changed = [name for name, now in digests.items() if identity.evals.get(name, now) != now]
   if changed and not accept_data:
     raise UserError(
-      f'{run.path} was judged on other data: that of {first_few(changed)} has changed since it '
+      f'{run.place} was judged on other data: that of {first_few(changed)} has changed since it '
       'began; restore the data, or judge it as it is now by --accept_data'
     )
   with run.checkpoints(x.checkpoint) as checkpoints:

@@ -13,7 +13,7 @@ from vit_jax.layouts.published import find
 from vit_jax.models.inputs import Inputs
 from vit_jax.paths import FILES_ONLY, is_address, local, scheme
 from vit_jax.redaction import redacted
-from vit_jax.remote.fetch import fetch
+from vit_jax.remote.fetch import NotThere, fetch
 from vit_jax.remote.runs import find_run
 from vit_jax.run import Run
 from vit_jax.trees import flatten_variables
@@ -56,7 +56,13 @@ def read(source: str, checkpoint: str, cache: Path) -> Stored:
   address = str(place)
   if source.startswith(augreg.PREFIX):
     address = augreg.address(source, cache, augreg.DIRECTORY)
-  path, where = fetch(address, cache), redacted(address).partition('#')[0]
+  where = redacted(address).partition('#')[0]
+  try:
+    path = fetch(address, cache)
+  except NotThere:
+    if _is_of_file(address):
+      raise
+    raise UserError(f'there is no run folder or file {where}') from None
   stored, notes = published(files.read(path), where), files.notes(path)
   inputs, remarks = _inputs_of_notes(notes, where)
   stored = replace(stored, inputs=inputs, remarks=(*stored.remarks, *remarks))
@@ -94,15 +100,20 @@ def locate(source: str, checkpoint: str = 'last') -> tuple[Path | str, str]:
 
 def _run_in_store(source: str, checkpoint: str) -> tuple[Path, str] | None:
   """(the local copy of the run folder at an address, the checkpoint); None of other addresses."""
-  name = source.rpartition('/')[2]
-  if scheme(source) in FILES_ONLY or PurePosixPath(name.partition('#')[0]).suffix in files.FORMATS:
+  if _is_of_file(source):
     return None
   if folder := find_run(source):
     return folder, checkpoint
   run, at, which = source.rpartition('@')
-  if at and '@' in name and (folder := find_run(run)):
+  if at and '/' not in which and (folder := find_run(run)):
     return folder, _named(source, which, checkpoint)
   return None
+
+
+def _is_of_file(address: str) -> bool:
+  """Whether an address can only be that of a file."""
+  name = PurePosixPath(address.partition('#')[0])
+  return scheme(address) in FILES_ONLY or name.suffix in files.FORMATS
 
 
 def _named(source: str, which: str, checkpoint: str) -> str:

@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from vit_jax.config.images import LISTED
 from vit_jax.data import prepared
 from vit_jax.errors import UserError, nearest, storage_sentence
-from vit_jax.paths import local
-from vit_jax.remote.data import fetch_description
+from vit_jax.paths import is_address, local
+from vit_jax.remote.data import address_of, fetch_description
 
 # Name -> builder class, in the module of that name.
 OURS = {
@@ -74,12 +74,29 @@ def _not_prepared(name: str, data_dir: Path) -> UserError:
   base = name.partition(':')[0].partition('/')[0]
   if base.partition(':')[0] in LISTED:
     return UserError(f'{base} is read as it is, or prepared under another name by --to=NAME')
+  if is_address(name):
+    return UserError(
+      f'{name} is an address, and images are read from this machine or from prepared data sets; '
+      'prepare them (vit_jax prepare folder:DIR --to=NAME), copy the folder NAME to a bucket, and '
+      'give NAME with --data_dir=gs://BUCKET/data'
+    )
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     hint = nearest(base, {*OURS, *LISTED, *difflib.get_close_matches(base, known)})
     return UserError(f"there is no data set {name!r} here or in TFDS's catalog; {hint}")
+
+  def build(folder: Path | str) -> str:
+    return (
+      f'prepare it once, {prepared.TFDS_COMMAND} build {name} --data_dir={folder} '
+      '--file_format=array_record'
+    )
+
+  if address := address_of(data_dir):
+    return UserError(
+      f'data set {name!r} is not at {address}; {build("DIR")}, and copy DIR/{base} to '
+      f'{address}/{base}'
+    )
   return UserError(
     f'data set {name!r} is not prepared in {data_dir} (--data_dir or VIT_JAX_DATA_DIR name another '
-    f'folder); prepare it once, {prepared.TFDS_COMMAND} build {name} '
-    f'--data_dir={data_dir} --file_format=array_record'
+    f'folder); {build(data_dir)}'
   )
