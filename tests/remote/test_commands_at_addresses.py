@@ -90,6 +90,7 @@ OF_RUNS = {
   'report': 'report {0}',
   'table': 'report --table=vit_table6 {0}',
   'scaling': 'report --scaling {0}',
+  'diff': 'train --config={1.recipe} --diff {0}',
 }
 
 
@@ -135,6 +136,12 @@ def test_the_same_weights_arrive(new_host, source):
   assert any(
     (leaf != expected[name]).any() for name, leaf in files.read(Path('out.safetensors')).items()
   )
+
+
+def test_a_recipe_beside_a_run_at_an_address(new_host, capsys):
+  assert run(OF_RUNS['diff'], RUN, new_host) == 0
+  rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+  assert ['key', 'tiny', RUN] in rows and ['steps', '12', '10'] in rows
 
 
 @slow

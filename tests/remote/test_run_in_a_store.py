@@ -71,7 +71,8 @@ def test_a_run_in_a_store(lenet_recipe, tiny_folder, cache, tmp_path, monkeypatc
   assert commands.main(['report', '--goodput', address]) == 0
   size = sum(event['bytes'] for event in uploads)
   said = f'uploaded beside it: {len(uploads)} checkpoints, {size / 1e9:.3g} GB'
-  assert said in capsys.readouterr().out
+  shown = capsys.readouterr().out
+  assert shown.startswith(f'{address}: goodput ') and said in shown
 
 
 def test_a_disk_without_room_is_found_before_the_first_step(

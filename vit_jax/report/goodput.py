@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vit_jax.errors import UserError
+from vit_jax.paths import Place
 from vit_jax.run import Run
 from vit_jax.tables import as_text, clock
 
@@ -139,21 +140,21 @@ def goodput(run_dirs: Sequence[Path]) -> tuple[str, list[dict[str, Any]]]:
   """
   texts, rows = [], []
   for run_dir in run_dirs:
-    spent = read_goodput(run_dir)
+    spent, name = read_goodput(run_dir), Run(run_dir).place
     if spent is None:
       raise UserError(
-        f'{run_dir} has no events in events.jsonl; name a run folder that `vit_jax train` wrote'
+        f'{name} has no events in events.jsonl; name a run folder that `vit_jax train` wrote'
       )
-    texts.append(_as_text(run_dir, spent))
+    texts.append(_as_text(name, spent))
     for phase, seconds in [*spent.seconds.items(), ('wall', spent.wall)]:
       share = f'{spent.share(seconds):.5f}'
-      row = {'run': run_dir, 'phase': phase, 'seconds': f'{seconds:.3f}', 'share_of_wall': share}
+      row = {'run': name, 'phase': phase, 'seconds': f'{seconds:.3f}', 'share_of_wall': share}
       rows.append(row)
   return '\n\n'.join(texts), rows
 
 
-def _as_text(run_dir: Path, spent: Goodput) -> str:
-  head = f'{run_dir}: goodput {spent.summary}'
+def _as_text(name: Place, spent: Goodput) -> str:
+  head = f'{name}: goodput {spent.summary}'
   if not spent.ended:
     head += '; the last start has recorded no end'
   rows = [
