@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from tests.fleet import Life
 from vit_jax.remote.folder import RemoteFolder
 
 pytestmark = [pytest.mark.stores, pytest.mark.parametrize('kind', ['gs', 's3'])]
@@ -29,21 +30,26 @@ def test_a_run_goes_on_from_its_disks_or_from_the_store(world, count, fsdp):
   world.keys = mesh = (f'--config.mesh.fsdp={fsdp}',)
   world.undisturbed(count)
 
-  def killed_at(step: int, upload_every: int):
-    """(the life, the newest step in the store after it)."""
+  def stored() -> int:
+    """The newest step in the store."""
+    index = RemoteFolder(world.address).read_object('index.json')
+    return max(map(int, index.get('checkpoints', {})), default=0)
+
+  def killed(upload_every: int, when) -> Life:
     world.keys = (*mesh, f'--config.checkpoint.upload_every={upload_every}')
     life = world.life(count=count)
-    assert life.until(lambda: life.been(0, 'data', step)), life.logs()
+    assert life.until(lambda: when(life)), life.logs()
     life.signal(signal.SIGKILL, *range(count))
     assert life.codes(500) == [-signal.SIGKILL] * count, life.logs()
-    there = RemoteFolder(world.address).read_object('index.json')['checkpoints']
-    return life, max(map(int, there), default=0)
+    return life
 
-  assert killed_at(16, upload_every=100)[1] == 0
-  life, stored = killed_at(36, upload_every=3)
-  assert 10 <= began(life) <= 20 < stored
+  killed(100, lambda life: life.been(0, 'data', 16))
+  assert stored() == 0
+  life = killed(2, lambda life: stored() > 20)
+  newest = stored()
+  assert 10 <= began(life) <= 20 < newest
   world.lose_disks()
   life = world.life(count=count)
   assert life.codes(500) == [0] * count, life.logs()
-  assert began(life) == stored
+  assert began(life) == newest
   world.assert_same(count)
