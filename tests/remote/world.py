@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from tests.fleet import Life, Nursery, result
+from vit_jax.paths import is_address
 
 STEPS = 40
 
@@ -15,27 +16,36 @@ class World:
   """Runs of one store, each process of them on a disk of its own.
 
   Attributes:
+    recipe: the file of it, or its name.
     keys: flags that change the recipe.
+    data: folders of prepared data for runs on a disk and for those in the store, if it needs any.
+    whole: whether processes also draw the report.
   """
 
   def __init__(self, server, nursery: Nursery, recipe: Path, folder: Path):
-    self.server, self._nursery, self._recipe, self._folder = server, nursery, recipe, folder
+    self.server, self._nursery, self._folder = server, nursery, folder
+    self.recipe: Path | str = recipe
     self.keys: tuple[str, ...] = ()
+    self.data: tuple[Path, str] | None = None
+    self.whole = False
     self.address = f'{server.kind}://bucket1/{folder.name}'
 
   def command(self, place: object, steps: int = STEPS) -> list[str]:
     # The clients of a store try again for longer than the recipe lets a save take.
     keys = (f'--config.steps={steps}', '--config.limits.save=600', *self.keys)
-    return ['train', f'--config={self._recipe}', f'--workdir={place}', *keys]
+    if self.data:
+      keys += (f'--data_dir={self.data[is_address(str(place))]}',)
+    return ['train', f'--config={self.recipe}', f'--workdir={place}', *keys]
 
   def life(self, place: object = None, count: int = 1, devices: int = 1, **more) -> Life:
     plant = {
       index: {
+        **({'whole': True} if self.whole else {}),
         'env': {
           **self.server.env,
           'VIT_JAX_CACHE_DIR': str(self.disk(index)),
           **more.get('env', {}),
-        }
+        },
       }
       for index in range(count)
     }
