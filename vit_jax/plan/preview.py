@@ -16,7 +16,7 @@ from vit_jax.fields import flat, plain
 from vit_jax.models import flops
 from vit_jax.parallel import mesh as meshes
 from vit_jax.parallel.chips import GIB
-from vit_jax.paths import is_address, local
+from vit_jax.paths import is_address
 from vit_jax.plan import estimate
 from vit_jax.plan.sizes import data_size
 from vit_jax.remote.runs import run_folder
@@ -59,11 +59,8 @@ def diff(x: Experiment, other: str) -> str:
   Raises:
     UserError: there is no such recipe or run folder.
   """
-  path = None
-  if is_address(other):
-    path = run_folder(other)
-  elif ':' not in other:
-    path = local(other)
+  # FILE:ARG and NAME:ARG are recipes.
+  path = run_folder(other) if is_address(other) or not other.partition(':')[2] else None
   theirs = Run(path).experiment if path and path.is_dir() else config.recipe(other)
   ours, others = flat(plain(x)), flat(plain(theirs))
   rows = [

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from vit_jax.parallel import rules
 from vit_jax.tables import clock
 from vit_jax.train.trainer import Trainer
 from vit_jax.trees import flatten
@@ -32,15 +33,15 @@ def save_of(
     host: that a device belongs to.
   """
   options = trainer.experiment.checkpoint
-  leaves = flatten(trainer.abstract_state.as_tree()).values()
-  size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  tree = trainer.abstract_state.as_tree()
+  leaves, shards = flatten(tree), rules.bytes_per_chip(tree)
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves.values())
   kept = Counter[int]()
-  for leaf in leaves:
-    shard = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+  for name, leaf in leaves.items():
     places = leaf.sharding.devices_indices_map(leaf.shape).items()
     # A shard that several devices of a host hold is written once.
     for index, _ in {(host(device), str(place)) for device, place in places}:
-      kept[index] += shard
+      kept[index] += shards[name]
   periods = (60 * options.minutes, trainer.to_steps(options.every) * step_seconds)
   period = min(filter(None, periods), default=0.0) * options.upload_every
   return Save(size, len(kept), max(kept.values()), size / len(kept), period)
