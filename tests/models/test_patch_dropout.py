@@ -23,7 +23,7 @@ def test_keeps_a_share_of_the_patches_in_order_and_all_that_stands_before(rate, 
 
 
 def test_only_training_drops():
-  keys = dict(width=32, depth=1, heads=2, mlp=64)
+  keys = dict(width=32, depth=1, heads=2, mlp=64, pool='mean')
   plain = models.build('Ti/8', 3, **keys)
   dropping = models.build('Ti/8', 3, patch_dropout=0.5, **keys)
   images_BHWC = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
@@ -33,7 +33,7 @@ def test_only_training_drops():
     evaluated.tokens_BND, plain.apply(variables, images_BHWC, train=False).tokens_BND
   )
   trained = dropping.apply(variables, images_BHWC, train=True, rngs={'dropout': jax.random.key(2)})
-  assert trained.tokens_BND.shape == (2, 1 + 8, 32)
+  assert trained.tokens_BND.shape == (2, 8, 32)
 
 
 def test_dropped_patches_cost_the_embedding_only():

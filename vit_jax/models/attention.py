@@ -31,7 +31,8 @@ class Projections(nn.Module):
   bias: bool = True
 
   @nn.compact
-  def __call__(self, x_BND: Array) -> tuple[Array, ...]:
+  def __call__(self, x_BND: Array, queries: int | None = None) -> tuple[Array, ...]:
+    """(B, N, A, E) each; with `queries`, the first is of so many tokens at the front only."""
     o, width = self.options, x_BND.shape[-1]
     shape = (self.count, o.heads, width // o.heads)
     # Each projection on its own fan, as in the ViT code base.
@@ -46,13 +47,16 @@ class Projections(nn.Module):
       bias_SD = jnp.zeros((self.count, width), jnp.float32)  # which the compiler takes away
     bias_SAE = bias_SD.reshape(shape)
     x_BND = x_BND.astype(o.dtype)
-    if constraints.platform() != 'tpu' if o.fused_qkv == 'auto' else o.fused_qkv:
-      parts = jnp.split(affine(x_BND, kernel_DSAE, bias_SAE), self.count, axis=2)
-    else:
-      pairs = zip(
-        jnp.split(kernel_DSAE, self.count, axis=1), jnp.split(bias_SAE, self.count), strict=True
-      )
-      parts = [affine(x_BND, kernel, bias) for kernel, bias in pairs]
+    fused = constraints.platform() != 'tpu' if o.fused_qkv == 'auto' else o.fused_qkv
+    # Where the products begin that come after the first one.
+    later = [1] if fused and queries else [] if fused else [*range(1, self.count)]
+    kernels, biases = jnp.split(kernel_DSAE, later, axis=1), jnp.split(bias_SAE, later)
+    inputs = [x_BND[:, :queries]] + len(later) * [x_BND]
+    parts = [
+      part
+      for x, kernel, bias in zip(inputs, kernels, biases, strict=True)
+      for part in jnp.split(affine(x, kernel, bias), kernel.shape[1], axis=2)
+    ]
     return tuple(checkpoint_name(part.squeeze(2), 'qkv') for part in parts)
 
 
@@ -90,6 +94,7 @@ class Attention(nn.Module):
   options: TransformerOptions
   cross: bool = False
   padding: int = 0  # the last so many tokens are attended to by none (`dot_product.padding_of`)
+  queries: int | None = None  # only so many tokens at the front attend; all if None
 
   def __call__(
     self, x_BND: Array, mask_BANT: Array | None = None, memory_BTD: Array | None = None
@@ -125,7 +130,7 @@ class Attention(nn.Module):
         keys = Keys(*Projections(2, o, name='kv')(memory_BTD))
     else:
       project = Projections(3, o, o.qkv_bias, name='qkv')
-      q_BNAE, k_BNAE, v_BNAE = project(x_BND)
+      q_BNAE, k_BNAE, v_BNAE = project(x_BND, self.queries)
       if o.qk_norm:  # arXiv:2302.05442 section 2
         q_BNAE, k_BNAE = LayerNorm(name='q_norm')(q_BNAE), LayerNorm(name='k_norm')(k_BNAE)
       keys = Keys(k_BNAE, v_BNAE) if keys is None else keys.put(Keys(k_BNAE, v_BNAE), position)
@@ -133,7 +138,10 @@ class Attention(nn.Module):
       weights_BANT, sums_BAN1 = dot_product.attention_weights(q_BNAE, keys.k_BTAE, mask_BANT)
       self.sow('intermediates', 'weights_BANT', weights_BANT / sums_BAN1)
     k_BTAE, v_BTAE = keys if self.cross else map(constraints.gathered, keys)
-    if self.padding:
+    if self.queries:  # so few that a fused kernel would save nothing
+      k_BTAE, v_BTAE = (x_BTAE[:, : x_BND.shape[1] - self.padding] for x_BTAE in (k_BTAE, v_BTAE))
+      out_BNAE = dot_product.xla_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT)
+    elif self.padding:
       out_BNAE = dot_product.cudnn_attention(q_BNAE, k_BTAE, v_BTAE, mask_BANT, self.padding)
     else:
       out_BNAE = dot_product.attend(q_BNAE, k_BTAE, v_BTAE, o.attention, mask_BANT)

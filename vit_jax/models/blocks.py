@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core.scope import LazyRng
 
 from vit_jax.models import constraints, initializers
 from vit_jax.models.attention import Attention
 from vit_jax.models.dense import Dense
 from vit_jax.models.dot_product import padding_of
-from vit_jax.models.layers import LayerNorm, drop_examples, gelu, swiglu
+from vit_jax.models.layers import Dropout, LayerNorm, drop_examples, gelu, swiglu
 from vit_jax.models.options import StochasticDepthRule, TransformerOptions
 
 Array = jax.Array
@@ -34,6 +35,7 @@ class Mlp(nn.Module):
   """
 
   options: TransformerOptions
+  tokens: int | None = None  # as of `Dropout`
 
   @nn.compact
   def __call__(self, x_BND: Array, train: bool) -> Array:
@@ -49,7 +51,7 @@ class Mlp(nn.Module):
       h_BNF = swiglu(dense(o.mlp, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
     else:
       h_BNF = nn.relu(h_BNF) if o.mlp_kind == 'relu' else gelu(h_BNF, o.exact_gelu)
-    h_BNF = nn.Dropout(o.dropout, deterministic=not train)(h_BNF)
+    h_BNF = Dropout(o.dropout, train, self.tokens)(h_BNF)
     return dense(x_BND.shape[-1], name='down')(h_BNF)
 
 
@@ -58,6 +60,9 @@ class Block(nn.Module):
 
   With `post_norm` each is LN(x + f(x)) (arXiv:1706.03762 section 3.1). Optionally each branch is
   scaled per channel (LayerScale, arXiv:2103.17239) and dropped per example (stochastic depth).
+
+  With `first` only so many tokens at the front are computed, and zeros stand for the others, of
+  which there are keys and values alone.
   """
 
   options: TransformerOptions
@@ -65,6 +70,7 @@ class Block(nn.Module):
   stochastic_depth: bool
   rolled: bool  # into a loop over the layers
   padding: int = 0  # of the attention
+  first: int | None = None
 
   @nn.compact
   def __call__(
@@ -78,30 +84,43 @@ class Block(nn.Module):
     """
     if not self.is_initializing():  # with a single example
       x_BND = constraints.over_tokens(x_BND)
-    attention, mlp = self.make_attention(), Mlp(self.options, name='mlp')
+    tokens = x_BND.shape[1]
+    attention, mlp = self.make_attention(), Mlp(self.options, tokens, name='mlp')
     with constraints.in_loop(self.rolled):
-      x_BND = self.add('1', lambda x_BND: attention(x_BND, mask_BANT), x_BND, drop_rate)
-      return self.add('2', lambda x_BND: mlp(x_BND, self.train), x_BND, drop_rate), None
+      x_BND = self.add('1', lambda x_BND: attention(x_BND, mask_BANT), x_BND, drop_rate, tokens)
+      x_BND = self.add('2', lambda x_BND: mlp(x_BND, self.train), x_BND, drop_rate, tokens)
+    return jnp.pad(x_BND, ((0, 0), (0, tokens - x_BND.shape[1]), (0, 0))), None
 
   @nn.nowrap
   def add(
-    self, number: str, function: Callable[[Array], Array], x_BND: Array, drop_rate: Array
+    self,
+    number: str,
+    function: Callable[[Array], Array],
+    x_BND: Array,
+    drop_rate: Array,
+    tokens: int | None = None,
   ) -> Array:
-    """x + f(LN(x)), or with `post_norm` LN(x + f(x)); the LayerNorm is called 'norm' + `number`."""
-    norm, scale = LayerNorm(name=f'norm{number}'), f'scale{number}'
-    if self.options.post_norm:
-      return norm(x_BND + self.branch(function(x_BND), scale, drop_rate))
-    return x_BND + self.branch(function(norm(x_BND)), scale, drop_rate)
+    """x + f(LN(x)), or with `post_norm` LN(x + f(x)), of the tokens that f returns.
+
+    The LayerNorm is called 'norm' + `number`; `tokens` is as of `Dropout`.
+    """
+    norm, post_norm = LayerNorm(name=f'norm{number}'), self.options.post_norm
+    y_BND = function(x_BND if post_norm else norm(x_BND))
+    y_BND = self.branch(y_BND, f'scale{number}', drop_rate, tokens)
+    y_BND = x_BND[:, : y_BND.shape[1]] + y_BND
+    return norm(y_BND) if post_norm else y_BND
 
   @nn.nowrap
   def make_attention(self) -> nn.Module:
-    return Attention(self.options, padding=self.padding, name='attention')
+    return Attention(self.options, padding=self.padding, queries=self.first, name='attention')
 
   @nn.nowrap
-  def branch(self, y_BND: Array, scale: str, drop_rate: Array | None = None) -> Array:
+  def branch(
+    self, y_BND: Array, scale: str, drop_rate: Array | None = None, tokens: int | None = None
+  ) -> Array:
     """What is added to the residual stream: `y_BND` with dropout, scaled, dropped per example."""
     initial = self.options.layerscale
-    y_BND = nn.Dropout(self.options.dropout, deterministic=not self.train)(y_BND)
+    y_BND = Dropout(self.options.dropout, self.train, tokens)(y_BND)
     if initial:
       scale_D = self.param(
         scale, nn.initializers.constant(initial), (y_BND.shape[-1],), jnp.float32
@@ -119,13 +138,15 @@ def stacked(
   *,
   initializing: bool,
   in_axes: Any = 0,
+  split_rngs: bool = True,
 ) -> Callable[..., nn.Module]:
   """`depth` layers of `block` as one module, (carry, xs) -> (carry, None).
 
   Parameters are stacked, leading axis L. Rolling, and what is saved for the backward pass, decide
-  how it is executed only: parameters and results stay the same.
+  how it is executed only: parameters and results stay the same. A single layer takes random numbers
+  as they are without `split_rngs`.
   """
-  straight = depth <= UNROLL_UP_TO if options.unroll == 'auto' else options.unroll
+  straight = is_straight(options, depth)
   if options.remat != 'none':
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT[options.remat])
     # A loop hides repeated work from common-subexpression elimination; straight code does not.
@@ -134,12 +155,17 @@ def stacked(
     block,
     variable_axes={'params': 0, 'intermediates': 0},
     in_axes=in_axes,
-    split_rngs={'params': True, 'dropout': True},
+    split_rngs={'params': True, 'dropout': split_rngs},
     length=depth,
     # Initialization runs once, so it should compile quickly.
     unroll=depth if straight and not initializing else 1,
   )
   return functools.partial(scanned, rolled=not straight)
+
+
+def is_straight(options: TransformerOptions, depth: int) -> bool:
+  """Whether so many layers are straight code, not a loop."""
+  return depth <= UNROLL_UP_TO if options.unroll == 'auto' else bool(options.unroll)
 
 
 class Encoder(nn.Module):
@@ -154,21 +180,62 @@ class Encoder(nn.Module):
   final_norm: bool = True
 
   @nn.compact
-  def __call__(self, x_BND: Array, train: bool, mask_BANT: Array | None = None) -> Array:
+  def __call__(
+    self, x_BND: Array, train: bool, mask_BANT: Array | None = None, first: int | None = None
+  ) -> Array:
+    """(B, N, D) -> (B, N, D), or only its `first` tokens."""
     o, tokens = self.options, x_BND.shape[1]
     own = self.kind is Block and mask_BANT is None and not self.is_initializing()
     shown = self.is_mutable_collection('intermediates')
     padding = padding_of(o, *x_BND.shape[1:]) if own and not shown else 0
     if padding:
       x_BND = jnp.pad(x_BND, ((0, 0), (0, padding), (0, 0)))
-    blocks = stacked(
-      self.kind, o.depth, o, initializing=self.is_initializing(), in_axes=(0, nn.broadcast)
-    )
-    x_BND, _ = blocks(o, train, o.stochastic_depth > 0, padding=padding, name='blocks')(
-      x_BND, drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth), mask_BANT
-    )
+    rates = drop_rates(o.stochastic_depth, self.stochastic_depth_rule, o.depth)
+    if first and own and not shown and self._can_end_early():
+      x_BND = self._end_early(x_BND, train, rates, padding, first)
+    else:
+      blocks = stacked(
+        self.kind, o.depth, o, initializing=self.is_initializing(), in_axes=(0, nn.broadcast)
+      )
+      x_BND, _ = blocks(o, train, o.stochastic_depth > 0, padding=padding, name='blocks')(
+        x_BND, rates, mask_BANT
+      )
     x_BND = x_BND[:, :tokens]
-    return LayerNorm(name='norm')(x_BND) if self.final_norm and not o.post_norm else x_BND
+    x_BND = LayerNorm(name='norm')(x_BND) if self.final_norm and not o.post_norm else x_BND
+    return x_BND[:, :first]
+
+  @nn.nowrap
+  def _can_end_early(self) -> bool:
+    """In straight code; a loop would copy the parameters of its layers to leave out the last."""
+    o = self.options
+    return 1 < o.depth and is_straight(o, o.depth) and constraints.sequence_ways() == 1
+
+  @nn.nowrap
+  def _end_early(
+    self, x_BND: Array, train: bool, rates_L: Array, padding: int, first: int
+  ) -> Array:
+    """The blocks, the last of which computes its `first` tokens only: the same numbers."""
+    o, layers = self.options, self.options.depth - 1
+    leaves, tree = jax.tree.flatten((self.variables['params']['blocks'], rates_L))
+    parts = zip(*(jnp.split(leaf, [layers]) for leaf in leaves), strict=True)
+    rngs = [{}, {}]
+    if self.has_rng('dropout'):
+      # As of a module 'blocks' that scans all layers, each of which takes a part of one key.
+      rng = LazyRng.create(self.scope.rngs['dropout'], 'blocks')
+      of_last = LazyRng(jax.random.split(rng.rng, o.depth)[-1], rng.suffix)
+      rngs = [{'dropout': rng}, {'dropout': of_last}]
+    for part, depth, out, keys in zip(parts, (layers, 1), (None, first), rngs, strict=True):
+      params, rates = tree.unflatten(part)
+      blocks = stacked(
+        self.kind,
+        depth,
+        o,
+        initializing=False,
+        in_axes=(0, nn.broadcast),
+        split_rngs=out is None,
+      )(o, train, o.stochastic_depth > 0, padding=padding, first=out, parent=None)
+      x_BND, _ = blocks.apply({'params': params}, x_BND, rates, None, rngs=keys)
+    return x_BND[:, :first]
 
 
 def drop_rates(rate: float, rule: StochasticDepthRule, depth: int) -> Array:

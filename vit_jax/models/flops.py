@@ -13,8 +13,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from vit_jax.models import example, variable_shapes
 
-# How a forward pass is executed, where a model has a choice: fast to trace, every product visible.
-TRACED = {'unroll': False, 'remat': 'none', 'attention': 'xla'}
+# How a forward pass is executed, where a model has a choice: every product visible.
+TRACED = {'remat': 'none', 'attention': 'xla'}
 
 
 def count_parameters(model: Any, shape: tuple[int, ...]) -> int:
@@ -27,8 +27,8 @@ def forward_macs(model: Any, shape: tuple[int, ...], train: bool = False) -> int
   """Multiply-accumulates of the forward pass for one image (H, W, C) or pair (S, T).
 
   Counts the matrix products and convolutions in the model's jaxpr. A training step is three forward
-  passes, and a multiply-accumulate two FLOP. With `train`, patches that patch dropout removes count
-  in the embedding only.
+  passes, and a multiply-accumulate two FLOP. With `train`, what training leaves out does not count:
+  patches that patch dropout removes, and tokens of the last layer that no head reads.
   """
   return jaxpr_macs(trace(model, shape, train))
 

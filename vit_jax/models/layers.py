@@ -119,6 +119,27 @@ def _swiglu_backward(saved, dy):
 swiglu.defvjp(_swiglu_forward, _swiglu_backward)
 
 
+class Dropout(nn.Module):
+  """Dropout (Srivastava et al. 2014) of tokens (B, N, D).
+
+  Attributes:
+    tokens: how many there are if these are the first of them, which does not change what is drawn.
+  """
+
+  rate: float
+  train: bool
+  tokens: int | None = None
+
+  @nn.compact
+  def __call__(self, x_BND: Array) -> Array:
+    if not self.train or not self.rate:
+      return x_BND
+    batch, tokens, width = x_BND.shape
+    shape, keep = (batch, self.tokens or tokens, width), 1 - self.rate
+    kept_BND = jax.random.bernoulli(self.make_rng('dropout'), keep, shape)[:, :tokens]
+    return jnp.where(kept_BND, x_BND / keep, 0)
+
+
 def drop_examples(key: Array, x: Array, rate: Array) -> Array:
   """Stochastic depth (arXiv:1603.09382): zero for whole examples, the others scaled up.
 

@@ -15,7 +15,8 @@ class Output:
 
   `logits_BK` is float32. `features_BD` is what the head sees (float32), the input of every
   transfer evaluator. `tokens_BND` are all tokens after the last normalization, in the compute
-  dtype: class token, distillation token, registers, then patches row by row.
+  dtype: class token, distillation token, registers, then patches row by row. A ViT in training has
+  those alone that its heads read: if it reads the class token, that and the distillation token.
   `distill_logits_BK`, like `logits_BK`, comes from the distillation head, in training only:
   otherwise `logits_BK` is the mean of both heads.
   """

@@ -86,7 +86,8 @@ class ViT(nn.Module):
     o = self.options
     x_BND = self._tokens(self.make_stem(name='embedding')(images_BHWC, train), train)
     x_BND = nn.Dropout(o.dropout, deterministic=not train)(x_BND)
-    tokens_BND = Encoder(o, o.stochastic_depth_rule, name='encoder')(x_BND, train)
+    first = 1 + o.distilled if train and o.pool == 'cls' else None  # of the tokens that are read
+    tokens_BND = Encoder(o, o.stochastic_depth_rule, name='encoder')(x_BND, train, first=first)
     features_BD = self._pool(tokens_BND, train)
     if o.representation:
       features_BD = jnp.tanh(
