@@ -46,7 +46,7 @@ class Mlp(nn.Module):
       bias_init=initializers.mlp_bias(o),
       dtype=o.dtype,
     )
-    h_BNF = dense(o.mlp, save_as='mlp_hidden', name='up')(x_BND)
+    h_BNF: Any = dense(o.mlp, save_as='mlp_hidden', name='up')(x_BND)
     if o.mlp_kind == 'swiglu':
       h_BNF = swiglu(dense(o.mlp, save_as='mlp_hidden', name='gate')(x_BND), h_BNF)
     else:
@@ -218,10 +218,11 @@ class Encoder(nn.Module):
     o, layers = self.options, self.options.depth - 1
     leaves, tree = jax.tree.flatten((self.variables['params']['blocks'], rates_L))
     parts = zip(*(jnp.split(leaf, [layers]) for leaf in leaves), strict=True)
-    rngs = [{}, {}]
+    scope: Any = self.scope
+    rngs: list[Any] = [{}, {}]
     if self.has_rng('dropout'):
       # As of a module 'blocks' that scans all layers, each of which takes a part of one key.
-      rng = LazyRng.create(self.scope.rngs['dropout'], 'blocks')
+      rng = LazyRng.create(scope.rngs['dropout'], 'blocks')
       of_last = LazyRng(jax.random.split(rng.rng, o.depth)[-1], rng.suffix)
       rngs = [{'dropout': rng}, {'dropout': of_last}]
     for part, depth, out, keys in zip(parts, (layers, 1), (None, first), rngs, strict=True):
