@@ -82,11 +82,11 @@ class Block(nn.Module):
       drop_rate: probability of dropping a branch; read if `stochastic_depth` is set.
       mask_BANT: of the attention.
     """
+    last, tokens = self.first is not None, x_BND.shape[1]
     if not self.is_initializing():  # with a single example
-      x_BND = constraints.over_tokens(x_BND)
-    tokens = x_BND.shape[1]
+      x_BND = constraints.over_tokens(x_BND, sliced=last)
     attention, mlp = self.make_attention(), Mlp(self.options, tokens, name='mlp')
-    with constraints.in_loop(self.rolled):
+    with constraints.in_loop(self.rolled or last):
       x_BND = self.add('1', lambda x_BND: attention(x_BND, mask_BANT), x_BND, drop_rate, tokens)
       x_BND = self.add('2', lambda x_BND: mlp(x_BND, self.train), x_BND, drop_rate, tokens)
     return jnp.pad(x_BND, ((0, 0), (0, tokens - x_BND.shape[1]), (0, 0))), None

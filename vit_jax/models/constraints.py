@@ -86,15 +86,21 @@ def over_batch(x: Array) -> Array:
   return _constrained(x, BATCH, *(None for _ in x.shape[1:]))
 
 
-def over_tokens(x_BND: Array) -> Array:
-  """Splits batch and tokens."""
+def over_tokens(x_BND: Array, sliced: bool = False) -> Array:
+  """Splits batch and tokens.
+
+  Args:
+    sliced: tokens will be taken from it.
+  """
   if x_BND.shape[1] % sequence_ways():
     raise UserError(
       f'{x_BND.shape[1]} tokens do not divide over the {sequence_ways()} devices of '
       'config.mesh.sequence'
     )
   x_BND = _constrained(x_BND, BATCH, TOKENS, None)
-  return _row_major(x_BND) if platform() == 'gpu' else x_BND
+  # On a TPU, the layout that is best for a slice of tokens would spread to all layers.
+  row_major = platform() == 'gpu' or (platform() == 'tpu' and sliced)
+  return _row_major(x_BND) if row_major else x_BND
 
 
 @jax.custom_vjp
