@@ -137,7 +137,8 @@ class Dropout(nn.Module):
     batch, tokens, width = x_BND.shape
     shape, keep = (batch, self.tokens or tokens, width), 1 - self.rate
     kept_BND = jax.random.bernoulli(self.make_rng('dropout'), keep, shape)[:, :tokens]
-    return jnp.where(kept_BND, x_BND / keep, 0)
+    # A function of its own, as `jnp.where` is, would have its operands saved by a loop over layers.
+    return jax.lax.select(kept_BND, x_BND / keep, jnp.zeros_like(x_BND))
 
 
 def drop_examples(key: Array, x: Array, rate: Array) -> Array:
