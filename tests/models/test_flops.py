@@ -14,7 +14,7 @@ TINY = dict(width=32, depth=3, heads=2, mlp=64)
 def closed_form(model, height: int, width: int, kept: float = 1.0, train: bool = False) -> int:
   """Of a ViT, from arXiv:2010.11929 equations 1 to 4.
 
-  In training, the last layer computes its keys and values for tokens that the head does not read.
+  In training, the last layer computes only keys and values of tokens that the head does not read.
   """
   o = model.options
   P, D, F = o.patch, o.width, o.mlp

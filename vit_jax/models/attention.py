@@ -49,7 +49,9 @@ class Projections(nn.Module):
     x_BND = x_BND.astype(o.dtype)
     fused = constraints.platform() != 'tpu' if o.fused_qkv == 'auto' else o.fused_qkv
     # Where the products begin that come after the first one.
-    later = [1] if fused and queries else [] if fused else [*range(1, self.count)]
+    later = [*range(1, self.count)]
+    if fused:
+      later = [1] if queries else []
     kernels, biases = jnp.split(kernel_DSAE, later, axis=1), jnp.split(bias_SAE, later)
     inputs = [x_BND[:, :queries]] + len(later) * [x_BND]
     parts = [

@@ -194,15 +194,27 @@ class Encoder(nn.Module):
     if first and own and not shown and self._can_end_early():
       x_BND = self._end_early(x_BND, train, rates, padding, first)
     else:
-      blocks = stacked(
-        self.kind, o.depth, o, initializing=self.is_initializing(), in_axes=(0, nn.broadcast)
-      )
-      x_BND, _ = blocks(o, train, o.stochastic_depth > 0, padding=padding, name='blocks')(
-        x_BND, rates, mask_BANT
-      )
+      blocks = self._blocks(o.depth, train, padding, name='blocks')
+      x_BND, _ = blocks(x_BND, rates, mask_BANT)
     x_BND = x_BND[:, :tokens]
     x_BND = LayerNorm(name='norm')(x_BND) if self.final_norm and not o.post_norm else x_BND
     return x_BND[:, :first]
+
+  @nn.nowrap
+  def _blocks(
+    self, depth: int, train: bool, padding: int, first: int | None = None, **keys: Any
+  ) -> nn.Module:
+    """So many of the blocks; with `first` one, which takes random numbers as they are."""
+    o = self.options
+    blocks = stacked(
+      self.kind,
+      depth,
+      o,
+      initializing=self.is_initializing(),
+      in_axes=(0, nn.broadcast),
+      split_rngs=first is None,
+    )
+    return blocks(o, train, o.stochastic_depth > 0, padding=padding, first=first, **keys)
 
   @nn.nowrap
   def _can_end_early(self) -> bool:
@@ -227,14 +239,7 @@ class Encoder(nn.Module):
       rngs = [{'dropout': rng}, {'dropout': of_last}]
     for part, depth, out, keys in zip(parts, (layers, 1), (None, first), rngs, strict=True):
       params, rates = tree.unflatten(part)
-      blocks = stacked(
-        self.kind,
-        depth,
-        o,
-        initializing=False,
-        in_axes=(0, nn.broadcast),
-        split_rngs=out is None,
-      )(o, train, o.stochastic_depth > 0, padding=padding, first=out, parent=None)
+      blocks = self._blocks(depth, train, padding, first=out, parent=None)
       x_BND, _ = blocks.apply({'params': params}, x_BND, rates, None, rngs=keys)
     return x_BND[:, :first]
 
