@@ -4,8 +4,9 @@ import csv
 import importlib.util
 from pathlib import Path
 
-# Its published speed, with its data, is 12 % of the chip's peak: no bound that holds is near it.
-LEAST = {('deit3-jax', 'S/16'): 0.12}
+# 12 % of the chip's peak, so no bound that holds is near it. It waits for its data: by its README
+# Ti/16, about a quarter of the work, takes 2 h 40 min, and S/16 2 h 43 min.
+LEAST = {('deit3-jax', 'S/16'): 0.11}
 DOCS = Path(__file__).parents[2] / 'docs'
 
 
@@ -16,9 +17,10 @@ def test_every_published_speed_is_below_the_bound_and_not_far_from_it():
   spec.loader.exec_module(script)
   with (DOCS / 'published.csv').open() as file:
     rows = list(csv.DictReader(file))
-  asked = [(model, place, str(batch)) for _, model, place, batch, _, _ in script.PUBLISHED]
-  assert [(row['model'], row['topology'], row['batch']) for row in rows] == asked
+  names = ('source', 'model', 'topology', 'batch', 'dtype')
+  asked = [tuple(str(getattr(row, name)) for name in names) for row in script.PUBLISHED]
+  assert [tuple(row[name] for name in names) for row in rows] == asked
   for row in rows:
-    share = float(row['published']) / float(row['bound'])
+    share = float(row['speed']) / float(row['bound'])
     assert LEAST.get((row['source'], row['model']), 0.2) < share < 1.0
     assert abs(share - float(row['share'])) < 1e-3
